@@ -23,6 +23,19 @@ def checked_quantile(q: float) -> float:
     return float(q)
 
 
+class Quantile:
+    """An attribute that holds a `checked_quantile`: it may be changed at any time, and never to what cannot be."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = f"_{name}"
+
+    def __get__(self, holder: object, owner: type | None = None) -> float:
+        return getattr(holder, self.name)
+
+    def __set__(self, holder: object, value: float) -> None:
+        setattr(holder, self.name, checked_quantile(value))
+
+
 def quantile_step(trace: LoopTrace, q: float) -> Float[Tensor, "B L"]:
     """The first step n with Σ_{m≤n} p_m ≥ q, the q-quantile of the exit distribution in steps; 0 on padding."""
     before = (trace.mass.cumsum(-1) < q) & trace.ran

@@ -9,7 +9,7 @@ from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import DeepSupervision
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
-from halting.sequence_logits import sequence_logits
+from halting.sequences import Sequences
 
 
 class CorrectnessHalt(HaltingRule):
@@ -55,7 +55,7 @@ class CorrectnessHalt(HaltingRule):
         self.gate = Gate(dim, bias_init)
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
-        logit = sequence_logits(self.gate, view.state, view.row).squeeze(-1)
+        logit = Sequences.by_row(view.row).ask(self.gate, view.state).squeeze(-1)
         halt = logit > math.log(self.threshold / (1 - self.threshold))
         decision = StepDecision(mass=torch.zeros_like(view.remaining), halt=halt, score=logit, aux={"q_correct": logit})
         return decision, memory

@@ -9,7 +9,7 @@ from halting.gate import Gate
 from halting.mass import ledger_dtype
 from halting.readout import EveryStep
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
-from halting.survival import checked_quantile, quantile_step
+from halting.survival import Quantile, quantile_step
 from halting.trace import LoopTrace
 
 
@@ -41,6 +41,7 @@ class ExitGate(HaltingRule):
         UsageError: for q outside of (0, 1].
     """
 
+    q = Quantile()
     spreads_mass = True
     default_readout = EveryStep
     default_cost = UniformPrior
@@ -49,15 +50,6 @@ class ExitGate(HaltingRule):
         super().__init__()
         self.gate = Gate(dim, bias_init)
         self.q = q
-
-    @property
-    def q(self) -> float:
-        """The share of the exit distribution that is behind a token when it leaves in evaluation, in (0, 1]."""
-        return self._q
-
-    @q.setter
-    def q(self, value: float) -> None:
-        self._q = checked_quantile(value)
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         wide = view.state.to(ledger_dtype(view.state.dtype))

@@ -13,6 +13,7 @@ from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import FinalState
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.sequences import Sequences
 
 
 class ExpertChoiceRouter(HaltingRule):
@@ -77,8 +78,10 @@ class ExpertChoiceRouter(HaltingRule):
     def begin(self, view: StepView) -> tuple[Memory, Tensor]:
         if self.training:
             self.passes += 1
-        _, of, counts = torch.unique(view.row, return_inverse=True, return_counts=True)
-        return {"tokens": counts[of]}, self.alpha * torch.sigmoid(self._logit(view.state, view.step))
+        sequences = Sequences.by_row(view.row)
+        return {"tokens": sequences.counts[sequences.of]}, self.alpha * torch.sigmoid(
+            self._logit(view.state, view.step)
+        )
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         assert isinstance(memory, dict) and isinstance(memory["tokens"], Tensor)

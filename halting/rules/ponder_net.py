@@ -8,7 +8,7 @@ from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import EveryStep
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
-from halting.survival import checked_quantile
+from halting.survival import Quantile
 from halting.trace import LoopTrace
 
 
@@ -39,6 +39,7 @@ class PonderNet(HaltingRule):
         UsageError: for ε outside of [0, 1) or q outside of (0, 1].
     """
 
+    q = Quantile()
     spreads_mass = True
     default_readout = EveryStep
     default_cost = GeometricPrior
@@ -54,15 +55,6 @@ class PonderNet(HaltingRule):
             )
         self.gate = Gate(dim, bias_init)
         self.epsilon, self.q, self.sample = epsilon, q, sample
-
-    @property
-    def q(self) -> float:
-        """The share of the exit distribution that is behind a token when it leaves in evaluation, in (0, 1]."""
-        return self._q
-
-    @q.setter
-    def q(self, value: float) -> None:
-        self._q = checked_quantile(value)
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         hazard = torch.sigmoid(self.gate(view.state)).squeeze(-1)

@@ -8,7 +8,7 @@ from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import DeepSupervision
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
-from halting.sequence_logits import sequence_logits
+from halting.sequences import Sequences
 from halting.trace import LoopTrace
 
 
@@ -67,16 +67,14 @@ class QHalt(HaltingRule):
 
     def _minimum(self, view: StepView) -> Tensor:
         """[A] the step before which a token's sequence may not halt: one draw says both whether and which."""
-        rows, of = torch.unique(view.row, return_inverse=True)
-        place = torch.arange(len(of), device=of.device)
-        first = place.new_full((len(rows),), len(of)).scatter_reduce(0, of, place, "amin")
-        draw = view.uniform()[first][of]
+        sequences = Sequences.by_row(view.row)
+        draw = view.uniform()[sequences.first][sequences.of]
         above = (draw / max(self.explore, 1e-9) * (view.max_steps - 1)).long().clamp(max=max(view.max_steps - 2, 0))
         return torch.where(draw < self.explore, 2 + above, 1)
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         assert isinstance(memory, dict) and isinstance(memory["minimum"], Tensor)
-        halt, go_on = sequence_logits(self.gate, view.state, view.row).unbind(-1)
+        halt, go_on = Sequences.by_row(view.row).ask(self.gate, view.state).unbind(-1)
         stops = (halt > go_on) & (view.step >= memory["minimum"])
         looks_ahead = (view.remaining == 0) & self.training
         decision = StepDecision(

@@ -1,7 +1,7 @@
 """Adaptive Computation Time as the public Universal Transformer code has it."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from halting.costs.updates_plus_remainder import UpdatesPlusRemainder
@@ -9,6 +9,7 @@ from halting.errors import UsageError
 from halting.exponential_blend import ExponentialBlend
 from halting.gate import Gate
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.sequences import Sequences
 from halting.trace import LoopTrace
 
 
@@ -78,7 +79,7 @@ class UniversalTransformerACT(HaltingRule):
         after = torch.where(running & ~crosses, before + hazard, all_of_it)
         decision = StepDecision(
             mass=torch.zeros_like(view.remaining),
-            halt=_all_in_row(after >= threshold, view.row),
+            halt=Sequences.by_row(view.row).all_set(after >= threshold),
             score=hazard,
             aux={"blend_weight": weight, "update": running.to(hazard.dtype), "remainder": remainder},
         )
@@ -87,10 +88,3 @@ class UniversalTransformerACT(HaltingRule):
     def ponder(self, trace: LoopTrace) -> Float[Tensor, "B L"]:
         """M, the published update count; executed steps are those of the slowest token of the sequence."""
         return trace.aux["update"].sum(-1)
-
-
-def _all_in_row(flags: Bool[Tensor, " A"], row: Int[Tensor, " A"]) -> Bool[Tensor, " A"]:
-    """Whether the flag is set for every token of the token's row."""
-    rows, of = torch.unique(row, return_inverse=True)
-    missing = torch.zeros(len(rows), dtype=torch.int64, device=row.device).index_add(0, of, (~flags).long())
-    return missing[of] == 0

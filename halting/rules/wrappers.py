@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from halting.errors import UsageError
-from halting.mass import ledger_dtype
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.sequences import Sequences
 from halting.trace import LoopTrace
 
 
@@ -110,16 +110,17 @@ class PerSequence(RuleWrapper):
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
         if not self.spreads_mass:
             return self.rule.begin(view)
-        sequence, _, of = _by_sequence(view)
-        memory, gain = self.rule.begin(sequence)
-        return keep_rows(memory, of), None if gain is None else gain[of]
+        sequences = Sequences.by_row(view.row)
+        memory, gain = self.rule.begin(_by_sequence(view, sequences))
+        return keep_rows(memory, sequences.of), None if gain is None else gain[sequences.of]
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
+        sequences = Sequences.by_row(view.row)
         if not self.spreads_mass:
             decision, memory = self.rule.decide(view, memory)
-            return replace(decision, halt=_all_in_row(decision.halt, view.row)), memory
-        sequence, first, of = _by_sequence(view)
-        decision, memory = self.rule.decide(sequence, keep_rows(memory, first))
+            return replace(decision, halt=sequences.all_set(decision.halt)), memory
+        of = sequences.of
+        decision, memory = self.rule.decide(_by_sequence(view, sequences), keep_rows(memory, sequences.first))
         spread = StepDecision(
             mass=decision.mass[of],
             halt=decision.halt[of],
@@ -130,35 +131,19 @@ class PerSequence(RuleWrapper):
         return spread, keep_rows(memory, of)
 
 
-def _by_sequence(view: StepView) -> tuple[StepView, Tensor, Tensor]:
-    """The view of one mean token a sequence, the first token [S] of each, and each token's sequence [A], below S."""
-    rows, of, counts = torch.unique(view.row, return_inverse=True, return_counts=True)
-    order = torch.arange(len(of), device=of.device)
-    first = order.new_full((len(rows),), len(of)).scatter_reduce(0, of, order, "amin")
-
-    def mean(values: Tensor) -> Tensor:
-        values = values.to(ledger_dtype(values.dtype))
-        total = values.new_zeros(len(rows), values.shape[-1]).index_add(0, of, values)
-        return total / counts.unsqueeze(-1).to(values.dtype)
-
-    pooled = replace(
+def _by_sequence(view: StepView, sequences: Sequences) -> StepView:
+    """The view of one mean token a sequence."""
+    first = sequences.first
+    return replace(
         view,
         step=view.step[first],
-        entering=mean(view.entering),
-        state=mean(view.state),
+        entering=sequences.mean(view.entering),
+        state=sequences.mean(view.state),
         remaining=view.remaining[first],
-        row=rows,
-        position=torch.zeros_like(rows),
+        row=sequences.rows,
+        position=torch.zeros_like(sequences.rows),
         uniform=lambda: view.uniform()[first],
     )
-    return pooled, first, of
-
-
-def _all_in_row(flags: Tensor, row: Tensor) -> Tensor:
-    """[A]: whether the flag is set for every token of the token's row."""
-    rows, of = torch.unique(row, return_inverse=True)
-    missing = torch.zeros(len(rows), dtype=torch.int64, device=row.device).index_add(0, of, (~flags).long())
-    return missing[of] == 0
 
 
 def _trained_mass(wrapper: RuleWrapper, decision: StepDecision, view: StepView) -> Tensor:

@@ -11,7 +11,7 @@ from halting import ExpectedSteps, FinalState, HaltingRule, PonderCost, UsageErr
 from training.config import HaltingPart, Part, Record, RunConfig
 from training.flags import parse
 from training.parts import ROLES
-from training.tasks.task import Batch, Task
+from training.tasks import PointerChase
 
 
 class Prior(PonderCost):
@@ -61,20 +61,12 @@ class Colliding(HaltingRule):
         super().__init__()
 
 
-class Chase(Task):
+class Chase(PointerChase):
     """Follow pointers."""
 
     def __init__(self, length: int = 16, hops: tuple[int, ...] = (1, 2), seed: int = 0):
-        self.length, self.hops = length, hops
-
-    def batch(self, split: str, index: int, size: int) -> Batch:
-        raise NotImplementedError
-
-    def encode(self, text: str) -> list[int]:
-        return []
-
-    def decode(self, tokens: list[int]) -> list[str]:
-        return []
+        super().__init__(length, seed=seed)
+        self.hops = hops
 
 
 class Reading(Chase):

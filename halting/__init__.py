@@ -7,6 +7,7 @@ from halting.costs.gate_target import GateTarget
 from halting.costs.geometric_prior import GeometricPrior
 from halting.costs.load_balance import LoadBalance
 from halting.costs.q_learning import QLearning
+from halting.costs.same_answer import SameAnswer
 from halting.costs.steps_plus_remainder import StepsPlusRemainder
 from halting.costs.top_k_target import TopKTarget
 from halting.costs.uniform_prior import UniformPrior
@@ -21,6 +22,7 @@ from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
 from halting.rules.correctness_halt import CorrectnessHalt
+from halting.rules.early_exit_classifier import EarlyExitClassifier
 from halting.rules.exit_gate import ExitGate
 from halting.rules.expert_choice_router import ExpertChoiceRouter
 from halting.rules.fixed_steps import FixedSteps
@@ -39,6 +41,7 @@ __all__ = [
     "Correctness",
     "CorrectnessHalt",
     "DeepSupervision",
+    "EarlyExitClassifier",
     "EveryStep",
     "ExitBy",
     "ExitGate",
@@ -65,6 +68,7 @@ __all__ = [
     "QHalt",
     "QLearning",
     "Readout",
+    "SameAnswer",
     "StepDecision",
     "StepOutcomes",
     "StepView",

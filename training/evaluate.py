@@ -11,6 +11,7 @@ from halting.errors import UsageError
 from training.evaluation import evaluate
 from training.exits import Exit, parse_exit
 from training.metrics import to_json
+from training.report import agreement_of_steps
 from training.run import Run, load_run, newest_run
 from training.table import aligned
 from training.tally import Tally
@@ -76,7 +77,7 @@ def exits_table(tallies: dict[str, Tally]) -> str:
     rows = []
     for name, tally in tallies.items():
         figures = tally.figures()
-        rho = figures.get("spearman_steps_difficulty", float("nan"))
+        over, rho = agreement_of_steps(figures)
         rows.append(
             (
                 name,
@@ -85,7 +86,7 @@ def exits_table(tallies: dict[str, Tally]) -> str:
                 f"{figures['loss']:.4f}",
                 f"{figures['mean_ponder']:.2f}",
                 f"{figures['mean_steps']:.2f}",
-                "–" if rho != rho else f"{rho:.2f}",
+                "–" if rho is None else f"{rho:.2f} ({over})",
             )
         )
     return aligned(("exit", "tokens", "sequences", "loss", "ponder", "executed", "spearman"), rows)

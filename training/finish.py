@@ -13,7 +13,7 @@ from training.engine.engine import Engine
 from training.evaluation import evaluate
 from training.metrics import Metrics, to_json
 from training.recording import about_run, record_map
-from training.report import report
+from training.report import agreement_of_steps, report
 from training.screen import Screen, clock
 from training.tally import Tally
 from training.written import write_text
@@ -101,10 +101,8 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             found, 1, width=screen.width, colour=screen.colour, ascii_only=not screen.unicode, heading=False
         )
     )
-    spearman = summary.get("spearman_steps_difficulty")
-    agreement_says = (
-        f"{spearman:.2f} (Spearman, over tokens)" if spearman is not None and spearman == spearman else "not defined"
-    )
+    over, rho = agreement_of_steps(summary)
+    agreement_says = "not defined" if rho is None else f"{rho:.2f} (Spearman, over {over})"
     rows = (
         ("accuracy", f"{summary['accuracy']:.2%} of tokens, {summary['sequence_accuracy']:.2%} of sequences, unseen"),
         ("loss", f"{summary['loss']:.4f} nats a token ({summary['bits']:.3f} bits)"),

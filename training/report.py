@@ -71,8 +71,8 @@ def _by_difficulty(summary: dict[str, Any], difficulty: str) -> str:
 
 
 def _agreement_in_words(summary: dict[str, Any], difficulty: str) -> str:
-    rho = summary.get("spearman_steps_difficulty")
-    if rho is None or rho != rho:
+    over, rho = agreement_of_steps(summary)
+    if rho is None:
         return "Steps or difficulty do not vary, so that no rank correlation is defined."
     if rho >= 0.5:
         told = "the model thinks longer where it is harder"
@@ -80,7 +80,16 @@ def _agreement_in_words(summary: dict[str, Any], difficulty: str) -> str:
         told = "the model thinks only somewhat longer where it is harder"
     else:
         told = "**the steps do not follow the difficulty**"
-    return f"Rank correlation of steps and {difficulty} over tokens: {rho:.3f}; {told}."
+    return f"Rank correlation of steps and {difficulty} over {over}: {rho:.3f}; {told}."
+
+
+def agreement_of_steps(figures: dict[str, Any]) -> tuple[str, float | None]:
+    """How far executed steps follow difficulty: ("tokens", Spearman's ρ), or over "sequences" where their tokens all
+    leave together; None where it is not defined."""
+    as_one = figures.get("share_as_one") == 1.0
+    over, name = ("sequences", "spearman_sequences") if as_one else ("tokens", "spearman_steps_difficulty")
+    rho = figures.get(name)
+    return over, None if rho is None or rho != rho else rho
 
 
 def _warnings(folder: Path) -> str:

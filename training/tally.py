@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,10 +9,12 @@ from act.model import ModelOutput
 from halting.rule import HaltingRule
 from training import agreement
 from training.objective import token_losses
+from training.rank_correlation import rank_correlation
 from training.tasks.task import Batch
 
 MAX_DIFFICULTY = 255
-_SUMS = ("asked", "loss", "correct", "sequences", "sequences_correct", "valid", "ponder")
+_PONDER_GRID = 16  # a rule's own depth need not be whole: it is counted in sixteenths of a step
+_SUMS = ("asked", "loss", "correct", "sequences", "sequences_correct", "valid", "ponder", "rows", "as_one")
 
 
 class Tally:
@@ -28,6 +29,8 @@ class Tally:
         self.sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         self.steps = torch.zeros(max_steps + 1, dtype=torch.float64)
         self.joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps + 1, dtype=torch.float64)
+        self.ponder_joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps * _PONDER_GRID + 1, dtype=torch.float64)
+        self.sequences_joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps + 1, dtype=torch.float64)
         self.asked_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
         self.correct_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
 
@@ -38,28 +41,42 @@ class Tally:
         asked, steps = batch.asked, output.trace.steps
         correct = (prediction == batch.targets) & asked
         right_rows = (correct | ~asked).all(1) & asked.any(1)
-        ponder = rule.ponder(output.trace)[batch.valid].double().sum()
+        ponder = rule.ponder(output.trace)
         losses = token_losses(output.logits, batch.targets).double().sum()
-        values = (asked.sum(), losses, correct.sum(), asked.any(1).sum(), right_rows.sum(), batch.valid.sum(), ponder)
+        pondered = ponder[batch.valid].double().sum()
+        slowest, fastest = steps.amax(1), torch.where(batch.valid, steps, self.max_steps).amin(1)
+        values = (
+            asked.sum(),
+            losses,
+            correct.sum(),
+            asked.any(1).sum(),
+            right_rows.sum(),
+            batch.valid.sum(),
+            pondered,
+            batch.valid.any(1).sum(),
+            (batch.valid.any(1) & (slowest == fastest)).sum(),
+        )
         self.sums += torch.stack([value.double().cpu() for value in values])
         self.steps += torch.bincount(steps[batch.valid].cpu(), minlength=self.max_steps + 1)
         known = batch.valid & ~batch.difficulty.isnan()
         if bool(known.any()):
             difficulty = batch.difficulty[known].round().long().clamp(0, MAX_DIFFICULTY).cpu()
-            taken, shape = steps[known].cpu(), self.joint.shape
-            self.joint += torch.bincount(difficulty * shape[1] + taken, minlength=self.joint.numel()).view(shape)
+            _count_pairs(self.joint, difficulty, steps[known].cpu())
+            _count_pairs(self.ponder_joint, difficulty, (ponder[known] * _PONDER_GRID).round().long().cpu())
+            rows = known.any(1)
+            hardest = torch.where(known, batch.difficulty, 0.0).amax(1)[rows].round().long().clamp(0, MAX_DIFFICULTY)
+            _count_pairs(self.sequences_joint, hardest.cpu(), slowest[rows].cpu())
             self.asked_at += _count(difficulty[asked[known].cpu()])
             self.correct_at += _count(difficulty[correct[known].cpu()])
         return prediction
 
     def over_ranks(self, device: torch.device) -> "Tally":
         """The same counts summed over all ranks."""
-        parts = (self.sums, self.steps, self.joint, self.asked_at, self.correct_at)
-        flat = agreement.total(torch.cat([part.flatten() for part in parts]).to(device)).cpu()
-        summed = Tally(self.max_steps)
-        pieces = flat.split([part.numel() for part in parts])
-        summed.sums, summed.steps, joint, summed.asked_at, summed.correct_at = pieces
-        summed.joint = joint.view(self.joint.shape)
+        parts = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        flat = agreement.total(torch.cat([part.flatten() for part in parts.values()]).to(device)).cpu()
+        summed, pieces = Tally(self.max_steps), flat.split([part.numel() for part in parts.values()])
+        for (name, part), piece in zip(parts.items(), pieces, strict=True):
+            setattr(summed, name, piece.view(part.shape))
         return summed
 
     @property
@@ -73,7 +90,12 @@ class Tally:
         return (running[1:] / self.steps.sum().clamp(min=1)).tolist()
 
     def figures(self) -> dict[str, float]:
-        """The figures, by name. Steps are executed ones, `mean_ponder` the rule's own depth; `loss` is nats a token."""
+        """The figures, by name. Steps are executed ones, ponder is the rule's own depth; `loss` is nats a token.
+
+        The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as hard as their
+        hardest token and take the steps of their slowest. `share_as_one` is the share of sequences whose tokens all
+        left at the same step: at 1 the correlation over sequences is the one to read.
+        """
         counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
         asked, valid, sequences = (max(1.0, counts[name]) for name in ("asked", "valid", "sequences"))
         numbers = torch.arange(self.max_steps + 1, dtype=torch.float64)
@@ -89,21 +111,13 @@ class Tally:
             "std_steps": float((share * (numbers - mean) ** 2).sum().clamp(min=0).sqrt()),
             "share_at_step_1": float(share[1]) if self.max_steps >= 1 else 0.0,
             "share_at_max": float(share[self.max_steps]),
+            "share_as_one": counts["as_one"] / max(1.0, counts["rows"]),
         }
         if self.joint.sum() > 0:
-            figures["spearman_steps_difficulty"] = self.spearman()
+            figures["spearman_steps_difficulty"] = rank_correlation(self.joint)
+            figures["spearman_ponder_difficulty"] = rank_correlation(self.ponder_joint)
+            figures["spearman_sequences"] = rank_correlation(self.sequences_joint)
         return figures
-
-    def spearman(self) -> float:
-        """Rank correlation of executed steps and difficulty over tokens, ties at their mean rank; NaN when either does
-        not vary."""
-        joint = self.joint.numpy()
-        ranks = [_mean_ranks(joint.sum(axis)) for axis in (1, 0)]
-        total = joint.sum()
-        centred = [rank - (joint.sum(axis) * rank).sum() / total for rank, axis in zip(ranks, (1, 0), strict=True)]
-        covariance = centred[0] @ joint @ centred[1]
-        spread = [(joint.sum(axis) * centre**2).sum() for centre, axis in zip(centred, (1, 0), strict=True)]
-        return float(covariance / math.sqrt(spread[0] * spread[1])) if min(spread) > 0 else math.nan
 
     def by_difficulty(self) -> dict[str, dict[str, float]]:
         """Mean steps and accuracy at each difficulty that occurs: {difficulty: {steps, accuracy, tokens}}."""
@@ -123,6 +137,6 @@ def _count(difficulty: Tensor) -> Tensor:
     return torch.bincount(difficulty, minlength=MAX_DIFFICULTY + 1)
 
 
-def _mean_ranks(counts: np.ndarray) -> np.ndarray:
-    """The mean rank of each of the tied groups that `counts` gives the sizes of."""
-    return counts.cumsum() - (counts - 1) / 2
+def _count_pairs(joint: Tensor, first: Tensor, second: Tensor) -> None:
+    """Adds to joint [X Y] how often each pair of whole numbers occurs."""
+    joint += torch.bincount(first * joint.shape[1] + second, minlength=joint.numel()).view(joint.shape)

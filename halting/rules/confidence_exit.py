@@ -4,8 +4,8 @@ import math
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
 
+from halting.decaying_threshold import decaying_threshold, refuse_decay
 from halting.errors import UsageError
 from halting.mass import ledger_dtype
 from halting.readout import FinalState
@@ -24,15 +24,13 @@ class ConfidenceExit(HaltingRule):
         gap      largest − second largest of P_n ≥ c, CALM's softmax response
         entropy  H(P_n) ≤ c, nats (as in BranchyNet, Teerapittayanon et al. 2016)
 
-    With `decay` the threshold of the token at position t is (CALM, section 3, the decaying threshold)
-
-        c_t = clip(0.9·c + 0.1·exp(−τ·t / L), 0, 1),   τ = decay, L = decay_length,
-
-    stricter for early tokens, whose mistakes the later ones inherit. (For c in (0, 1] nothing is ever clipped.)
+    With `decay` the threshold is stricter for early tokens, whose mistakes the later ones inherit
+    (`decaying_threshold`).
 
     Differs from the paper: c is given, not calibrated on held-out data, and t is the position in the sequence, prompt
-    included. CALM's third measure, a small trained classifier, does not exist here; its hidden-state saturation is
-    `ConvergenceExit("cosine")`. No threshold is published; the defaults are what a maximum of 0.9 is for two answers.
+    included. Of CALM's other measures, the small trained classifier is `EarlyExitClassifier`, and hidden-state
+    saturation `ConvergenceExit("cosine")`. No threshold is published; the defaults are what a maximum of 0.9 is for two
+    answers.
 
     Causal. Has no gate and no cost, and no gradient passes through it. Reads logits, so it costs the output head for
     each active token and step.
@@ -71,8 +69,13 @@ class ConfidenceExit(HaltingRule):
                 "An entropy is in nats and at least 0." if measure == "entropy" else "Probabilities lie in [0, 1].",
                 f"Use a number {'above 0' if measure == 'entropy' else 'in (0, 1]'}, such as {_DEFAULTS[measure]:g}.",
             )
-        if decay is not None:
-            _refuse_decay(measure, decay, decay_length)
+        if decay is not None and measure == "entropy":
+            raise UsageError(
+                f"ConfidenceExit cannot let an entropy threshold decay (decay={decay}).",
+                "A token leaves below it, so the larger threshold of early tokens would be the laxer one.",
+                "Use the measure max or gap, or drop decay.",
+            )
+        refuse_decay(decay, decay_length)
         self.measure, self.threshold, self.decay, self.decay_length = measure, chosen, decay, decay_length
 
     @torch.no_grad()
@@ -85,30 +88,7 @@ class ConfidenceExit(HaltingRule):
         else:
             top = chances.topk(2, dim=-1).values
             score = top[:, 0] if self.measure == "max" else top[:, 0] - top[:, 1]
-            sure = score >= self._threshold_at(view.position, score)
+            sure = score >= decaying_threshold(
+                self.threshold, self.decay, self.decay_length, view.position, score.dtype
+            )
         return StepDecision(mass=torch.zeros_like(view.remaining), halt=sure, score=score), None
-
-    def _threshold_at(self, position: Tensor, score: Tensor) -> Tensor | float:
-        if self.decay is None or self.decay_length is None:
-            return self.threshold
-        fading = torch.exp(-self.decay * position.to(score.dtype) / self.decay_length)
-        return 0.9 * self.threshold + 0.1 * fading
-
-
-def _refuse_decay(measure: Measure, decay: float, decay_length: int | None) -> None:
-    if measure == "entropy":
-        raise UsageError(
-            f"ConfidenceExit cannot let an entropy threshold decay (decay={decay}).",
-            "A token leaves below it, so the larger threshold of early tokens would be the laxer one.",
-            "Use the measure max or gap, or drop decay.",
-        )
-    if not 0 <= decay < math.inf:
-        raise UsageError(
-            f"decay is {decay}.", "A threshold that decays cannot rise.", "Use 0 or more; the paper has 4."
-        )
-    if decay_length is None or decay_length < 1:
-        raise UsageError(
-            f"decay={decay} comes with decay_length={decay_length}.",
-            "The threshold decays over the length of a sequence, which has to be known.",
-            "Give decay_length, the number of positions of the longest sequence.",
-        )

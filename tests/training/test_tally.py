@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 
 from act.model import ModelOutput
 from halting import FixedSteps, LoopTrace
@@ -62,17 +63,47 @@ def test_figures_are_those_of_a_plain_loop():
     assert figures["mean_steps"] == figures["mean_ponder"] == pytest.approx(np.mean(steps))
     assert figures["std_steps"] == pytest.approx(np.std(steps))
     assert figures["share_at_step_1"] == pytest.approx(np.mean(np.array(steps) == 1))
+    together = [
+        len(set(output.trace.steps[row][batch.valid[row]].tolist())) == 1
+        for output, batch in outputs
+        for row in range(B)
+    ]
+    assert figures["share_as_one"] == pytest.approx(np.mean(together)) and 0 < np.mean(together) < 1
     assert figures["share_at_max"] == pytest.approx(np.mean(np.array(steps) == N))
 
 
-def test_the_rank_correlation_is_scipys():
-    difficulty, steps = [], []
+class HalfWay(FixedSteps):
+    """Means half of the executed steps."""
+
+    def ponder(self, trace: LoopTrace) -> Tensor:
+        return trace.steps / 2 * trace.score.amax(-1)
+
+
+def test_the_rank_correlations_are_scipys():
+    difficulty, steps, ponder, hardest, slowest = [], [], [], [], []
+    tally = Tally(N)
     for seed in range(3):
         output, batch = made(seed)
+        draw = torch.Generator().manual_seed(seed)
+        score = torch.randint(1, 9, (B, L, 1), generator=draw) / 8  # sixteenths of a step are counted exactly
+        output = output._replace(trace=output.trace._replace(score=score.expand(B, L, N)))
+        tally.add(output, batch, HalfWay())
         known = batch.valid & ~batch.difficulty.isnan()
         difficulty += batch.difficulty[known].tolist()
         steps += output.trace.steps[known].tolist()
-    assert tallied(0, 1, 2).spearman() == pytest.approx(stats.spearmanr(difficulty, steps).statistic, abs=1e-12)
+        ponder += HalfWay().ponder(output.trace)[known].tolist()
+        for row in range(B):
+            if known[row].any():
+                hardest.append(float(batch.difficulty[row][known[row]].max()))
+                slowest.append(int(output.trace.steps[row].max()))
+    figures = tally.figures()
+    for name, wanted in (
+        ("spearman_steps_difficulty", stats.spearmanr(difficulty, steps)),
+        ("spearman_ponder_difficulty", stats.spearmanr(difficulty, ponder)),
+        ("spearman_sequences", stats.spearmanr(hardest, slowest)),
+    ):
+        assert figures[name] == pytest.approx(wanted.statistic, abs=1e-12), name
+    assert len({round(figures[name], 6) for name in figures if name.startswith("spearman")}) == 3
 
 
 def test_a_correlation_that_is_not_defined_is_nan():

@@ -6,22 +6,18 @@ not run again, so a benchmark that is stopped goes on where it was.
 
 import argparse
 import json
-import os
-import subprocess
+import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from benchmarks.hardware import hardware
+from benchmarks.targets import Figure, exit_code, write
+from benchmarks.trainings import Kept, Row, Training, run_all
 from training.metrics import read
 from training.table import aligned, markdown
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "rules.jsonl"
 ACCURACY, SECONDS = 0.98, 300.0
 
 
@@ -30,29 +26,60 @@ class Case:
     """One rule, and how it is trained.
 
     Args:
-        name: the rule.
-        recipe: the task.
-        flags: what is said beside `--halting.rule`.
-        adaptive: whether its steps are meant to follow the difficulty.
+        name: of the row.
+        flags: of `ponder train pointer_chase`, beside the seed.
+        second: flags of a second stage, which starts from the weights of the first.
+        over: what its steps are to follow the difficulty over, "tokens", "ponder" (tokens, by the depth that the rule
+            means), "sequences", or "nothing" for a fixed depth.
     """
 
     name: str
-    recipe: str = "pointer_chase"
-    flags: tuple[str, ...] = ()
-    adaptive: bool = True
+    flags: tuple[str, ...]
+    second: tuple[str, ...] | None = None
+    over: Literal["tokens", "ponder", "sequences", "nothing"] = "tokens"
 
+    def training(self, seed: int, quick: bool) -> Training:
+        """One of its trainings."""
+        stages = [self.flags] if self.second is None else [self.flags, self.second]
+        return Training(self.name, seed, tuple(("pointer_chase", *flags) for flags in stages), quick)
+
+
+def _rule(name: str, *flags: str) -> tuple[str, ...]:
+    return ("--halting.rule", name, *flags)
+
+
+_SIX = ("--loop.max-steps", "6")
+_EXIT_GATE = _rule("ExitGate", *_SIX)
 
 CASES = (
-    Case("FixedSteps", flags=("--loop.max-steps", "4"), adaptive=False),
-    Case("GravesACT"),
-    Case("PonderNet", flags=("--penalty.value", "0.1")),
-    Case("ExitGate", flags=("--loop.max-steps", "6")),
-    Case("StickBreaking", flags=("--penalty.value", "0.001")),
-    Case("UniversalTransformerACT"),
-    Case("ExpertChoiceRouter", flags=("--loop.max-steps", "6")),
-    Case("TokenChoiceRouter", flags=("--loop.max-steps", "6")),
-    Case("QHalt", flags=("--loop.max-steps", "6")),
-    Case("CorrectnessHalt", flags=("--loop.max-steps", "6")),
+    Case("FixedSteps", _rule("FixedSteps", "--loop.max-steps", "4"), over="nothing"),
+    Case("GravesACT", _rule("GravesACT")),
+    Case("UniversalTransformerACT", _rule("UniversalTransformerACT", "--halting.bias-init", "-1"), over="ponder"),
+    Case("PonderNet", _rule("PonderNet", "--penalty.value", "0.1")),
+    Case("ExitGate", _EXIT_GATE),
+    Case(
+        "ExitGate, second stage",
+        _EXIT_GATE,
+        (
+            *_rule("ExitGate", *_SIX, "--halting.q", "0.8"),
+            *("--train-only", "rule", "--cost.kind", "GateTarget", "--readout.kind", "DeepSupervision"),
+            *("--updates", "500"),
+        ),
+    ),
+    Case("StickBreaking", _rule("StickBreaking")),
+    Case("ExpertChoiceRouter", _rule("ExpertChoiceRouter", *_SIX, "--halting.alpha", "1")),
+    Case(
+        "TokenChoiceRouter",
+        _rule(
+            "TokenChoiceRouter", *_SIX, "--halting.warmup", "500", "--model.prelude-layers", "1", "--updates", "2000"
+        ),
+    ),
+    Case("QHalt", _rule("QHalt", *_SIX, "--updates", "2500"), over="sequences"),
+    Case("CorrectnessHalt", _rule("CorrectnessHalt", *_SIX, "--halting.threshold", "0.9"), over="sequences"),
+    Case(
+        "EarlyExitClassifier",
+        _rule("EarlyExitClassifier", *_SIX, "--halting.min-steps", "3", "--halting.threshold", "0.99"),
+    ),
 )
 
 
@@ -60,104 +87,97 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs what is missing and prints the table; 1 when a rule misses the target, 2 when a row could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="trainings a rule")
-    parser.add_argument("--rules", nargs="*", default=None, help="only these")
+    parser.add_argument("--rules", nargs="+", default=None, help="only these")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once")
     parser.add_argument("--quick", action="store_true", help="60 updates and one seed: does it run at all?")
-    parser.add_argument("--json", type=Path, default=None, help="write the rows")
+    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     known = {case.name for case in CASES}
     if unknown := set(options.rules or ()) - known:
         parser.error(f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     cases = [case for case in CASES if options.rules is None or case.name in options.rules]
-    wanted = [(case, seed) for case in cases for seed in range(1 if options.quick else options.seeds)]
-    rows = _kept(options.quick)
-    missing = [(case, seed) for case, seed in wanted if (case.name, seed) not in rows]
-    with ThreadPoolExecutor(options.workers) as pool:
-        for row in pool.map(lambda each: run(each[0], each[1], options.quick), missing):
-            _keep(row, options.quick)
-            rows[row["rule"], row["seed"]] = row
-            print(json.dumps(row), flush=True)
-    found = [rows[case.name, seed] for case, seed in wanted]
-    print("\n" + aligned(*table(found)))
-    print("\n" + markdown(*table(found)))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if any("failed" in row for row in found):
+    trainings = [case.training(seed, options.quick) for seed in range(_seeds(options)) for case in cases]
+    rows = []
+    for row in run_all(trainings, Kept("rules", options.quick), options.workers, measure):
+        rows.append(row)
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    head, lines = table(cases, rows)
+    print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
+    if any("failed" in row for row in rows):
         return 2
-    return 0 if options.quick or all(row["met"] for row in found) else 1
+    figures = against_targets(cases, rows)
+    if options.json is not None:
+        write(figures, options.json)
+    return 0 if options.quick else exit_code(figures)
 
 
-def run(case: Case, seed: int, quick: bool) -> dict[str, Any]:
-    """One training; its row."""
-    with tempfile.TemporaryDirectory() as folder:
-        flags = ["--halting.rule", case.name, *case.flags, "--seed", str(seed), "--output", folder, "--name", "run"]
-        if quick:
-            flags += ["--updates", "60", "--test-examples", "64"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "training.train", case.recipe, *flags]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-        row: dict[str, Any] = {
-            "rule": case.name,
-            "seed": seed,
-            "command": f"ponder train {case.recipe} " + " ".join(flags[:-4]),
-            **hardware(),
-        }
-        if done.returncode:
-            return {**row, "failed": done.stderr[-500:]}
-        home = Path(folder) / "run"
-        summary = json.loads((home / "summary.json").read_text(encoding="utf-8"))
-        training = [line["mean_steps"] for line in read(home, "train")]
-    last = training[-len(training) // 4 :]
-    row |= {
-        "task": case.recipe,
-        "accuracy": summary["accuracy"],
-        "ponder": summary["mean_ponder"],
-        "executed_training": sum(last) / len(last),
-        "executed_evaluation": summary["mean_steps"],
-        "spearman": summary.get("spearman_steps_difficulty"),
-        "seconds": summary["train_seconds"],
+def _seeds(options: argparse.Namespace) -> int:
+    return 1 if options.quick else options.seeds
+
+
+def measure(homes: list[Path]) -> Row:
+    """What the run folders of a training's stages say: figures of the last, seconds of all."""
+    summaries = [json.loads((home / "summary.json").read_text(encoding="utf-8")) for home in homes]
+    last = summaries[-1]
+    executed = [line["mean_steps"] for line in read(homes[-1], "train")]
+    return {
+        "task": last["recipe"],
+        "accuracy": last["accuracy"],
+        "ponder": last["mean_ponder"],
+        "executed_training": statistics.fmean(executed[-max(1, len(executed) // 4) :]),
+        "executed_evaluation": last["mean_steps"],
+        "tokens": last.get("spearman_steps_difficulty"),
+        "ponder_of_tokens": last.get("spearman_ponder_difficulty"),
+        "sequences": last.get("spearman_sequences"),
+        "seconds": sum(summary["train_seconds"] for summary in summaries),
     }
-    follows = not case.adaptive or (row["spearman"] or 0) > 0
-    row["met"] = row["accuracy"] >= ACCURACY and row["seconds"] <= SECONDS and follows
-    return row
 
 
-def table(rows: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def correlation(case: Case, row: Row) -> float | None:
+    """How far its steps follow the difficulty, over what the case says."""
+    return row[{"ponder": "ponder_of_tokens"}.get(case.over, case.over)] if case.over != "nothing" else None
+
+
+def against_targets(cases: Sequence[Case], rows: Sequence[Row]) -> list[Figure]:
+    """The worst of each rule's seeds."""
+    figures = []
+    for case in cases:
+        mine = [row for row in rows if row["name"] == case.name]
+        accuracy, seconds = min(row["accuracy"] for row in mine), max(row["seconds"] for row in mine)
+        figures.append(Figure(f"{case.name}: accuracy", accuracy, f"≥ {ACCURACY}", accuracy >= ACCURACY))
+        figures.append(Figure(f"{case.name}: seconds of training", seconds, f"≤ {SECONDS:g}", seconds <= SECONDS))
+        if case.over != "nothing":
+            worst = min((correlation(case, row) or 0.0 for row in mine), default=0.0)
+            figures.append(Figure(f"{case.name}: rank correlation over {case.over}", worst, "> 0", worst > 0))
+    return figures
+
+
+def table(cases: Sequence[Case], rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows: a row a rule, over its seeds as the least and the most."""
-    head = ("rule", "accuracy", "ponder", "executed: training", "evaluation", "Spearman", "seconds", "seeds")
+    head = ("rule", "accuracy", "ponder", "executed: training", "evaluation", "Spearman", "over", "seconds", "seeds")
     lines = []
-    for name in dict.fromkeys(row["rule"] for row in rows):
-        mine = [row for row in rows if row["rule"] == name and "failed" not in row]
-        keys = ("accuracy", "ponder", "executed_training", "executed_evaluation", "spearman", "seconds")
-        formats = (".4f", ".2f", ".2f", ".2f", ".2f", ".0f")
-        shown = [_range([row[key] for row in mine], form) for key, form in zip(keys, formats, strict=True)]
-        lines.append((name, *shown, str(len(mine))))
+    for case in cases:
+        mine = [row for row in rows if row["name"] == case.name and "failed" not in row]
+        columns: list[tuple[list[Any], str]] = [
+            ([row["accuracy"] for row in mine], ".4f"),
+            ([row["ponder"] for row in mine], ".2f"),
+            ([row["executed_training"] for row in mine], ".2f"),
+            ([row["executed_evaluation"] for row in mine], ".2f"),
+            ([correlation(case, row) for row in mine], ".2f"),
+        ]
+        shown = [ranged(values, form) for values, form in columns]
+        over = "–" if case.over == "nothing" else case.over
+        lines.append((case.name, *shown, over, ranged([row["seconds"] for row in mine], ".0f"), str(len(mine))))
     return head, lines
 
 
-def _range(values: list[float | None], form: str) -> str:
+def ranged(values: Sequence[float | None], form: str) -> str:
+    """The least and the most, or the one value."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return "–"
     least, most = format(known[0], form), format(known[-1], form)
     return least if least == most else f"{least} … {most}"
-
-
-def _file(quick: bool) -> Path:
-    return RESULTS.with_name("rules-quick.jsonl") if quick else RESULTS
-
-
-def _kept(quick: bool) -> dict[tuple[str, int], dict[str, Any]]:
-    path = _file(quick)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [json.loads(line) for line in lines]
-    return {(row["rule"], row["seed"]): row for row in rows if "failed" not in row}
-
-
-def _keep(row: dict[str, Any], quick: bool) -> None:
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    with _file(quick).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ Memory: TypeAlias = "Tensor | dict[str, Memory] | tuple[Memory, ...] | None"
 """What a rule carries from step to step: tensors with one row a token, alone or in dicts and tuples."""
 
 
+def _alone(values: Tensor) -> Tensor:
+    """The sum over all ranks, where there is one."""
+    return values
+
+
 @dataclass(frozen=True)
 class StepView:
     """One loop step, seen by the A tokens that were computed in it.
@@ -109,6 +114,15 @@ class HaltingRule(nn.Module):
     @abstractmethod
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         """After a step: the decision for each token and the memory to carry on."""
+
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = _alone) -> None:
+        """After each optimizer update: moves what the rule keeps beside its parameters, such as a warm-up. A schedule
+        that moved with the forward passes would depend on micro-batches and ranks, and each look at the model would
+        push it on. Whoever trains without `training.loop` calls it too.
+
+        Args:
+            over_ranks: gives the sum of a tensor over all ranks; called by all of them or by none.
+        """
 
     def fixed_depth(self, max_steps: int) -> int | None:
         """The step at which every token leaves under a step limit; None where that is not settled beforehand."""

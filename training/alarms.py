@@ -72,6 +72,6 @@ def penalty_gradient(engine: Engine, batch: Batch, cost: PonderCost | None, pena
     schedules = {name: buffer.clone() for name, buffer in rule.named_buffers()}
     terms = objective(engine.model(batch.tokens, batch.valid), batch, cost)
     for name, buffer in rule.named_buffers():
-        buffer.copy_(schedules[name])  # a look must not move a warm-up, or a resumed run would differ
+        buffer.copy_(schedules[name])  # a look is no training: it must not count
     gradients = torch.autograd.grad(terms.cost, gate, allow_unused=True)
     return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients if gradient is not None))

@@ -182,6 +182,7 @@ class Training:
         if not math.isfinite(measured.loss):
             return measured  # a step would carry it into the weights
         result = engine.step(rate)
+        engine.model.recurrence.rule.end_update(agreement.total)
         return replace(measured, gradient_norm=result.gradient_norm, skipped=result.skipped)
 
     def rows(self, micro: int) -> Batch:

@@ -1,5 +1,6 @@
 """Each step picks the tokens of a sequence that go on."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from math import pi
 from typing import Literal
@@ -27,8 +28,8 @@ class ExpertChoiceRouter(HaltingRule):
     last one, with its fraction, serves any step beyond N. All take step 1. The gain g is the task's gradient path to
     the router; the cost `TopKTarget` trains z > 0 to mean "chosen".
 
-    Warm-up: in training the fraction falls from 1 to c_n along a half cosine over `warmup` forward passes. The count is
-    a buffer, so that it is in checkpoints, and goes up once per `begin` in training.
+    Warm-up: in training the fraction falls from 1 to c_n along a half cosine over `warmup` updates. Their count is a
+    buffer, so that it is in checkpoints, and `end_update` counts.
 
     Differs from the source: the block's *change* of the state is scaled, where the public code adds g·block(s) with the
     block's own residual stream inside; each router has a bias, 0 at first; T counts real tokens, there padding too; no
@@ -46,7 +47,7 @@ class ExpertChoiceRouter(HaltingRule):
         capacity: "linear" for c_n = (N − n + 1) / N, or the fractions themselves, such as "1,0.67,0.33": the first 1,
             none above the one before; the last holds for all later steps.
         alpha: the largest gain, > 0; 0.1 is published.
-        warmup: training forward passes (updates × accumulation) until the fractions are reached; 0 for none.
+        warmup: updates until the fractions are reached; 0 for none.
         evaluation: who goes on in evaluation, "top_k" as in training or "threshold".
 
     Raises:
@@ -56,7 +57,7 @@ class ExpertChoiceRouter(HaltingRule):
     causal = False
     default_readout = FinalState
     default_cost = TopKTarget
-    passes: Tensor
+    updates: Tensor
 
     def __init__(
         self,
@@ -73,11 +74,9 @@ class ExpertChoiceRouter(HaltingRule):
         self.alpha, self.warmup, self.evaluation = alpha, warmup, evaluation
         self.router = Gate(dim, 0.0, max_steps)
         nn.init.normal_(self.router.weight, std=0.02)  # at 0 all would tie, and position alone would choose
-        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor]:
-        if self.training:
-            self.passes += 1
         sequences = Sequences.by_row(view.row)
         return {"tokens": sequences.counts[sequences.of]}, self.alpha * torch.sigmoid(
             self._logit(view.state, view.step)
@@ -99,6 +98,9 @@ class ExpertChoiceRouter(HaltingRule):
         )
         return decision, memory
 
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        self.updates += 1
+
     def _logit(self, state: Float[Tensor, "A D"], step: Int[Tensor, " A"]) -> Float[Tensor, " A"]:
         """What the router of each token's `step` says."""
         logits = self.router(state)
@@ -109,7 +111,7 @@ class ExpertChoiceRouter(HaltingRule):
         fractions = torch.tensor(self.fractions, dtype=torch.float64, device=tokens.device)
         fraction = fractions[(step - 1).clamp(max=len(self.fractions) - 1)]
         if self.training and self.warmup:
-            done = (self.passes.double() / self.warmup).clamp(max=1.0)
+            done = (self.updates.double() / self.warmup).clamp(max=1.0)
             fraction = fraction + (1 - fraction) * 0.5 * (1 + torch.cos(pi * done))
         return (fraction * tokens + 1e-9).floor().long().clamp(min=1)  # 0.29 · 100 is 28.999999999999996
 
@@ -152,6 +154,6 @@ def _refuse(alpha: float, warmup: int) -> None:
     if warmup < 0:
         raise UsageError(
             f"warmup is {warmup}.",
-            "It counts the training forward passes over which the fractions fall from 1.",
+            "It counts the updates over which the fractions fall from 1.",
             "Use 0 for none, or more.",
         )

@@ -24,17 +24,16 @@ class TokenChoiceRouter(HaltingRule):
     gradient path to the router; a tie goes to the smaller depth.
 
     Left alone, routers of this kind send most tokens to one depth. `balance="loss"` trains with `LoadBalance`.
-    `balance="bias"` has no cost: after each training forward pass, bias_n moves by `bias_rate` up where depth n got
-    less than its share of the tokens, down where it got more (loss-free balancing, Wang et al. 2024). The bias takes
-    part in the choice, not in the gain.
+    `balance="bias"` has no cost: after each update, bias_n moves by `bias_rate` up where depth n got less than its
+    share of the update's tokens, those of all ranks and micro-batches, down where it got more (loss-free balancing,
+    Wang et al. 2024). The bias takes part in the choice, not in the gain.
 
-    Warm-up: during the first `warmup` training forward passes all tokens take all N steps, and the bias rests. The
-    count of passes and the bias (as a whole number of moves, which no cast to a narrow dtype can round) are buffers, so
-    that they are in checkpoints; they change once per `begin` in training.
+    Warm-up: during the first `warmup` updates all tokens take all N steps, and the bias rests. The count of updates and
+    the bias (as a whole number of moves, which no cast to a narrow dtype can round) are buffers, so that they are in
+    checkpoints; `end_update` moves them.
 
     Differs from the source: the last step scales the block's *change* of the state, where the public code gives
-    x + g_i·block(s), the block's own residual stream inside; the router has a bias b, 0 at first; the loss-free bias
-    moves once a forward pass, there once an update.
+    x + g_i·block(s), the block's own residual stream inside; the router has a bias b, 0 at first.
 
     Causal: it reads the token's own state alone. The router gets gradient through gain and cost. Costs N dot products a
     token, once, and N + 2 numbers a token and step in the trace. Score: g_i.
@@ -46,11 +45,7 @@ class TokenChoiceRouter(HaltingRule):
         alpha: factor of the scores, > 0; published: 1 with softmax, 0.1 with sigmoid.
         balance: "loss" or "bias".
         bias_rate: how far the loss-free bias moves at once, > 0.
-        warmup: training forward passes (updates × accumulation) with all tokens at depth N; 0 for none.
-
-    Attributes:
-        over_ranks: told how many tokens of this call were sent to each depth [N], gives those of all ranks. By itself a
-            rank knows its own alone, and its bias follows them; where there are several, hand in a sum over them.
+        warmup: updates with all tokens at depth N; 0 for none.
 
     Raises:
         UsageError: for an alpha, rate or warm-up that cannot be.
@@ -58,8 +53,9 @@ class TokenChoiceRouter(HaltingRule):
 
     default_readout = FinalState
     default_cost = LoadBalance
-    passes: Tensor
+    updates: Tensor
     moves: Tensor
+    sent: Tensor
 
     def __init__(
         self,
@@ -79,20 +75,18 @@ class TokenChoiceRouter(HaltingRule):
             self.default_cost = None  # pyright: ignore[reportAttributeAccessIssue]
         self.router = Gate(dim, 0.0, max_steps)
         nn.init.normal_(self.router.weight, std=0.02)  # at 0 all would tie, and all would leave after step 1
-        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self.register_buffer("moves", torch.zeros(max_steps, dtype=torch.int64))
-        self.over_ranks: Callable[[Tensor], Tensor] = _alone
+        # Since the last update, on this rank: nothing at the moment of a checkpoint.
+        self.register_buffer("sent", torch.zeros(max_steps, dtype=torch.int64), persistent=False)
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor]:
         logits = self.router(view.state)
         scores = self.alpha * (logits.softmax(-1) if self.scores == "softmax" else logits.sigmoid())
         depth = (scores.detach() + self.bias_rate * self.moves.to(scores.dtype)).argmax(-1) + 1
         if self.training:
-            self.passes += 1
-            warm = self.passes <= self.warmup
-            depth = torch.where(warm, torch.full_like(depth, len(self.moves)), depth)
-            if self.balance == "bias":
-                self._move(depth, ~warm)
+            depth = torch.where(self.updates < self.warmup, torch.full_like(depth, len(self.moves)), depth)
+            self.sent += torch.bincount(depth - 1, minlength=len(self.moves))
         score = scores.gather(-1, (depth - 1).unsqueeze(-1)).squeeze(-1)
         memory = {"depth": depth, "score": score, "scores": scores, "log_sum": logits.logsumexp(-1)}
         return memory, _gain(score, depth, view.step)
@@ -112,20 +106,17 @@ class TokenChoiceRouter(HaltingRule):
         )
         return decision, memory
 
-    @torch.no_grad()
-    def _move(self, depth: Tensor, moves: Tensor) -> None:
-        """Moves the loss-free bias towards balance by one, where it `moves` at all."""
-        sent = self.over_ranks(torch.bincount(depth - 1, minlength=len(self.moves)))
-        self.moves += torch.sign(sent.sum() - len(self.moves) * sent) * moves
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        if self.balance == "bias":
+            sent = over_ranks(self.sent)
+            self.moves += torch.sign(sent.sum() - len(self.moves) * sent) * (self.updates >= self.warmup)
+        self.sent.zero_()
+        self.updates += 1
 
 
 def _gain(score: Tensor, depth: Tensor, step: Tensor) -> Tensor:
     """The gain [A] on the update of `step`: whole updates on the way, the chosen depth's score at the end."""
     return torch.where(step >= depth, score, torch.ones_like(score))
-
-
-def _alone(sent: Tensor) -> Tensor:
-    return sent
 
 
 def _refuse(alpha: float, bias_rate: float, warmup: int) -> None:
@@ -138,12 +129,12 @@ def _refuse(alpha: float, bias_rate: float, warmup: int) -> None:
     if not bias_rate > 0:
         raise UsageError(
             f"bias_rate is {bias_rate}.",
-            "It is how far the bias of a depth moves towards balance after a batch.",
+            "It is how far the bias of a depth moves towards balance after an update.",
             'Use 0.001 as published; to do without the bias, balance="loss".',
         )
     if warmup < 0:
         raise UsageError(
             f"warmup is {warmup}.",
-            "It counts the training forward passes in which all tokens take all steps.",
+            "It counts the updates in which all tokens take all steps.",
             "Use 0 for none, or more.",
         )

@@ -1,5 +1,6 @@
 """Wrappers: a rule inside another that restricts when it may halt, or makes a sequence halt as one."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -29,6 +30,9 @@ class RuleWrapper(HaltingRule):
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         return self.rule.decide(view, memory)
+
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        self.rule.end_update(over_ranks)
 
     def ponder(self, trace: LoopTrace) -> Tensor:
         return self.rule.ponder(trace)

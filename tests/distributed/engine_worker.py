@@ -8,7 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from tiny import BATCH, MAX_STEPS, History, SureOfItself, make_batch, make_config, make_model, share_of_loss, train
+from tiny import (
+    BATCH,
+    MAX_STEPS,
+    Balanced,
+    History,
+    SureOfItself,
+    make_batch,
+    make_config,
+    make_model,
+    share_of_loss,
+    train,
+)
 from torch import Tensor
 
 from halting import EveryStep
@@ -131,6 +142,7 @@ def run_variant(config_path: Path, precision: str = "float32", **options) -> dic
     found["weights"] = difference(engine.weights(), reference.weights())
     if precision == "float32":
         found["evaluated"] = evaluated(engine, reference)
+    found["buffers"] = {name: each.tolist() for name, each in engine.model.recurrence.rule.named_buffers()}
     found["score"] = str(engine.forward(make_batch(0).rows(0, 2)).trace.score.dtype)
     return found
 
@@ -150,6 +162,7 @@ def main() -> None:
     found["tied"] = run_variant(zero3, tied=True)
     found["reads_logits"] = run_variant(zero3, rule=SureOfItself)
     found["every_step"] = run_variant(zero3, readout=EveryStep)
+    found["balanced"] = run_variant(zero3, rule=Balanced)
     found["bf16_zero2"], found["bf16_zero3"] = (run_variant(path, "bf16") for path in (zero2, zero3))
     for name in ("zero2_offload", "zero3_offload"):
         found[name] = run_variant(DS_CONFIGS / f"{name}.json")

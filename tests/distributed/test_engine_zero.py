@@ -57,12 +57,21 @@ def test_every_rank_notices_the_damage_of_one_file(found, stage):
     assert found[stage]["damage_noticed"] == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("variant", ["tied", "reads_logits", "every_step", "zero2_offload", "zero3_offload"])
+@pytest.mark.parametrize(
+    "variant", ["tied", "reads_logits", "every_step", "balanced", "zero2_offload", "zero3_offload"]
+)
 def test_variants_train_as_the_reference(found, variant):
     ours, reference = found[variant]["history"], found[variant]["reference"]
     assert ours["losses"] == pytest.approx(reference["losses"], rel=1e-5)
     assert found[variant]["weights"] < 1e-5
     assert found[variant]["evaluated"] == pytest.approx({"logits": 0.0, "lens": 0.0}, abs=1e-4)
+
+
+def test_a_rules_own_state_is_that_of_one_process(found):
+    """What is compared of its weights holds its buffers too; here, that there was something to compare."""
+    buffers = found["balanced"]["buffers"]
+    assert buffers["updates"] == 6 and sum(buffers["sent"]) == 0
+    assert any(buffers["moves"]) and max(map(abs, buffers["moves"])) <= 5
 
 
 @pytest.mark.parametrize("variant", ["bf16_zero2", "bf16_zero3"])

@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from act.model import LoopedTransformer
-from halting import GravesACT, HaltingRule, Memory, Readout, StepDecision, StepsPlusRemainder, StepView, WeightedMean
+from halting import (
+    GravesACT,
+    HaltingRule,
+    Memory,
+    Readout,
+    StepDecision,
+    StepsPlusRemainder,
+    StepView,
+    TokenChoiceRouter,
+    WeightedMean,
+)
 from training import agreement
 from training.config import RunConfig
 from training.engine import Engine
@@ -28,6 +38,13 @@ class SureOfItself(HaltingRule):
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         sure = view.logits().float().softmax(-1).amax(-1)
         return StepDecision(mass=sure, halt=view.remaining - sure <= 0.3, score=sure), None
+
+
+class Balanced(TokenChoiceRouter):
+    """Keeps a bias beside its parameters that moves with the load of all ranks, after a warm-up of one update."""
+
+    def __init__(self) -> None:
+        super().__init__(16, MAX_STEPS, balance="bias", bias_rate=0.05, warmup=1)
 
 
 def make_config(ds_config: Path | str, accumulation: int = 2, **others) -> RunConfig:
@@ -109,6 +126,7 @@ def train(engine: Engine, updates: range, accumulation: int = 2, ranks: int | No
             engine.backward(torch.stack(shares).sum())
             loss += torch.stack(shares).detach().sum()
         norms.append(engine.step(RATE * (update + 1) / 20).gradient_norm)
+        engine.model.recurrence.rule.end_update(agreement.total)
         losses.append(float(loss if ranks else agreement.total(loss)))
     return History(losses, norms)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from act import Block, Checkpointed, PlainBlock, Recurrence
-from halting import FinalState, FixedSteps, LoopTrace, StepView, UsageError
+from halting import FinalState, FixedSteps, GravesACT, LoopTrace, MinSteps, PerSequence, StepView, UsageError
 from halting.costs.top_k_target import TopKTarget
 from halting.rules.expert_choice_router import ExpertChoiceRouter
 
@@ -230,37 +230,42 @@ def test_a_sequence_costs_the_same_whoever_is_beside() -> None:
 def test_the_warm_up_is_a_half_cosine_from_everybody() -> None:
     rule = plain(2, capacity="1,0.5", warmup=10)
     view = reading(*(0.1 * n for n in range(100)))
-    counts = [sum(who_stays(rule, view)) for _ in range(12)]
-    assert counts == [math.floor(50 + 25 * (1 + math.cos(math.pi * min(n, 10) / 10)) + 1e-9) for n in range(1, 13)]
-    assert counts[0] == 98 and counts[4] == 75 and counts[-3:] == [50, 50, 50]
+    counts = []
+    for _ in range(13):
+        counts.append(sum(who_stays(rule, view)))
+        rule.end_update()
+    assert counts == [math.floor(50 + 25 * (1 + math.cos(math.pi * min(n, 10) / 10)) + 1e-9) for n in range(13)]
+    assert counts[0] == 100 and counts[5] == 75 and counts[-3:] == [50, 50, 50]
     assert sum(who_stays(plain(2, capacity="1,0.5", warmup=10).eval(), view)) == 50
 
 
 def test_the_warm_up_goes_on_after_a_checkpoint() -> None:
     """Kept as a plain number it would start again on resume: everybody would be computed once more."""
     rule, view = plain(2, capacity="1,0.5", warmup=10), reading(*(0.1 * n for n in range(100)))
-    for _ in range(9):
-        who_stays(rule, view)
+    for _ in range(10):
+        rule.end_update()
     resumed = plain(2, capacity="1,0.5", warmup=10)
     resumed.load_state_dict(rule.state_dict())
-    assert resumed.passes == 9
+    assert resumed.updates == 10
     assert sum(who_stays(resumed, view)) == sum(who_stays(rule, view)) == 50
-    assert sum(who_stays(plain(2, capacity="1,0.5", warmup=10), view)) == 98
+    assert sum(who_stays(plain(2, capacity="1,0.5", warmup=10), view)) == 100
 
 
-def test_the_count_of_passes_survives_a_narrow_dtype() -> None:
+def test_the_count_of_updates_survives_a_narrow_dtype() -> None:
     rule = plain(2, warmup=1000)
-    rule.passes.fill_(701)
-    assert rule.bfloat16().passes == 701
+    rule.updates.fill_(701)
+    assert rule.bfloat16().updates == 701
 
 
-def test_a_pass_is_counted_once_in_training_only() -> None:
+def test_an_update_is_counted_once_whatever_the_forward_passes() -> None:
     rule = router(warmup=7)
     loop, x = loop_of(rule, backprop=Checkpointed()), torch.randn(3, 10, DIM, dtype=torch.float64)
-    loop(x, VALID)[0].sum().backward()  # computes every step a second time
-    assert rule.passes == 1
-    loop.eval()(x, VALID)
-    assert rule.passes == 1
+    for _ in range(3):
+        loop(x, VALID)[0].sum().backward()  # computes every step a second time
+    assert rule.updates == 0
+    MinSteps(PerSequence(GravesACT(DIM)), 2).end_update()  # most rules keep nothing, in wrappers too
+    MinSteps(rule, 1).end_update()
+    assert rule.updates == 1
 
 
 def test_by_threshold_each_token_decides_alone_in_evaluation() -> None:

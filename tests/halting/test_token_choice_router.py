@@ -133,17 +133,25 @@ def loads(rule: TokenChoiceRouter, x: Tensor) -> list[int]:
     return [int((steps == n + 1).sum()) for n in range(LIMIT)]
 
 
-def test_the_bias_moves_towards_balance_after_each_training_pass() -> None:
+def trained_once(rule: TokenChoiceRouter, x: Tensor) -> list[int]:
+    """The same, as an update of its own."""
+    sent = loads(rule, x)
+    rule.end_update()
+    return sent
+
+
+def test_the_bias_moves_towards_balance_after_each_update() -> None:
     rule, x = router(balance="bias", bias_rate=0.05), batch()
     expected = [0] * LIMIT
     for _ in range(5):
         sent = loads(rule, x)
+        rule.end_update()
         mean = sum(sent) / LIMIT
         expected = [n + (load < mean) - (load > mean) for n, load in zip(expected, sent, strict=True)]
         assert rule.moves.tolist() == expected
     rule.eval()
     loads(rule, x)
-    assert rule.moves.tolist() == expected, "evaluation moves it"
+    assert rule.sent.tolist() == [0] * LIMIT, "evaluation is counted"
 
 
 def test_the_bias_balances_a_router_that_prefers_one_depth() -> None:
@@ -151,31 +159,42 @@ def test_the_bias_balances_a_router_that_prefers_one_depth() -> None:
     with torch.no_grad():
         rule.router.bias[2] += 2.0
     loop = Recurrence(PlainBlock(Increment(), positionwise=True), rule, max_steps=LIMIT).double()
-    counts = [torch.bincount(loop(x)[1].steps.flatten(), minlength=LIMIT + 1)[1:] for _ in range(200)]
+    counts = []
+    for _ in range(200):
+        counts.append(torch.bincount(loop(x)[1].steps.flatten(), minlength=LIMIT + 1)[1:])
+        rule.end_update()
     assert counts[0].max() - counts[0].min() > 50
     assert counts[-1].max() - counts[-1].min() <= 6
 
 
-def test_the_balance_of_all_ranks_can_be_handed_in() -> None:
-    rule, x = router(balance="bias"), batch()
-    rule.over_ranks = lambda sent: sent.new_tensor([0, 0, 90, 10])
-    loads(rule, x)
-    assert rule.moves.tolist() == [1, 1, -1, 1]
+def test_the_bias_follows_the_load_of_all_micro_batches_and_ranks() -> None:
+    rule = router(balance="bias")
+    sent = [loads(rule, batch()) for _ in range(3)]
+    asked: list[list[int]] = []
+
+    def over_ranks(mine: Tensor) -> Tensor:
+        asked.append(mine.tolist())
+        return mine + mine.new_tensor([0, 0, 900, 0])
+
+    MinSteps(rule, 1).end_update(over_ranks)
+    assert asked == [[sum(each) for each in zip(*sent, strict=True)]]
+    assert rule.moves.tolist() == [1, 1, -1, 1] and rule.sent.tolist() == [0] * LIMIT
 
 
 def test_by_loss_the_bias_rests() -> None:
     rule = router()
     loads(rule, batch())
+    rule.end_update()
     assert rule.moves.tolist() == [0] * LIMIT
 
 
 def test_warming_up_everybody_goes_all_the_way() -> None:
     rule, x = router(warmup=2, balance="bias"), batch()
-    seen = [loads(rule, x) for _ in range(3)]
+    seen = [trained_once(rule, x) for _ in range(3)]
     assert seen[0] == seen[1] == [0, 0, 0, int(VALID.sum())] and seen[2] != seen[0]
     assert rule.moves.abs().sum() > 0
     rule = router(warmup=2, balance="bias")
-    loads(rule, x)
+    trained_once(rule, x)
     assert rule.moves.tolist() == [0] * LIMIT, "the bias moves while nobody is routed"
     assert loads(rule.eval(), x) != seen[0], "evaluation warms up"
 
@@ -184,10 +203,10 @@ def test_warm_up_and_bias_go_on_after_a_checkpoint() -> None:
     """Kept as plain numbers they would start again on resume."""
     rule, x = router(warmup=2, balance="bias"), batch()
     for _ in range(4):
-        loads(rule, x)
+        trained_once(rule, x)
     resumed = TokenChoiceRouter(DIM, LIMIT, warmup=2, balance="bias").double()
     resumed.load_state_dict(rule.state_dict())
-    assert resumed.passes == 4 and torch.equal(resumed.moves, rule.moves) and rule.moves.abs().sum() > 0
+    assert resumed.updates == 4 and torch.equal(resumed.moves, rule.moves) and rule.moves.abs().sum() > 0
     assert loads(resumed, x) == loads(rule, x) != [0, 0, 0, int(VALID.sum())]
 
 

@@ -189,6 +189,18 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path):
     np.testing.assert_allclose(one, four, rtol=2e-5)
 
 
+def test_accumulation_leaves_a_rules_own_state_as_it_is(tmp_path):
+    """A warm-up that counted forward passes, or a bias that followed each micro-batch, would move faster."""
+    rule = {"kind": "TokenChoiceRouter", "options": {"balance": "bias", "bias_rate": 0.05, "warmup": 2}}
+    states = []
+    for accumulation in (1, 4):
+        name = f"balanced{accumulation}"
+        assert train(small(tmp_path, name=name, accumulation=accumulation, updates=6, halting=rule)) == 0
+        states.append(load_run(tmp_path / name).model.recurrence.rule.state_dict())
+    assert states[0]["updates"] == states[1]["updates"] == 6
+    assert torch.equal(states[0]["moves"], states[1]["moves"]) and states[0]["moves"].abs().sum() > 0
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

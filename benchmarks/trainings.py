@@ -101,8 +101,9 @@ def run_all(
 ) -> Iterator[Row]:
     """The row of each training: those that are kept at once, the others as they end. Failed ones are not kept.
 
-    Ctrl-C ends the trainings that run, and they leave no row.
+    Ctrl-C and SIGTERM end the trainings that run, and they leave no row.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     missing = []
     for training in trainings:
         row = kept.row(training)

@@ -82,6 +82,8 @@ class EarlyExitClassifier(HaltingRule):
 
     def ponder(self, trace: LoopTrace) -> Tensor:
         """The first n with σ(z_n) ≥ c: in evaluation where the token left, in training where it would have."""
+        if not self.training:
+            return super().ponder(trace)
         unsure = trace.ran & ~trace.aux["sure"]
         before_first = unsure.to(torch.int64).cumprod(-1).sum(-1)
         return torch.minimum(before_first + 1, trace.steps).to(trace.mass.dtype)

@@ -8,7 +8,16 @@ from torch import Tensor
 
 from act import Block, Recurrence
 from act.probes import FixedNoise, decide_alone, view_alone
-from halting import DeepSupervision, EarlyExitClassifier, GravesACT, LoopTrace, SameAnswer, StepOutcomes, UsageError
+from halting import (
+    DeepSupervision,
+    EarlyExitClassifier,
+    GravesACT,
+    LoopTrace,
+    MinSteps,
+    SameAnswer,
+    StepOutcomes,
+    UsageError,
+)
 
 DIM, LIMIT = 8, 5
 VALID = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool)
@@ -140,6 +149,10 @@ def test_ponder_is_where_it_would_have_left() -> None:
     alone = full.steps == 0
     assert (loop.rule.train().ponder(full)[alone] == 0).all()
     assert torch.equal(loop.rule.ponder(cut), cut.steps.double())
+    with torch.no_grad():
+        _, held = Recurrence(loop.block, MinSteps(loop.rule, 3), max_steps=LIMIT).eval()(x, VALID)
+    assert torch.equal(loop.rule.ponder(held), held.steps.double()), "held back by a wrapper, it thinks on"
+    loop.rule.train()
     first = [
         next((n for n in range(1, LIMIT + 1) if full.score[row, place, n - 1] >= 0.9), LIMIT)
         for row in range(2)

@@ -66,7 +66,7 @@ CASES = (
             *("--updates", "500"),
         ),
     ),
-    Case("StickBreaking", _rule("StickBreaking")),
+    Case("StickBreaking", _rule("StickBreaking", "--penalty.value", "0.0003")),
     Case("ExpertChoiceRouter", _rule("ExpertChoiceRouter", *_SIX, "--halting.alpha", "1")),
     Case(
         "TokenChoiceRouter",
@@ -74,7 +74,7 @@ CASES = (
             "TokenChoiceRouter", *_SIX, "--halting.warmup", "500", "--model.prelude-layers", "1", "--updates", "2000"
         ),
     ),
-    Case("QHalt", _rule("QHalt", *_SIX, "--updates", "2500"), over="sequences"),
+    Case("QHalt", _rule("QHalt", "--loop.max-steps", "5", "--updates", "3500"), over="sequences"),
     Case("CorrectnessHalt", _rule("CorrectnessHalt", *_SIX, "--halting.threshold", "0.9"), over="sequences"),
     Case(
         "EarlyExitClassifier",

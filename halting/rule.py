@@ -19,7 +19,7 @@ Memory: TypeAlias = "Tensor | dict[str, Memory] | tuple[Memory, ...] | None"
 """What a rule carries from step to step: tensors with one row a token, alone or in dicts and tuples."""
 
 
-def _alone(values: Tensor) -> Tensor:
+def alone(values: Tensor) -> Tensor:
     """The sum over all ranks, where there is one."""
     return values
 
@@ -115,7 +115,7 @@ class HaltingRule(nn.Module):
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         """After a step: the decision for each token and the memory to carry on."""
 
-    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = _alone) -> None:
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = alone) -> None:
         """After each optimizer update: moves what the rule keeps beside its parameters, such as a warm-up. A schedule
         that moved with the forward passes would depend on micro-batches and ranks, and each look at the model would
         push it on. Whoever trains without `training.loop` calls it too.

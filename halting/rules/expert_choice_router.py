@@ -13,7 +13,7 @@ from halting.costs.top_k_target import TopKTarget
 from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule, Memory, StepDecision, StepView, alone
 from halting.sequences import Sequences
 
 
@@ -98,7 +98,7 @@ class ExpertChoiceRouter(HaltingRule):
         )
         return decision, memory
 
-    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = alone) -> None:
         self.updates += 1
 
     def _logit(self, state: Float[Tensor, "A D"], step: Int[Tensor, " A"]) -> Float[Tensor, " A"]:

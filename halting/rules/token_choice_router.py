@@ -10,7 +10,7 @@ from halting.costs.load_balance import LoadBalance
 from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule, Memory, StepDecision, StepView, alone
 
 
 class TokenChoiceRouter(HaltingRule):
@@ -106,7 +106,7 @@ class TokenChoiceRouter(HaltingRule):
         )
         return decision, memory
 
-    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = alone) -> None:
         if self.balance == "bias":
             sent = over_ranks(self.sent)
             self.moves += torch.sign(sent.sum() - len(self.moves) * sent) * (self.updates >= self.warmup)

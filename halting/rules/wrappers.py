@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from halting.errors import UsageError
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.rule import HaltingRule, Memory, StepDecision, StepView, alone, keep_rows
 from halting.sequences import Sequences
 from halting.trace import LoopTrace
 
@@ -31,7 +31,7 @@ class RuleWrapper(HaltingRule):
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         return self.rule.decide(view, memory)
 
-    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+    def end_update(self, over_ranks: Callable[[Tensor], Tensor] = alone) -> None:
         self.rule.end_update(over_ranks)
 
     def ponder(self, trace: LoopTrace) -> Tensor:

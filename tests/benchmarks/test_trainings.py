@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import trainings
 from benchmarks.rules import CASES, against_targets, main, measure, table
-from benchmarks.targets import Figure, exit_code, write
+from benchmarks.targets import exit_code, write
 from benchmarks.trainings import Kept, Training, run_all
 
 TINY = ("pointer_chase", "--data.length", "4", "--model.width", "16", "--loop.max-steps", "2", "--batch-size", "4")
@@ -128,7 +128,3 @@ def test_an_unknown_rule_is_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         main(["--rules", "NoSuchRule"])
     assert "there is no case NoSuchRule" in capsys.readouterr().err
-
-
-def test_a_figure_that_is_met():
-    assert exit_code([Figure("anything", 1.0, "≥ 1", True)]) == 0

@@ -19,10 +19,12 @@ class Backprop:
     """Full backpropagation through all steps; the other schemes are this one with a cut or with recomputation.
 
     Attributes:
+        cuts: it detaches state and cache at some step.
         counts_from_last: it has to know beforehand at which step all tokens leave, and is refused with rules that
             cannot say (`HaltingRule.fixed_depth`).
     """
 
+    cuts: ClassVar[bool] = False
     counts_from_last: ClassVar[bool] = False
 
     def run(
@@ -46,6 +48,7 @@ class Truncated(Backprop):
     """
 
     every: int
+    cuts: ClassVar[bool] = True
 
     def cuts_before(self, step: int, last: int) -> bool:
         return step > 1 and (step - 1) % self.every == 0
@@ -64,6 +67,7 @@ class LastSteps(Backprop):
     """
 
     steps: int
+    cuts: ClassVar[bool] = True
     counts_from_last: ClassVar[bool] = True
 
     def cuts_before(self, step: int, last: int) -> bool:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from act.block import Block
-from act.cache import KeyValueCache
+from act.cache import KeyValueCache, StepwiseCache
+from act.recurrence import Recurrence
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
 from halting.mass import ledger_dtype, settle
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
-from halting.rules.wrappers import RuleWrapper
 from halting.trace import LoopTrace
+from halting.wrappers.wrapper import RuleWrapper
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 3e-2}
 """The largest difference between equals, relative to the largest number of the two (or to 1), by dtype."""
@@ -85,6 +86,18 @@ class Spy(RuleWrapper):
         return decision, memory
 
 
+class CutOff(RuleWrapper):
+    """Everyone leaves by step `steps`, and the rule inside does not know."""
+
+    def __init__(self, rule: HaltingRule, steps: int):
+        super().__init__(rule)
+        self.steps = steps
+
+    def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
+        decision, memory = self.rule.decide(view, memory)
+        return replace(decision, halt=decision.halt | (view.step >= self.steps)), memory
+
+
 @dataclass(frozen=True)
 class Case:
     """One setting that a law is tried in."""
@@ -132,6 +145,21 @@ def gradients_of(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[
         name: torch.zeros_like(value) if gradient is None else gradient
         for (name, value), gradient in zip(wanted.items(), found, strict=True)
     }
+
+
+@torch.no_grad()
+def decode(loop: Recurrence, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs [B L D] and executed steps [B L] of sequences [B L D] that are read one token at a time."""
+    batch, length, _ = x.shape
+    visible = torch.zeros(batch, length, dtype=torch.bool)
+    cache = StepwiseCache(visible, batch, length, loop.max_steps)
+    outputs, steps = [], []
+    for position in range(length):
+        visible[:, position] = True
+        output, trace = loop(x[:, position : position + 1], cache=cache, positions=torch.full((batch, 1), position))
+        outputs.append(output)
+        steps.append(trace.steps)
+    return torch.cat(outputs, 1), torch.cat(steps, 1)
 
 
 def view_alone(state: Tensor, logits: Tensor, step: int, max_steps: int) -> StepView:

@@ -54,8 +54,8 @@ class Recurrence(nn.Module):
 
     Raises:
         UsageError: for what cannot work: a rule that is not causal in a causal block, the packed path with a block that
-            needs every position, backprop through the last steps with a rule whose depth is not fixed, max_steps below
-            1.
+            needs every position, truncated backprop with a rule whose gains reach around the cut, backprop through the
+            last steps where earlier ones are trained too or depth is not fixed, max_steps below 1.
     """
 
     def __init__(
@@ -71,9 +71,10 @@ class Recurrence(nn.Module):
         super().__init__()
         _refuse_limit(max_steps)
         _refuse_pairing(block, rule, path)
-        _refuse_uncounted(backprop, rule, max_steps)
         self.block, self.rule = block, rule
         self.readout = readout or rule.default_readout()
+        if backprop is not None:
+            _refuse_uncut(backprop, rule, self.readout, max_steps)
         self.max_steps = max_steps
         self.path: LoopPath = path or ("packed" if block.packable else "dense")
         self.backprop = backprop or Backprop()
@@ -234,11 +235,28 @@ def _refuse_pairing(block: LoopBlock, rule: HaltingRule, path: LoopPath | None) 
         )
 
 
-def _refuse_uncounted(backprop: Backprop | None, rule: HaltingRule, max_steps: int) -> None:
-    if backprop is not None and backprop.counts_from_last and rule.fixed_depth(max_steps) is None:
+def _refuse_uncut(backprop: Backprop, rule: HaltingRule, readout: Readout, max_steps: int) -> None:
+    name = type(rule).__name__
+    if backprop.cuts and rule.gain_reads_state:
         raise UsageError(
-            f"{backprop} cannot count from the last step under {type(rule).__name__}.",
+            f"{backprop} cannot cut the gradient under {name}.",
+            "Its gain on the first step after a cut is computed from the state before it, so the gradient would go "
+            "back through all steps all the same.",
+            "Use full or checkpointed backprop, or another rule.",
+        )
+    if not backprop.counts_from_last:
+        return
+    if rule.fixed_depth(max_steps) is None:
+        raise UsageError(
+            f"{backprop} cannot count from the last step under {name}.",
             "Tokens leave when the rule lets them, so the last step is not known before it comes, and a token's "
             "gradient would depend on who else is in the batch.",
             "Use FixedSteps, or Truncated, which counts from the first step.",
+        )
+    if readout.keeps_states or rule.spreads_mass:
+        raise UsageError(
+            f"{backprop} cannot leave out the first steps under {name} with {type(readout).__name__}.",
+            "Every step is trained there, by a loss of its own or by the mass spent on it, so the gradient would go "
+            "back through all of them.",
+            "Use FixedSteps with FinalState, or Truncated, which cuts after every few steps.",
         )

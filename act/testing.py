@@ -25,12 +25,14 @@ from act.probes import (
     PADDINGS,
     TOLERANCE,
     Case,
+    CutOff,
     FixedNoise,
     PoisonedBlock,
     Run,
     Spy,
     assert_close,
     decide_alone,
+    decode,
     differentiable,
     gradients_of,
     memory_tensors,
@@ -42,7 +44,8 @@ from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.mass import ledger_dtype
 from halting.rule import HaltingRule
-from halting.rules.wrappers import MaxSteps, MinSteps
+from halting.wrappers.max_steps import MaxSteps
+from halting.wrappers.min_steps import MinSteps
 
 __all__ = ["TOLERANCE", "FixedNoise", "HaltingRuleContract", "assert_close"]
 
@@ -144,7 +147,7 @@ class HaltingRuleContract:
         for case in self.cases():
             whole = self.run(self.recurrence(case), case)
             for limit in range(1, self.max_steps):
-                cut = self.run(self.recurrence(case, MaxSteps(self.rule(case), limit)), case)
+                cut = self.run(self.recurrence(case, CutOff(self.rule(case), limit)), case)
                 left = (whole.trace.steps <= limit) & case.tokens()
                 assert torch.equal(cut.trace.steps[left], whole.trace.steps[left]), f"steps: {case}"
                 assert_close(cut.output[left], whole.output[left], f"output of tokens that left by {limit}, {case}")
@@ -154,7 +157,8 @@ class HaltingRuleContract:
     def test_law_2_halted_keys_and_values_stay(self) -> None:
         """Others go on attending to what a token wrote last: outputs and gradients are the specification's."""
         for case in self.cases():
-            for backprop in (Backprop(), Truncated(2)) if case.training and case.seed % 2 else (Backprop(),):
+            cut = case.training and case.seed % 2 and not self.rule(case).gain_reads_state
+            for backprop in (Backprop(), Truncated(2)) if cut else (Backprop(),):
                 loop, x = self.recurrence(case, backprop=backprop), case.input(self.dim)
                 with torch.set_grad_enabled(case.training):
                     output, trace = loop(x, case.valid)
@@ -171,6 +175,10 @@ class HaltingRuleContract:
 
     @pytest.mark.parametrize("backprop", [Backprop(), Checkpointed(), Truncated(2), Truncated(1)], ids=str)
     def test_law_3_packed_equals_dense(self, backprop: Backprop) -> None:
+        if backprop.cuts and self.make_rule(self.dim).gain_reads_state:
+            with pytest.raises(UsageError, match="cannot cut the gradient"):
+                self.recurrence(next(self.cases(True)), backprop=backprop)
+            return
         for case in self.cases(*([] if type(backprop) is Backprop else [True])):
             scheme = Backprop() if isinstance(backprop, Checkpointed) else backprop
             dense = self.run(self.recurrence(case, path="dense", backprop=scheme), case, gradients=True)
@@ -261,13 +269,15 @@ class HaltingRuleContract:
 
     def test_law_6_every_backward_reaches_everything(self) -> None:
         """When all leave at step 1, when nobody leaves before the limit, when no token is valid."""
-        case = next(self.cases(True))
+        case, bare = next(self.cases(True)), self.make_rule(self.dim)
+        limits: tuple[tuple[HaltingRule, Tensor | None], ...] = (
+            (MaxSteps(self.rule(case), 1), PADDINGS[1]),
+            (self.rule(case), torch.zeros(BATCH, LENGTH, dtype=torch.bool)),
+        )
+        if not bare.ranks_tokens:
+            limits = (*limits, (MinSteps(self.rule(case), self.max_steps), PADDINGS[1]))
         for backprop, path in ((Backprop(), "packed"), (Checkpointed(), "packed"), (Truncated(1), "dense")):
-            for rule, valid in (
-                (MaxSteps(self.rule(case), 1), PADDINGS[1]),
-                (MinSteps(self.rule(case), self.max_steps), PADDINGS[1]),
-                (self.rule(case), torch.zeros(BATCH, LENGTH, dtype=torch.bool)),
-            ):
+            for rule, valid in limits if not (backprop.cuts and bare.gain_reads_state) else ():
                 x, loop = case.input(self.dim), self.recurrence(case, rule, backprop=backprop, path=path)
                 wanted = {"input": x, **dict(loop.named_parameters())}
                 for name, tensor in differentiable(*loop(x, valid, record_lens=True)).items():
@@ -298,6 +308,37 @@ class HaltingRuleContract:
             assert_close(before.output[:, :-1], after.output[:, :-1], "outputs before the token that changed")
             assert_close(before.trace.mass[:, :-1, :steps], after.trace.mass[:, :-1, :steps], "mass before it")
 
+    def test_decoding_is_the_parallel_pass(self) -> None:
+        """One token at a time, with the keys and values of every step kept, each thinks as long and says the same as in
+        the whole sequence."""
+        if not self.make_rule(self.dim).causal:
+            pytest.skip("the rule cannot decode")
+        for seed in self.seeds:
+            loop, x = self.recurrence(case := Case(seed, True, False, None)), case.input(self.dim).detach()
+            whole = self.run(loop, case, x)
+            output, steps = decode(loop, x)
+            assert torch.equal(steps, whole.trace.steps), f"steps: {steps} not {whole.trace.steps}, {case}"
+            assert_close(output, whole.output, f"output, {case}")
+
+    def test_max_steps_around_it_is_the_step_limit(self) -> None:
+        """To the rule inside, too: what it says, means and costs is what it would under that limit."""
+        for case in self.cases():
+            for limit in range(1, self.max_steps):
+                around = self.recurrence(case, MaxSteps(self.rule(case), limit))
+                loop = self.recurrence(case, max_steps=limit)
+                wrapped, limited = self.run(around, case, gradients=True), self.run(loop, case, gradients=True)
+                assert torch.equal(wrapped.trace.steps, limited.trace.steps), f"steps, limit {limit}, {case}"
+                assert wrapped.trace.aux.keys() == limited.trace.aux.keys()
+                for name, said in limited.trace.aux.items():
+                    assert_close(wrapped.trace.aux[name], said, f"{name}, limit {limit}, {case}")
+                for name, tensor in limited.tensors.items():
+                    assert_close(wrapped.tensors[name], tensor, f"{name}, limit {limit}, {case}")
+                for name, gradient in limited.gradients.items():
+                    within = name.replace("rule.", "rule.rule.", 1)
+                    assert_close(wrapped.gradients[within], gradient, f"gradient of {name}, limit {limit}, {case}")
+                ponder = loop.rule.ponder(limited.trace)
+                assert_close(around.rule.ponder(wrapped.trace), ponder, f"ponder, limit {limit}, {case}")
+
     def test_decisions_have_one_row_a_token(self) -> None:
         for case in self.cases():
             for count in (0, 1, 7):
@@ -310,6 +351,7 @@ class HaltingRuleContract:
                 decision, memory = rule.decide(view, memory)
                 assert decision.mass.shape == decision.score.shape == decision.halt.shape == (count,)
                 assert decision.halt.dtype == torch.bool
+                assert decision.aux.keys() == set(rule.gives_aux), f"gives_aux is {rule.gives_aux}"
                 assert decision.gain is None or decision.gain.shape == (count,)
                 for name, value in (
                     *decision.aux.items(),

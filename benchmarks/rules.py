@@ -38,6 +38,11 @@ class Case:
     second: tuple[str, ...] | None = None
     over: Literal["tokens", "ponder", "sequences", "nothing"] = "tokens"
 
+    @property
+    def options(self) -> str:
+        """Its last stage's flags beside the rule."""
+        return " ".join((self.second or self.flags)[2:])
+
     def training(self, seed: int, quick: bool) -> Training:
         """One of its trainings."""
         stages = [self.flags] if self.second is None else [self.flags, self.second]
@@ -102,7 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(row)
         print(json.dumps(row, ensure_ascii=False), flush=True)
     head, lines = table(cases, rows)
-    print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
+    told = [
+        (line[0], f"`{case.options}`" if case.options else "–", *line[1:])
+        for case, line in zip(cases, lines, strict=True)
+    ]
+    print("\n" + aligned(head, lines) + "\n\n" + markdown((head[0], "flags", *head[1:]), told))
     if any("failed" in row for row in rows):
         return 2
     figures = against_targets(cases, rows)

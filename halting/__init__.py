@@ -32,8 +32,12 @@ from halting.rules.q_halt import QHalt
 from halting.rules.stick_breaking import StickBreaking
 from halting.rules.token_choice_router import TokenChoiceRouter
 from halting.rules.universal_transformer_act import UniversalTransformerACT
-from halting.rules.wrappers import ExitBy, MaxSteps, MinSteps, PerSequence, StopAt
 from halting.trace import LoopTrace, PackedSteps
+from halting.wrappers.exit_by import ExitBy
+from halting.wrappers.max_steps import MaxSteps
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
+from halting.wrappers.stop_at import StopAt
 
 __all__ = [
     "ConfidenceExit",

@@ -20,7 +20,7 @@ class ExponentialBlend(Readout):
     step n is given what is left, 1 − Σ_{m<n} w_m, as if the token crossed its threshold there.
     """
 
-    averages = True
+    weighs_by = ("mass", "blend_weight")
 
     def begin(self, state: Tensor) -> Tensor:
         """[A D+1]: the blend, and in the last column the sum of the weights so far."""

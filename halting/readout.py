@@ -25,11 +25,12 @@ class Readout(ABC):
 
     Attributes:
         keeps_states: the trace then holds every executed step's state, so that each step can be trained on its own.
-        averages: the output mixes several states, so gradient reaches a gate through the mass without any cost.
+        weighs_by: what weighs the states in the output, or the losses of the steps: "mass", or names in `aux`. Through
+            it the task's gradient reaches a gate, without any cost.
     """
 
     keeps_states: ClassVar[bool] = False
-    averages: ClassVar[bool] = False
+    weighs_by: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def begin(self, state: Float[Tensor, "A D"]) -> Tensor | None:
@@ -75,6 +76,7 @@ class EveryStep(FinalState):
     called once on all of them."""
 
     keeps_states = True
+    weighs_by = ("mass",)
 
 
 class DeepSupervision(Readout):
@@ -108,7 +110,7 @@ class DeepSupervision(Readout):
 class WeightedMean(Readout):
     """The mean of the states weighted by exit mass, Σ p_n·s_n (Graves 2016, section 2). Summed in float32 or wider."""
 
-    averages = True
+    weighs_by = ("mass",)
 
     def begin(self, state: Tensor) -> Tensor:
         return state.new_zeros(state.shape, dtype=ledger_dtype(state.dtype))

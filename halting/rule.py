@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from halting.costs.cost import PonderCost
     from halting.readout import Readout
 
-Memory: TypeAlias = "Tensor | dict[str, Memory] | tuple[Memory, ...] | None"
-"""What a rule carries from step to step: tensors with one row a token, alone or in dicts and tuples."""
+Memory: TypeAlias = Tensor | dict[str, Any] | tuple[Any, ...] | None
+"""What a rule carries from step to step: tensors with one row a token, alone or in (nested) dicts and tuples."""
 
 
 def alone(values: Tensor) -> Tensor:
@@ -61,7 +61,8 @@ class StepDecision:
         halt: [A] bool, who leaves after this step.
         score: [A], the raw number behind the decision (a hazard, a distance, a logit), for viewers.
         gain: [A] or None, multiplies the token's next update (a router's gradient path).
-        aux: named tensors [A ...] that the rule's own cost or readout needs.
+        aux: named tensors [A ...] that the rule's own cost or readout needs. With "would_leave" [A] bool, a rule that
+            lets nobody go in training says whom it would let go in evaluation; wrappers restrict it as they do `halt`.
     """
 
     mass: Float[Tensor, " A"]
@@ -81,7 +82,13 @@ class HaltingRule(nn.Module):
     Attributes:
         causal: decides from this and earlier tokens only; otherwise it is refused in causal models.
         spreads_mass: gradient reaches its gate through the mass.
+        gives_gain: the task's gradient reaches its gate through the gain.
+        gain_reads_state: the gain of a step is computed from the state before it, so that gradient goes back through it
+            where truncated backpropagation has cut the state; refused there.
         reads_logits: calls `view.logits()`.
+        by_sequence: the tokens of a sequence leave together.
+        ranks_tokens: it lets tokens go by their rank among those of their sequence, so none can be held back.
+        gives_aux: the names in `StepDecision.aux`.
         default_readout, default_cost: the classes that train it; None where it has no cost.
 
     Raises:
@@ -90,7 +97,12 @@ class HaltingRule(nn.Module):
 
     causal: ClassVar[bool] = True
     spreads_mass: ClassVar[bool] = False
+    gives_gain: ClassVar[bool] = False
+    gain_reads_state: ClassVar[bool] = False
     reads_logits: ClassVar[bool] = False
+    by_sequence: ClassVar[bool] = False
+    ranks_tokens: ClassVar[bool] = False
+    gives_aux: ClassVar[tuple[str, ...]] = ()
     default_readout: "ClassVar[type[Readout]]"
     default_cost: "ClassVar[type[PonderCost] | None]" = None
 

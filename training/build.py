@@ -8,11 +8,13 @@ from act.backprop import Backprop, Checkpointed, LastSteps, Truncated
 from act.model import LoopedTransformer
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
-from halting.readout import Readout
+from halting.readout import EveryStep, Readout
 from halting.rule import HaltingRule
-from halting.rules.wrappers import MinSteps, PerSequence
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
 from training.config import LoopConfig, RunConfig
 from training.parts import build
+from training.ponder_penalty import coefficient
 from training.tasks.task import Task
 
 
@@ -42,11 +44,12 @@ def build_cost(config: RunConfig, rule: HaltingRule) -> PonderCost | None:
     """The ponder cost: the one named, else the rule's own.
 
     Raises:
-        UsageError: for a cost whose gradient cannot reach the rule's gate.
+        UsageError: for a cost that reads what the rule does not say, or whose gradient cannot reach the rule's gate.
     """
     if config.cost is None:
         return rule.default_cost() if rule.default_cost is not None else None
     cost: PonderCost = build(config.cost, PonderCost, max_steps=config.loop.max_steps)
+    cost.refuse_missing(rule.gives_aux, config.halting.kind)
     if cost.needs_spread_mass and not rule.spreads_mass:
         raise UsageError(
             f"{type(cost).__name__} needs a rule that spreads its mass over steps, but {config.halting.kind} puts all "
@@ -57,15 +60,33 @@ def build_cost(config: RunConfig, rule: HaltingRule) -> PonderCost | None:
     return cost
 
 
-def build_readout(config: RunConfig, rule: HaltingRule) -> Readout:
-    """The readout: the one named, else the rule's own.
+def build_readout(config: RunConfig, rule: HaltingRule, cost: PonderCost | None) -> Readout:
+    """The readout: the one named, else the one that the cost is meant for, else the rule's own.
 
     Raises:
-        UsageError: for a readout under which nothing would train the rule's gate.
+        UsageError: for a readout that lacks what the cost reads, and one under which nothing would train the rule.
     """
-    if config.readout is None:
-        return rule.default_readout()
-    return build(config.readout, Readout)
+    own = (cost.default_readout if cost is not None else None) or rule.default_readout
+    readout: Readout = build(config.readout, Readout) if config.readout is not None else own()
+    if cost is not None and cost.needs_outcomes and not readout.keeps_states:
+        raise UsageError(
+            f"{type(cost).__name__} needs the answer of every step, but {type(readout).__name__} keeps the last one.",
+            "It compares what the model would have said at each step.",
+            f"Use --readout.kind {(cost.default_readout or EveryStep).__name__}, or another cost.",
+        )
+    by_mass = rule.spreads_mass and "mass" in readout.weighs_by
+    by_task = rule.gives_gain or by_mass or not set(rule.gives_aux).isdisjoint(readout.weighs_by)
+    learns = any(parameter.requires_grad for parameter in rule.parameters())
+    if learns and not by_task and not coefficient(config.penalty, cost):
+        lacks = "it comes without a ponder cost" if cost is None else "its cost has the penalty 0"
+        raise UsageError(
+            f"Nothing would train {config.halting.kind}: {lacks}, and under {type(readout).__name__} the task's loss "
+            "does not depend on it.",
+            "It would halt by its starting values to the end.",
+            "Leave --readout.kind and --cost.kind to the rule, and give --penalty.value above 0; for fixed depth, use "
+            "--halting.rule FixedSteps.",
+        )
+    return readout
 
 
 def build_backprop(config: LoopConfig) -> Backprop:
@@ -86,12 +107,13 @@ def build_model(config: RunConfig, task: Task) -> LoopedTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         rule = build_rule(config)
+        readout = build_readout(config, rule, build_cost(config, rule))
         model = LoopedTransformer(
             task.vocab_size,
             shape.width,
             shape.num_heads,
             rule,
-            build_readout(config, rule),
+            readout,
             max_steps=config.loop.max_steps,
             causal=task.causal,
             num_layers=shape.num_layers,
@@ -141,12 +163,4 @@ def build_all(config: RunConfig) -> Built:
     """Task, model and cost; everything that cannot work together is refused here, before anything is written."""
     task = build_task(config)
     model = build_model(config, task)
-    cost = build_cost(config, model.recurrence.rule)
-    readout = model.recurrence.readout
-    if cost is not None and cost.needs_outcomes and not readout.keeps_states:
-        raise UsageError(
-            f"{type(cost).__name__} needs the answer of every step, but {type(readout).__name__} keeps the last one.",
-            "It compares what the model would have said at each step.",
-            "Use --readout.kind EveryStep, or another cost.",
-        )
-    return Built(task, model, cost)
+    return Built(task, model, build_cost(config, model.recurrence.rule))

@@ -197,8 +197,8 @@ class PenaltyConfig(Record):
     """The ponder penalty: what one unit of ponder cost weighs in the loss."""
 
     group = "penalty"
-    value: float = Field(0.01, ge=0)
-    """the coefficient; 0 trains without a cost of thinking"""
+    value: float | None = Field(None, ge=0)
+    """the coefficient; 0 trains without a cost of thinking; None: what the cost weighs unless told otherwise"""
     warmup: int = Field(0, ge=0)
     """updates over which it rises linearly from 0"""
 
@@ -342,7 +342,9 @@ def usage_error(cls: type[Record], error: ValidationError) -> UsageError:
     return UsageError(
         f"{flag} is {value!r}.",
         first["msg"].replace("Input should be", "It has to be") + ".",
-        f"Write a value that fits, such as {flag} {default} (the default)." if default is not None else "Write one.",
+        f"Write a value that fits, such as {flag} {default} (the default)."
+        if default is not None
+        else "Write a value that fits.",
     )
 
 

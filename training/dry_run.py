@@ -11,13 +11,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from act.model import LoopedTransformer
+from halting.costs.cost import PonderCost
 from halting.errors import UsageError
-from halting.rules.wrappers import MinSteps, PerSequence
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
 from training.build import build_cost, build_model, build_task
 from training.config import LoopConfig, RunConfig
 from training.engine.ds_config import deepspeed_settings
 from training.flops import Flops, count_flops
 from training.memory import STAGES, RankMemory, activation_bytes, rank_memory
+from training.ponder_penalty import coefficient
 from training.start_from import read_start
 from training.table import aligned
 from training.tasks.task import Task
@@ -100,7 +103,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     full, thrifty = (activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16) for each in (False, True))
     return DryRun(
         ranks=ranks,
-        choices=_choices(config, task, model, type(cost).__name__ if cost is not None else None, settings),
+        choices=_choices(config, task, model, cost, settings),
         parameters=_by_part(model),
         flops=count_flops(model, task.max_length, checkpointed),
         length=task.max_length,
@@ -168,14 +171,14 @@ def _by_part(model: LoopedTransformer) -> dict[str, int]:
 
 
 def _choices(
-    config: RunConfig, task: Task, model: LoopedTransformer, cost: str | None, settings: dict
+    config: RunConfig, task: Task, model: LoopedTransformer, cost: PonderCost | None, settings: dict
 ) -> dict[str, str]:
     rule, own, loop = model.recurrence.rule, "the rule's own", config.loop
     wrapped = [f"at least {config.halting.min_steps} steps"] if config.halting.min_steps > 1 else []
     wrapped += ["whole sequences at a time"] if config.halting.per_sequence else []
     while isinstance(rule, MinSteps | PerSequence):
         rule = rule.rule
-    readout = type(model.recurrence.readout).__name__
+    readout, meant = type(model.recurrence.readout).__name__, config.cost and cost and cost.default_readout
     kind = "one process, plain PyTorch"
     if settings:
         kind = f"DeepSpeed, ZeRO-{settings['zero_optimization']['stage']} ({config.deepspeed_config})"
@@ -187,8 +190,8 @@ def _choices(
         f"{shape.coda_layers}",
         "loop": f"at most {_count(loop.max_steps, 'step')}{_depth(loop)}, {loop.path} path, {loop.backprop} backprop",
         "rule": ", ".join([type(rule).__name__, *_options(config.halting.options), *wrapped]),
-        "readout": readout if config.readout else f"{readout} ({own})",
-        "cost": "none" if cost is None else f"{cost}{'' if config.cost else f' ({own})'}, penalty {_penalty(config)}",
+        "readout": readout if config.readout else f"{readout} (the {'cost' if meant else 'rule'}'s own)",
+        "cost": "none" if cost is None else _cost(config, cost, own),
         "precision": "bf16 autocast, weights and halting in float32" if config.precision == "bf16" else "float32",
         "engine": kind,
     }
@@ -202,9 +205,11 @@ def _options(options: dict) -> list[str]:
     return [f"{name} {json.dumps(value)}" for name, value in options.items()]
 
 
-def _penalty(config: RunConfig) -> str:
-    warmup = config.penalty.warmup
-    return f"{config.penalty.value:g}" + (f" after {warmup} updates of warm-up" if warmup else "")
+def _cost(config: RunConfig, cost: PonderCost, own: str) -> str:
+    name, warmup = type(cost).__name__ + ("" if config.cost else f" ({own})"), config.penalty.warmup
+    return f"{name}, penalty {coefficient(config.penalty, cost):g}" + (
+        f" after {warmup} updates of warm-up" if warmup else ""
+    )
 
 
 def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:

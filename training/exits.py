@@ -16,7 +16,10 @@ from halting.rule import HaltingRule
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
 from halting.rules.fixed_steps import FixedSteps
-from halting.rules.wrappers import ExitBy, PerSequence, RuleWrapper, StopAt
+from halting.wrappers.exit_by import ExitBy
+from halting.wrappers.per_sequence import PerSequence
+from halting.wrappers.stop_at import StopAt
+from halting.wrappers.wrapper import RuleWrapper
 from training.build import build_rule
 from training.parts import ROLES, signature_fields
 from training.run import Run
@@ -78,7 +81,7 @@ class Exit:
                     "would leave at other steps than the parallel pass.",
                     "Write an exit that reads states, --exit convergence:state or --exit convergence:cosine.",
                 )
-            leaving = PerSequence(self.rule) if isinstance(trained, PerSequence) else self.rule
+            leaving = PerSequence(self.rule) if trained.by_sequence else self.rule
             return leaving if self.bare else ExitBy(trained, leaving)
         return _with_options(run, trained, self.options, self.name) if self.options else trained
 

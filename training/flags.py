@@ -150,24 +150,24 @@ def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
 
     halting = choose("halting", recipe.halting, None)
     same_rule = halting.cls is resolve(recipe.halting.kind, ROLES["halting"].base)
+    cost = choose("cost", recipe.cost if same_rule else None, getattr(halting.cls, "default_cost", None))
+    meant = getattr(cost.cls, "default_readout", None) or getattr(halting.cls, "default_readout", None)
     return {
         "halting": halting,
-        "readout": choose(
-            "readout", recipe.readout if same_rule else None, getattr(halting.cls, "default_readout", None)
-        ),
-        "cost": choose("cost", recipe.cost if same_rule else None, getattr(halting.cls, "default_cost", None)),
+        "readout": choose("readout", recipe.readout if same_rule else None, meant),
+        "cost": cost,
         "data": choose("data", recipe.data, None),
     }
 
 
 def _with_penalty_of(recipe: RunConfig, cost: type | None) -> RunConfig:
-    """The recipe, with the default penalty of a cost that is not its own."""
+    """The recipe without its penalty where the cost is not its own."""
     rule = resolve(recipe.halting.kind, ROLES["halting"].base)
     own = resolve(recipe.cost.kind, ROLES["cost"].base) if recipe.cost else getattr(rule, "default_cost", None)
     if cost is None or cost is own:
         return recipe
     warmup = recipe.penalty.warmup if cost.warms_up else 0
-    penalty = recipe.penalty.model_copy(update={"value": cost.default_penalty, "warmup": warmup})
+    penalty = recipe.penalty.model_copy(update={"value": None, "warmup": warmup})
     return recipe.model_copy(update={"penalty": penalty})
 
 

@@ -22,7 +22,8 @@ def main(argv: Sequence[str]) -> int:
         config = load_recipe(name)
         says, _, more = (importlib.import_module(f"training.recipes.{name}").__doc__ or "").partition("\n\n")
         print(f"{name.ljust(width)}  {says.strip()}")
-        rule = f"{config.halting.kind}, at most {config.loop.max_steps} steps, penalty {config.penalty.value:g}"
+        penalty = "of the cost" if config.penalty.value is None else f"{config.penalty.value:g}"
+        rule = f"{config.halting.kind}, at most {config.loop.max_steps} steps, penalty {penalty}"
         print(f"{' ' * width}  {more.strip() + ' ' if more.strip() else ''}({rule})")
     print("\ntrain one: ponder train NAME     your own: ponder train path/to/file.py:function")
     return 0

@@ -97,7 +97,7 @@ class Training:
         self.engine, self.metrics, self.screen = engine, metrics, screen
         self.checkpoints = folder / "checkpoints"
         self.progress = progress
-        self.penalty = PonderPenalty(config.penalty)
+        self.penalty = PonderPenalty(config.penalty, built.cost)
         if progress.penalty is not None:
             self.penalty.load_state_dict(progress.penalty)
         self.micro_batch = config.batch_size // (agreement.world_size() * config.accumulation)
@@ -208,7 +208,7 @@ class Training:
         for text in alarms(
             tally,
             adaptive=any(True for _ in self.engine.model.recurrence.rule.parameters()),
-            gate_gradient=penalty_gradient(self.engine, self.rows(0).rows(0, 8), self.cost, config.penalty.value),
+            gate_gradient=penalty_gradient(self.engine, self.rows(0).rows(0, 8), self.cost, self.penalty.value),
             steps_of_ranks=steps_of_ranks,
         ):
             self.metrics.write("warning", update, says=text)

@@ -4,7 +4,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.costs.cost import PonderCost, StepOutcomes
-from halting.errors import UsageError
 from halting.readout import DeepSupervision
 from halting.trace import LoopTrace
 
@@ -20,23 +19,20 @@ class Correctness(PonderCost):
     Works with `CorrectnessHalt`. Gradient reaches q of every executed step.
 
     Raises:
-        UsageError: for the trace of a rule that gives no q_correct.
+        UsageError: when called, for the trace of a rule that says no q_correct.
     """
 
     unit = "nats"
     needs_spread_mass = False
     needs_outcomes = True
+    needs_aux = ("q_correct",)
+    made_for = "CorrectnessHalt"
+    default_readout = DeepSupervision
     default_penalty = 1.0
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
         assert outcomes is not None, "needs_outcomes says so"
-        if "q_correct" not in trace.aux:
-            raise UsageError(
-                "Correctness finds no q_correct in the record of the loop.",
-                "It trains the logit of CorrectnessHalt, and this rule has none.",
-                "Use CorrectnessHalt, or the rule's own cost.",
-            )
-        logit = trace.aux["q_correct"]
+        (logit,) = self.aux_of(trace)
         right = outcomes.sequence_correct.unsqueeze(1).to(logit.dtype).expand_as(logit)
         losses = F.binary_cross_entropy_with_logits(logit, right, reduction="none")
         return (DeepSupervision().loss_weights(trace) * losses).sum(-1)

@@ -1,11 +1,14 @@
 """The seam of a ponder cost: a trace in, one number a token out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import ClassVar, Literal, NamedTuple
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from halting.errors import UsageError
+from halting.readout import Readout
 from halting.trace import LoopTrace
 
 
@@ -38,6 +41,9 @@ class PonderCost(ABC):
         needs_spread_mass: the cost's gradient reaches the gate through the mass, so a hard exit cannot be trained by
             it.
         needs_outcomes: it reads `StepOutcomes`.
+        needs_aux: what it reads from `LoopTrace.aux`, by name; the rule has to say it.
+        made_for: the rule that says it.
+        default_readout: the readout that this cost is meant for; None for the rule's own.
         default_penalty: what one unit weighs in the loss, unless a run says otherwise.
         warms_up: it presses to stop early, so its penalty is better raised slowly; others are needed from the start.
     """
@@ -45,9 +51,31 @@ class PonderCost(ABC):
     unit: ClassVar[Literal["steps", "nats"]] = "steps"
     needs_spread_mass: ClassVar[bool] = True
     needs_outcomes: ClassVar[bool] = False
+    needs_aux: ClassVar[tuple[str, ...]] = ()
+    made_for: ClassVar[str] = "a rule that says it"
+    default_readout: ClassVar[type[Readout] | None] = None
     default_penalty: ClassVar[float] = 0.01
     warms_up: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Float[Tensor, "B L"]:
         """[B L] unreduced, 0 on padding."""
+
+    def aux_of(self, trace: LoopTrace) -> tuple[Tensor, ...]:
+        """What `needs_aux` names, in that order.
+
+        Raises:
+            UsageError: where the rule has not said it.
+        """
+        self.refuse_missing(trace.aux)
+        return tuple(trace.aux[name] for name in self.needs_aux)
+
+    def refuse_missing(self, aux: Collection[str], rule: str = "the rule of this loop") -> None:
+        """Raises UsageError where a rule that says `aux` beside its decisions lacks what the cost reads."""
+        if missing := [name for name in self.needs_aux if name not in aux]:
+            raise UsageError(
+                f"{type(self).__name__} finds no {' and no '.join(missing)} in what {rule} says.",
+                f"It trains {self.made_for}, which hands that on beside its decisions.",
+                f"Use {self.made_for}, or the rule's own cost; a rule of yours puts it into StepDecision.aux, and its "
+                "name into gives_aux.",
+            )

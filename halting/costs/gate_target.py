@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from halting.costs.cost import PonderCost, StepOutcomes
 from halting.errors import UsageError
+from halting.readout import DeepSupervision
 from halting.trace import LoopTrace
 
 
@@ -15,8 +16,8 @@ class GateTarget(PonderCost):
     gate training; k = 50, γ = 0.005).
 
     L_n, the task's loss at step n, is data here: it gets no gradient, whatever is frozen. The paper trains the gate
-    alone, with the model frozen and no other loss; choose the readout `DeepSupervision`, so that the task's loss does
-    not reach the gate through the mass. The cost goes through `aux["exit_logit"]`, not through the mass, and is
+    alone, with the model frozen and no other loss; hence the readout `DeepSupervision`, under which the task's loss
+    does not reach the gate through the mass. The cost goes through `aux["exit_logit"]`, not through the mass, and is
     computed from logits, so a saturated gate still learns.
 
     w_n judges the step that was just taken, so nothing teaches λ_1, and λ_N is taught though it has no say.
@@ -37,6 +38,9 @@ class GateTarget(PonderCost):
     unit = "nats"
     needs_spread_mass = False
     needs_outcomes = True
+    needs_aux = ("exit_logit",)
+    made_for = "ExitGate"
+    default_readout = DeepSupervision
     default_penalty = 1.0
 
     def __init__(self, sharpness: float = 50.0, threshold: float = 0.005, ahead: bool = False):
@@ -51,13 +55,7 @@ class GateTarget(PonderCost):
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
         assert outcomes is not None
-        if "exit_logit" not in trace.aux:
-            raise UsageError(
-                "GateTarget finds no exit_logit in the trace.",
-                "It teaches the logit of an exit gate, which the rule has to hand on beside its decision.",
-                'Use ExitGate, or put the logit of the hazard into StepDecision.aux["exit_logit"].',
-            )
-        logit = trace.aux["exit_logit"]
+        (logit,) = self.aux_of(trace)
         taught = logit[..., :-1] if self.ahead else logit[..., 1:]
         loss = outcomes.loss.detach().to(logit.dtype)
         improvement = (loss[..., :-1] - loss[..., 1:]).clamp(min=0)

@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.costs.cost import PonderCost, StepOutcomes
-from halting.errors import UsageError
 from halting.trace import LoopTrace
 
 
@@ -32,25 +31,21 @@ class LoadBalance(PonderCost):
         z_weight: of the z-loss; 0 for none.
 
     Raises:
-        UsageError: when called, for a trace of a rule that sends no token to a depth.
+        UsageError: when called, for the trace of a rule that does not say depth, depth_scores and depth_log_sum.
     """
 
     unit = "nats"
     needs_spread_mass = False
+    needs_aux = ("depth", "depth_scores", "depth_log_sum")
+    made_for = "TokenChoiceRouter"
     default_penalty = 1.0
 
     def __init__(self, weight: float = 0.1, z_weight: float = 0.001):
         self.weight, self.z_weight = weight, z_weight
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
-        if "depth_scores" not in trace.aux:
-            raise UsageError(
-                f"LoadBalance cannot train a rule that records {sorted(trace.aux) or 'nothing'}.",
-                "It evens out how many tokens a router sends to each depth, and reads its scores from the trace.",
-                "Use it with TokenChoiceRouter, or drop the cost.",
-            )
         # The choice is made once; every step repeats it, and every token takes the first.
-        scores, depth, log_sum = (trace.aux[name][:, :, 0] for name in ("depth_scores", "depth", "depth_log_sum"))
+        depth, scores, log_sum = (said[:, :, 0] for said in self.aux_of(trace))
         num_depths = scores.shape[-1]
         sent = F.one_hot((depth - 1).clamp(min=0), num_depths) * trace.valid.unsqueeze(-1)
         fraction = sent.sum((0, 1)).to(scores.dtype) / trace.valid.sum().clamp(min=1)

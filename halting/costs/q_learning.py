@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.costs.cost import PonderCost, StepOutcomes
-from halting.errors import UsageError
 from halting.readout import DeepSupervision
 from halting.trace import LoopTrace
 
@@ -25,26 +24,23 @@ class QLearning(PonderCost):
     Works with `QHalt`. Gradient reaches q_halt and q_continue of the steps up to the halt, and nothing else.
 
     Raises:
-        UsageError: for the trace of a rule that gives no q_halt and q_continue.
+        UsageError: when called, for the trace of a rule that says no q_halt, q_continue and value.
     """
 
     unit = "nats"
     needs_spread_mass = False
     needs_outcomes = True
+    needs_aux = ("q_halt", "q_continue", "value")
+    made_for = "QHalt"
+    default_readout = DeepSupervision
     default_penalty = 1.0
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
         assert outcomes is not None, "needs_outcomes says so"
-        if missing := {"q_halt", "q_continue", "value"} - trace.aux.keys():
-            raise UsageError(
-                f"QLearning finds no {' and no '.join(sorted(missing))} in the record of the loop.",
-                "It trains the two values of QHalt, and this rule has none.",
-                "Use QHalt, or the rule's own cost.",
-            )
-        halt, go_on = trace.aux["q_halt"], trace.aux["q_continue"]
+        halt, go_on, value = self.aux_of(trace)
         right = outcomes.sequence_correct.unsqueeze(1).to(halt.dtype).expand_as(halt)
         losses = F.binary_cross_entropy_with_logits(halt, right, reduction="none")
-        target = torch.sigmoid(trace.aux["value"][..., 1:]).detach()
+        target = torch.sigmoid(value[..., 1:]).detach()
         ahead = F.binary_cross_entropy_with_logits(go_on[..., :-1], target, reduction="none")
         losses = losses + F.pad(torch.where(trace.ran[..., 1:], ahead, 0.0), (0, 1))
         return 0.5 * (DeepSupervision().loss_weights(trace) * losses).sum(-1)

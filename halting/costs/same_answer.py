@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.costs.cost import PonderCost, StepOutcomes
-from halting.errors import UsageError
+from halting.readout import DeepSupervision
 from halting.trace import LoopTrace
 
 
@@ -20,23 +20,20 @@ class SameAnswer(PonderCost):
     the last.
 
     Raises:
-        UsageError: for the trace of a rule that gives no same_logit.
+        UsageError: when called, for the trace of a rule that says no same_logit.
     """
 
     unit = "nats"
     needs_spread_mass = False
     needs_outcomes = True
+    needs_aux = ("same_logit",)
+    made_for = "EarlyExitClassifier"
+    default_readout = DeepSupervision
     default_penalty = 1.0
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
         assert outcomes is not None, "needs_outcomes says so"
-        if "same_logit" not in trace.aux:
-            raise UsageError(
-                "SameAnswer finds no same_logit in the record of the loop.",
-                "It trains the logit of EarlyExitClassifier, and this rule has none.",
-                "Use EarlyExitClassifier, or the rule's own cost.",
-            )
-        logit, answers = trace.aux["same_logit"], outcomes.prediction
+        (logit,), answers = self.aux_of(trace), outcomes.prediction
         if trace.num_steps == 0:
             return logit.sum(-1)
         final = answers.gather(-1, (trace.steps - 1).clamp(min=0).unsqueeze(-1))

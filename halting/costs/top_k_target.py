@@ -5,7 +5,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.costs.cost import PonderCost, StepOutcomes
-from halting.errors import UsageError
 from halting.trace import LoopTrace
 
 
@@ -32,24 +31,21 @@ class TopKTarget(PonderCost):
         z_weight: of the z-loss; 0 for none.
 
     Raises:
-        UsageError: when called, for a trace of a rule that chooses no top k.
+        UsageError: when called, for the trace of a rule that says no choice_logit and choice.
     """
 
     unit = "nats"
     needs_spread_mass = False
+    needs_aux = ("choice_logit", "choice")
+    made_for = "ExpertChoiceRouter"
     default_penalty = 1.0
 
     def __init__(self, weight: float = 0.001, z_weight: float = 0.001):
         self.weight, self.z_weight = weight, z_weight
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
-        if "choice" not in trace.aux:
-            raise UsageError(
-                f"TopKTarget cannot train a rule that records {sorted(trace.aux) or 'nothing'}.",
-                "It compares a router's logits with the top k of each sequence, and reads both from the trace.",
-                "Use it with ExpertChoiceRouter, or drop the cost.",
-            )
-        logit, choice = trace.aux["choice_logit"], trace.aux["choice"].to(trace.mass.dtype)
+        logit, choice = self.aux_of(trace)
+        choice = choice.to(trace.mass.dtype)
         asked = choice != 0
         tokens = trace.valid.sum(1).view(-1, 1, 1)
         share = tokens / asked.sum(1, keepdim=True).clamp(min=1).to(logit.dtype)

@@ -3,7 +3,6 @@
 from torch import Tensor
 
 from halting.costs.cost import PonderCost, StepOutcomes
-from halting.errors import UsageError
 from halting.trace import LoopTrace
 
 
@@ -19,19 +18,15 @@ class UpdatesPlusRemainder(PonderCost):
     counted.
 
     Raises:
-        UsageError: when called, for the trace of a rule that says neither.
+        UsageError: when called, for the trace of a rule that does not say both.
     """
 
     needs_spread_mass = False
+    needs_aux = ("update", "remainder")
+    made_for = "UniversalTransformerACT"
     default_penalty = 0.01
     warms_up = True
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
-        missing = [name for name in ("update", "remainder") if name not in trace.aux]
-        if missing:
-            raise UsageError(
-                f"UpdatesPlusRemainder found no {' and no '.join(missing)} in what the halting rule says.",
-                "It is a cost of the published weights, which UniversalTransformerACT alone keeps beside its mass.",
-                "Use StepsPlusRemainder or ExpectedSteps, or --halting.rule UniversalTransformerACT.",
-            )
-        return trace.aux["update"].sum(-1) + trace.aux["remainder"].sum(-1)
+        update, remainder = self.aux_of(trace)
+        return update.sum(-1) + remainder.sum(-1)

@@ -40,6 +40,8 @@ class CorrectnessHalt(HaltingRule):
     """
 
     causal = False
+    by_sequence = True
+    gives_aux = ("q_correct",)
     default_readout = DeepSupervision
     default_cost = Correctness
 

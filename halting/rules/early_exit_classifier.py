@@ -39,6 +39,7 @@ class EarlyExitClassifier(HaltingRule):
         UsageError: for a threshold that is no chance, and for a decay that cannot be.
     """
 
+    gives_aux = ("same_logit", "would_leave")
     default_readout = DeepSupervision
     default_cost = SameAnswer
 
@@ -73,7 +74,7 @@ class EarlyExitClassifier(HaltingRule):
             mass=torch.zeros_like(view.remaining),
             halt=torch.zeros_like(sure) if self.training else sure,
             score=chance,
-            aux={"same_logit": logit, "sure": sure},
+            aux={"same_logit": logit, "would_leave": sure},
         )
         return decision, memory
 
@@ -84,6 +85,6 @@ class EarlyExitClassifier(HaltingRule):
         """The first n with σ(z_n) ≥ c: in evaluation where the token left, in training where it would have."""
         if not self.training:
             return super().ponder(trace)
-        unsure = trace.ran & ~trace.aux["sure"]
+        unsure = trace.ran & ~trace.aux["would_leave"]
         before_first = unsure.to(torch.int64).cumprod(-1).sum(-1)
         return torch.minimum(before_first + 1, trace.steps).to(trace.mass.dtype)

@@ -43,6 +43,7 @@ class ExitGate(HaltingRule):
 
     q = Quantile()
     spreads_mass = True
+    gives_aux = ("exit_logit",)
     default_readout = EveryStep
     default_cost = UniformPrior
 

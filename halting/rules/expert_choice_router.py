@@ -37,7 +37,8 @@ class ExpertChoiceRouter(HaltingRule):
 
     Not causal: whether a token goes on depends on all others of its sequence. `evaluation="threshold"` decides each
     token alone, by z > 0, as decoding would have to; training still ranks, so it is refused in causal models all the
-    same. Not for `PerSequence`.
+    same. Not for `PerSequence` and `MinSteps`, nor for truncated backpropagation: the gain of the first step after a
+    cut is computed from the state before it.
 
     The router gets gradient through gain and cost. Costs N dot products and a sort a token and step. Score: σ(z).
 
@@ -55,6 +56,10 @@ class ExpertChoiceRouter(HaltingRule):
     """
 
     causal = False
+    gives_gain = True
+    gain_reads_state = True
+    ranks_tokens = True
+    gives_aux = ("choice_logit", "choice")
     default_readout = FinalState
     default_cost = TopKTarget
     updates: Tensor

@@ -48,6 +48,8 @@ class QHalt(HaltingRule):
     """
 
     causal = False
+    by_sequence = True
+    gives_aux = ("q_halt", "q_continue", "value", "looks_ahead")
     default_readout = DeepSupervision
     default_cost = QLearning
 

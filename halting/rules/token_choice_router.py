@@ -51,6 +51,8 @@ class TokenChoiceRouter(HaltingRule):
         UsageError: for an alpha, rate or warm-up that cannot be.
     """
 
+    gives_gain = True
+    gives_aux = ("depth", "depth_scores", "depth_log_sum")
     default_readout = FinalState
     default_cost = LoadBalance
     updates: Tensor

@@ -49,6 +49,8 @@ class UniversalTransformerACT(HaltingRule):
     """
 
     causal = False
+    by_sequence = True
+    gives_aux = ("blend_weight", "update", "remainder")
     default_readout = ExponentialBlend
     default_cost = UpdatesPlusRemainder
 

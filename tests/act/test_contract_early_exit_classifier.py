@@ -3,7 +3,8 @@
 from act.testing import HaltingRuleContract
 from halting.rule import HaltingRule
 from halting.rules.early_exit_classifier import EarlyExitClassifier
-from halting.rules.wrappers import MinSteps, PerSequence
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
 
 
 class TestEarlyExitClassifier(HaltingRuleContract):

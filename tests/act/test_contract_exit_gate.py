@@ -5,7 +5,8 @@ from halting.costs.cost import PonderCost
 from halting.costs.gate_target import GateTarget
 from halting.rule import HaltingRule
 from halting.rules.exit_gate import ExitGate
-from halting.rules.wrappers import MinSteps, PerSequence
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
 
 
 class TestExitGate(HaltingRuleContract):

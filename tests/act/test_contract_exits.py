@@ -8,7 +8,7 @@ from act.testing import HaltingRuleContract
 from halting import GravesACT, HaltingRule, PerSequence, UsageError
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
-from halting.rules.wrappers import ExitBy
+from halting.wrappers.exit_by import ExitBy
 
 
 class TestConvergenceOfState(HaltingRuleContract):

@@ -6,7 +6,7 @@ from torch import nn
 from act.testing import HaltingRuleContract
 from halting.rule import HaltingRule
 from halting.rules.expert_choice_router import ExpertChoiceRouter
-from halting.rules.wrappers import MaxSteps, MinSteps
+from halting.wrappers.max_steps import MaxSteps
 
 
 class TestExpertChoiceRouter(HaltingRuleContract):
@@ -37,11 +37,11 @@ class TestExpertChoiceRouterByThreshold(HaltingRuleContract):
         return ExpertChoiceRouter(dim, 3, capacity="1,0.6", alpha=0.5, warmup=0, evaluation="threshold")
 
 
-class TestExpertChoiceRouterBetweenLimits(HaltingRuleContract):
+class TestExpertChoiceRouterUnderALimit(HaltingRuleContract):
     seeds = (0,)
 
     def make_rule(self, dim: int) -> HaltingRule:
-        return MinSteps(MaxSteps(ExpertChoiceRouter(dim, 4, warmup=0), 3), 2)
+        return MaxSteps(ExpertChoiceRouter(dim, 4, warmup=0), 3)
 
 
 def test_the_case_of_the_warm_up_is_one() -> None:

@@ -5,7 +5,8 @@ from halting.readout import EveryStep
 from halting.rule import HaltingRule
 from halting.rules.correctness_halt import CorrectnessHalt
 from halting.rules.q_halt import QHalt
-from halting.rules.wrappers import MinSteps, PerSequence
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
 
 
 class TestQHalt(HaltingRuleContract):

@@ -5,7 +5,8 @@ import torch
 from act.testing import HaltingRuleContract
 from halting.rule import HaltingRule
 from halting.rules.stick_breaking import StickBreaking
-from halting.rules.wrappers import MinSteps, PerSequence
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
 
 
 class TestStickBreaking(HaltingRuleContract):

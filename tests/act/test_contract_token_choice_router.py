@@ -6,7 +6,7 @@ from torch import nn
 from act.testing import HaltingRuleContract
 from halting.rule import HaltingRule
 from halting.rules.token_choice_router import TokenChoiceRouter
-from halting.rules.wrappers import PerSequence
+from halting.wrappers.per_sequence import PerSequence
 
 
 class TestTokenChoiceRouter(HaltingRuleContract):

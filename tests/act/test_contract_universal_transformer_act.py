@@ -7,7 +7,11 @@ from halting.mass import ledger_dtype
 from halting.readout import FinalState
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 from halting.rules.universal_transformer_act import UniversalTransformerACT
-from halting.rules.wrappers import ExitBy, MaxSteps, MinSteps, PerSequence, StopAt
+from halting.wrappers.exit_by import ExitBy
+from halting.wrappers.max_steps import MaxSteps
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.per_sequence import PerSequence
+from halting.wrappers.stop_at import StopAt
 
 
 class SpreadOut(HaltingRuleContract):

@@ -9,7 +9,21 @@ from act import Block, LastSteps, Recurrence, Truncated
 from act.cache import FunctionalCache
 from act.slots import Slots
 from act.testing import assert_close
-from halting import FinalState, FixedSteps, GravesACT, MinSteps, UsageError
+from halting import (
+    DeepSupervision,
+    EveryStep,
+    ExitGate,
+    FinalState,
+    FixedSteps,
+    GravesACT,
+    HaltingRule,
+    MaxSteps,
+    MinSteps,
+    PerSequence,
+    Readout,
+    StopAt,
+    UsageError,
+)
 
 BATCH, LENGTH, DIM, LIMIT = 2, 3, 8, 5
 
@@ -57,10 +71,27 @@ def test_fewer_steps_are_another_gradient() -> None:
     assert min(float((a - b).abs().max()) for a, b in pairwise(found)) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("rule", "readout"), [(ExitGate(DIM), FinalState()), (FixedSteps(), EveryStep()), (FixedSteps(), DeepSupervision())]
+)
+def test_it_is_refused_where_earlier_steps_are_trained_too(rule: HaltingRule, readout: Readout) -> None:
+    """There the gradient would go back through all steps, whatever is cut before the last ones."""
+    with pytest.raises(UsageError, match="cannot leave out the first steps"):
+        Recurrence(Block(DIM, 2), rule, readout, max_steps=LIMIT, backprop=LastSteps(2))
+
+
 def test_it_is_refused_where_depth_is_not_fixed() -> None:
     block = Block(DIM, 2)
     for rule in (GravesACT(DIM), MinSteps(GravesACT(DIM), 2)):
         with pytest.raises(UsageError, match=rf"LastSteps\(steps=2\).*{type(rule).__name__}"):
             Recurrence(block, rule, max_steps=LIMIT, backprop=LastSteps(2))
         Recurrence(block, rule, max_steps=LIMIT, backprop=Truncated(2))
+    for rule in (
+        MinSteps(FixedSteps(2), 3),
+        MaxSteps(FixedSteps(), 3),
+        PerSequence(FixedSteps(3)),
+        StopAt(GravesACT(DIM), 3),
+    ):
+        assert rule.fixed_depth(7) == 3 and rule.fixed_depth(2) == 2
+    assert MinSteps(GravesACT(DIM), 3).fixed_depth(7) is None and MaxSteps(GravesACT(DIM), 3).fixed_depth(7) is None
     assert FixedSteps().fixed_depth(7) == 7 and FixedSteps(3).fixed_depth(7) == 3 and FixedSteps(9).fixed_depth(7) == 7

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from act import Block, Checkpointed, FunctionalCache, PlainBlock, Recurrence, Slots
 from act.ledger import Ledger
+from act.step_signal import sinusoidal_step_signal
 from act.testing import FixedNoise
 from halting import EveryStep, FinalState, FixedSteps, GravesACT, HaltingRule, MaxSteps, PerSequence, UsageError
 from halting.rule import Memory, StepDecision, StepView
@@ -211,3 +212,15 @@ def test_fixed_noise_depends_on_the_token_and_the_step_alone() -> None:
     assert torch.equal(FixedNoise((2,))(Slots.of(torch.ones(1, 5, dtype=torch.bool))), noise[10:])
     assert len(noise.unique()) == 15 and ((noise >= 0) & (noise < 1)).all()
     assert not torch.equal(FixedNoise()(slots.next_step()), noise)
+
+
+def test_the_step_signal_goes_beyond_the_steps_trained_with() -> None:
+    """A learned embedding with N rows would forbid them. This one has no rows, and each step has its own signal."""
+    loop = Recurrence(Block(DIM, 2, injection="add", step_signal="sinusoidal"), FixedSteps(), max_steps=4).eval()
+    x = torch.randn(2, 3, DIM)
+    with torch.no_grad():
+        output, trace = loop(x, max_steps=200)
+        assert output.isfinite().all() and (trace.steps == 200).all()
+    signals = sinusoidal_step_signal(torch.arange(1, 201), DIM, torch.float64)
+    nearest = torch.cdist(signals, signals).fill_diagonal_(torch.inf).min()
+    assert nearest > 0.01, f"two steps look alike: {nearest}"

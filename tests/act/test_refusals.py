@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from act import Block, LoopedTransformer, Recurrence, StepwiseCache
 from halting import FixedSteps, GravesACT, MaxSteps, MinSteps, UsageError
-from halting.rules.wrappers import StopAt
+from halting.wrappers.stop_at import StopAt
 
 DIM = 8
 VALID = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)

@@ -1,6 +1,7 @@
 """CALM's early-exit classifier and the cost that trains it, against their equations token by token."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from halting import (
     DeepSupervision,
     EarlyExitClassifier,
     GravesACT,
+    HaltingRule,
     LoopTrace,
     MinSteps,
+    PerSequence,
     SameAnswer,
     StepOutcomes,
     UsageError,
@@ -160,6 +163,27 @@ def test_ponder_is_where_it_would_have_left() -> None:
         if VALID[row, place]
     ]
     assert loop.rule.ponder(full)[VALID].tolist() == first and len(set(first)) > 1
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda rule: MinSteps(rule, 3), PerSequence, lambda rule: MinSteps(PerSequence(rule), 3)]
+)
+def test_the_ponder_of_training_follows_what_wrappers_restrict(wrap: Callable[[HaltingRule], HaltingRule]) -> None:
+    """Training runs on to the limit, so the depth that it reports has to be where evaluation would leave."""
+    inner = looped()
+    rule = wrap(inner.rule)
+    x = torch.randn(2, 4, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    _, full = Recurrence(inner.block, rule, max_steps=LIMIT)(x, VALID)
+    assert (full.steps[VALID] == LIMIT).all()
+    sure = (full.score >= 0.9) | ~VALID.unsqueeze(-1)
+    if rule.by_sequence:
+        sure = sure.all(1, keepdim=True).expand_as(sure)
+    if isinstance(rule, MinSteps):
+        sure = sure & (torch.arange(1, LIMIT + 1) >= 3)
+    sure = sure | (torch.arange(1, LIMIT + 1) == LIMIT)
+    expected = torch.where(VALID, sure.double().argmax(-1) + 1.0, 0.0).double()
+    assert torch.equal(rule.ponder(full), expected)
+    assert not torch.equal(expected, looped().rule.ponder(inner(x, VALID)[1])), "the wrapper restricts nothing here"
 
 
 @pytest.mark.parametrize(

@@ -92,4 +92,4 @@ def test_narrow_states_are_blended_wide() -> None:
         total = readout.add(total, state, torch.zeros(1), {"blend_weight": torch.tensor([2.0**-9])})
     assert total.dtype == torch.float32 and total[0, 0].item() == pytest.approx(1 - (1 - 2.0**-9) ** 256, rel=1e-5)
     assert readout.finish(total, state).dtype == torch.bfloat16
-    assert ExponentialBlend.averages and not ExponentialBlend.keeps_states
+    assert "blend_weight" in ExponentialBlend.weighs_by and not ExponentialBlend.keeps_states

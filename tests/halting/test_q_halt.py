@@ -13,7 +13,7 @@ from halting.errors import UsageError
 from halting.readout import DeepSupervision, EveryStep
 from halting.rules.graves_act import GravesACT
 from halting.rules.q_halt import QHalt
-from halting.rules.wrappers import StopAt
+from halting.wrappers.stop_at import StopAt
 
 # What it decides.
 
@@ -148,7 +148,7 @@ def test_deep_supervision_trains_all_steps_alike_up_to_the_one_that_halted() -> 
         expected = torch.tensor([1 / stopped if n <= stopped else 0.0 for n in range(1, LIMIT + 1)]).double()
         for token in range(4):
             torch.testing.assert_close(weights[row, token], expected * VALID[row, token])
-    assert DeepSupervision.keeps_states and not DeepSupervision.averages
+    assert DeepSupervision.keeps_states and not DeepSupervision.weighs_by
 
 
 def test_deep_supervision_trains_every_step_of_a_rule_that_never_looks_ahead() -> None:

@@ -130,5 +130,5 @@ def test_its_gradient_alone_reaches_the_gate_and_is_that_of_finite_differences()
 
 def test_another_rules_trace_is_refused() -> None:
     _, trace = Recurrence(Block(6, 2, rotary=False), GravesACT(6), max_steps=2)(torch.randn(1, 3, 6))
-    with pytest.raises(UsageError, match="no q_continue and no q_halt and no value.*Use QHalt"):
+    with pytest.raises(UsageError, match="no q_halt and no q_continue and no value.*Use QHalt"):
         QLearning()(trace, outcomes_of(trace))

@@ -51,4 +51,4 @@ def test_the_weighted_mean_of_narrow_states_is_summed_wide() -> None:
 
 def test_what_a_readout_says_of_itself() -> None:
     assert EveryStep.keeps_states and not FinalState.keeps_states and not WeightedMean.keeps_states
-    assert WeightedMean.averages and not FinalState.averages and not EveryStep.averages
+    assert WeightedMean.weighs_by == EveryStep.weighs_by == ("mass",) and not FinalState.weighs_by

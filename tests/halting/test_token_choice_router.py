@@ -271,5 +271,5 @@ def test_refusals() -> None:
     with pytest.raises(UsageError, match="warmup is -3"):
         TokenChoiceRouter(DIM, LIMIT, warmup=-3)
     _, trace = Recurrence(Block(DIM, 2, rotary=False), GravesACT(DIM), max_steps=3)(torch.randn(1, 2, DIM))
-    with pytest.raises(UsageError, match="LoadBalance cannot train a rule that records nothing"):
+    with pytest.raises(UsageError, match="LoadBalance finds no depth and no depth_scores"):
         LoadBalance()(trace)

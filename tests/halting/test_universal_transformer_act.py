@@ -15,7 +15,9 @@ from halting import FixedSteps, Memory, StepDecision, StepsPlusRemainder, StepVi
 from halting.costs.updates_plus_remainder import UpdatesPlusRemainder
 from halting.exponential_blend import ExponentialBlend
 from halting.rules.universal_transformer_act import UniversalTransformerACT
-from halting.rules.wrappers import MaxSteps, MinSteps, StopAt
+from halting.wrappers.max_steps import MaxSteps
+from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.stop_at import StopAt
 
 DIM, LIMIT = 6, 6
 FULL = torch.ones(3, 4, dtype=torch.bool)
@@ -298,7 +300,7 @@ def test_the_penalty_is_a_mean_over_real_tokens_whatever_the_padding() -> None:
 
 def test_its_cost_cannot_read_another_rule() -> None:
     _, trace = Recurrence(Block(DIM, 2, rotary=False), FixedSteps(2), max_steps=3).double()(inputs())
-    with pytest.raises(UsageError, match="found no update and no remainder"):
+    with pytest.raises(UsageError, match="finds no update and no remainder"):
         UpdatesPlusRemainder()(trace)
 
 

@@ -26,7 +26,7 @@ from halting.readout import Readout
 from halting.rule import Memory, StepDecision, StepView
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
-from halting.rules.wrappers import ExitBy
+from halting.wrappers.exit_by import ExitBy
 from training.build import build_all
 from training.evaluate import evaluate_exit
 from training.exits import Exit, parse_exit
@@ -343,12 +343,24 @@ def test_what_an_exit_refuses_is_said_before_anything_runs(wrong, words):
         parse_exit(wrong)
 
 
+@pytest.mark.parametrize("rule", ["QHalt", "CorrectnessHalt", "UniversalTransformerACT"])
+@pytest.mark.parametrize("exit", ["confidence:0.2", "convergence:cosine:0.05"])
+def test_a_model_whose_sequences_halt_as_one_keeps_that_under_other_exits(tmp_path, rule, exit):
+    run = run_of(tmp_path, halting={"kind": rule})
+    batch = run.task.batch("test", 0, 40)
+    with parse_exit(exit).on(run), torch.no_grad():
+        steps = run.model(batch.tokens, batch.valid).trace.steps
+    slowest = steps.amax(1, keepdim=True).expand_as(steps)
+    assert torch.equal(steps[batch.valid], slowest[batch.valid]) and len(slowest.unique()) > 1
+
+
 WIDE = """
 from torch import nn
-from halting import FinalState, HaltingRule, StepDecision
+from halting import HaltingRule, StepDecision, WeightedMean
 
 class Wide(HaltingRule):
-    default_readout = FinalState
+    spreads_mass = True
+    default_readout = WeightedMean
 
     def __init__(self, dim: int, hidden: int = 4):
         super().__init__()

@@ -14,6 +14,8 @@ class HashExit(HaltingRule):
     seams are exercised before any published rule needs them."""
 
     default_readout = EveryStep
+    gives_gain = True
+    gives_aux = ("moved",)
 
     def __init__(self, eagerness: float = 0.0):
         super().__init__()

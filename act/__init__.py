@@ -7,6 +7,7 @@ from act.generation import Generation, generate
 from act.gru_block import GRUBlock
 from act.model import LoopedTransformer, ModelOutput
 from act.recurrence import Recurrence
+from act.rewinding_cache import RewindingCache
 from act.slots import Slots
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ModelOutput",
     "PlainBlock",
     "Recurrence",
+    "RewindingCache",
     "Slots",
     "StepwiseCache",
     "Truncated",

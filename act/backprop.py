@@ -20,11 +20,13 @@ class Backprop:
 
     Attributes:
         cuts: it detaches state and cache at some step.
+        recomputes: it runs a step again on the way back, where a cache written in place would be written twice.
         counts_from_last: it has to know beforehand at which step all tokens leave, and is refused with rules that
             cannot say (`HaltingRule.fixed_depth`).
     """
 
     cuts: ClassVar[bool] = False
+    recomputes: ClassVar[bool] = False
     counts_from_last: ClassVar[bool] = False
 
     def run(
@@ -77,6 +79,8 @@ class LastSteps(Backprop):
 @dataclass(frozen=True)
 class Checkpointed(Backprop):
     """Full backpropagation that keeps only each step's input and computes the rest again on the way back."""
+
+    recomputes: ClassVar[bool] = True
 
     def run(
         self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from act.attention import Attention, AttentionContext
+from act.attention import Attention
+from act.attention_context import AttentionContext
 from act.cache import KeyValueCache
 from act.feed_forward import FeedForward, FeedForwardKind, default_width
 from act.norm import NormKind, norm
@@ -131,7 +132,7 @@ class Block(LoopBlock):
 
     def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         x = slots.blank_idle(entering)
-        context = AttentionContext.of(x, slots, cache, self.causal, self.rotary_dim, self.rotary_base)
+        context = AttentionContext.of(x, slots, cache.visible, self.causal, self.rotary_dim, self.rotary_base)
         for number, layer in enumerate(self.layers):
             x, cache = layer(x, slots, cache, number, context)
         return x, cache

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from act.attention_context import AttentionContext, attend
 from act.slots import Slots
 
 
@@ -21,21 +22,44 @@ class KeyValueCache(ABC):
     max_steps: int | None = None
 
     @abstractmethod
-    def write(
-        self, layer: int, keys: Float[Tensor, "A Hkv Dh"], values: Float[Tensor, "A Hkv Dh"], slots: Slots
-    ) -> "KeyValueCache":
-        """The cache after the computing slots wrote their keys and values (idle ones write nothing)."""
-
-    @abstractmethod
-    def read(self, layer: int, slots: Slots) -> tuple[Float[Tensor, "B S Hkv Dh"], Float[Tensor, "B S Hkv Dh"]]:
-        """Everything the slots' rows hold at the slots' step; zeros where nothing was ever written."""
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "A H Dh"],
+        keys: Float[Tensor, "A Hkv Dh"],
+        values: Float[Tensor, "A Hkv Dh"],
+        slots: Slots,
+        context: AttentionContext,
+    ) -> "tuple[Float[Tensor, 'A H Dh'], KeyValueCache]":
+        """The computing slots write their keys and values (idle ones write nothing); then all slots read."""
 
     def detach(self) -> "KeyValueCache":
         """The cache with its gradient cut; a cache that carries none is itself."""
         return self
 
 
-class FunctionalCache(KeyValueCache):
+class BufferedCache(KeyValueCache):
+    """A cache that is written to and read as a whole, for autograd to see or for nobody."""
+
+    @abstractmethod
+    def write(
+        self, layer: int, keys: Float[Tensor, "A Hkv Dh"], values: Float[Tensor, "A Hkv Dh"], slots: Slots
+    ) -> "BufferedCache":
+        """The cache after the computing slots wrote their keys and values (idle ones write nothing)."""
+
+    @abstractmethod
+    def read(self, layer: int, slots: Slots) -> tuple[Float[Tensor, "B S Hkv Dh"], Float[Tensor, "B S Hkv Dh"]]:
+        """Everything the slots' rows hold at the slots' step; zeros where nothing was ever written."""
+
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
+    ) -> tuple[Tensor, KeyValueCache]:
+        cache = self.write(layer, keys, values, slots)
+        rectangle = slots.rectangle
+        return rectangle.pack(attend(rectangle.lay(queries), *cache.read(layer, slots), context)), cache
+
+
+class FunctionalCache(BufferedCache):
     """The reference for training: a write makes a new buffer, so autograd sees every version. Never modified in place.
 
     Args:
@@ -72,7 +96,7 @@ def _written(old: Tensor | None, new: Tensor, slots: Slots) -> Tensor:
     return old.index_copy(0, slots.index, new)
 
 
-class InPlaceCache(KeyValueCache):
+class InPlaceCache(BufferedCache):
     """For inference: one buffer a layer, written in place. With a capacity S beyond the batch's length it is also the
     decoding cache of layers that run once (prelude and coda), or the *last step only* approximation for a loop.
 
@@ -103,7 +127,7 @@ class InPlaceCache(KeyValueCache):
         return keys.view(shape), values.view(shape)
 
 
-class StepwiseCache(KeyValueCache):
+class StepwiseCache(BufferedCache):
     """Exact decoding: keys and values of every loop step are kept, memory × N.
 
     A query at step n reads of an earlier token, which halted at m, what it wrote at step min(n, m): so a write at step

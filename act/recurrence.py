@@ -11,6 +11,7 @@ from act.backprop import Backprop
 from act.block import LoopBlock
 from act.cache import FunctionalCache, InPlaceCache, KeyValueCache
 from act.ledger import Ledger
+from act.rewinding_cache import RewindingCache
 from act.slots import Slots, dense_slots, packed_slots, pick, place, refuse_valid
 from act.tie import tie
 from halting.errors import UsageError
@@ -120,7 +121,7 @@ class Recurrence(nn.Module):
         last = self.rule.fixed_depth(limit) or limit
         refuse_valid(valid, *x.shape[:2])
         slots = Slots.of(x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid, positions)
-        cache = cache or _fresh_cache(slots, valid)
+        cache = cache or self._fresh_cache(slots, valid)
         flat = x.flatten(0, 1)
         state = inputs = flat if slots.full else flat.index_select(0, slots.index)
         frozen = None if self.block.packable else place(state, slots, dense_slots(slots))
@@ -163,6 +164,13 @@ class Recurrence(nn.Module):
 
         return self._tied(x, ledger.output(x), ledger.trace())
 
+    def _fresh_cache(self, slots: Slots, valid: Tensor | None) -> KeyValueCache:
+        visible = None if slots.full else valid
+        if not torch.is_grad_enabled():
+            return InPlaceCache(visible, slots.batch, slots.length)
+        rewinds = self.path == "packed" and not self.backprop.recomputes
+        return RewindingCache(visible) if rewinds else FunctionalCache(visible)
+
     def _view(
         self, slots: Slots, limit: int, entering: Tensor, state: Tensor, remaining: Tensor, total: Tensor | None
     ) -> StepView:
@@ -198,11 +206,6 @@ def _outside_autocast(method: Callable[..., T], view: StepView, *memory: Memory)
     """A rule's method, called with autocast off: halting arithmetic is float32 or wider (law 5)."""
     with torch.autocast(view.state.device.type, enabled=False):
         return method(view, *memory)
-
-
-def _fresh_cache(slots: Slots, valid: Tensor | None) -> KeyValueCache:
-    visible = None if slots.full else valid
-    return FunctionalCache(visible) if torch.is_grad_enabled() else InPlaceCache(visible, slots.batch, slots.length)
 
 
 def _refuse_limit(max_steps: int, cache: KeyValueCache | None = None) -> None:

@@ -17,6 +17,7 @@ from act.backprop import Backprop
 from act.block import Block
 from act.cache import FunctionalCache
 from act.recurrence import Recurrence
+from act.rewinding_cache import _Layer as Rows
 from act.slots import Slots, dense_slots
 from act.testing import TOLERANCE, HaltingRuleContract, assert_close
 from halting import ExpectedSteps, FixedSteps, GravesACT, HaltingRule, PerSequence, PonderCost, StepsPlusRemainder
@@ -26,6 +27,7 @@ from halting.rule import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 
 written, slots_of = act.cache._written, Slots.of
+write, collect = Rows.write, Rows.collect
 
 
 class Contract(HaltingRuleContract):
@@ -65,7 +67,25 @@ def detach_the_halted(old: Tensor | None, new: Tensor, slots: Slots) -> Tensor:
     return written(None if old is None else old.detach(), new, slots)
 
 
-def let_everyone_look_at_padding(slots: Slots, valid: Tensor | None) -> FunctionalCache:
+def forget_the_halted_when_packed(layer: Rows, keys: Tensor, values: Tensor, slots: Slots, node: Any) -> Any:
+    rows = write(layer, keys, values, slots, node)
+    for each, new in zip(rows, (keys, values), strict=True):
+        each.zero_().index_copy_(0, slots.index, new)
+    return rows
+
+
+def never_rewind(layer: Rows, step: int) -> None:
+    """Gradients are computed with what the last step left."""
+
+
+def drop_what_is_frozen(layer: Rows, keys: Tensor, values: Tensor, slots: Slots) -> Any:
+    """Steps after the one at which a token left hand nothing back to it."""
+    mine, before = collect(layer, keys, values, slots)
+    layer.gradients = None
+    return mine, before
+
+
+def let_everyone_look_at_padding(loop: Recurrence, slots: Slots, valid: Tensor | None) -> FunctionalCache:
     return FunctionalCache(None)
 
 
@@ -124,11 +144,14 @@ def test_the_loop_as_it_is_passes(law: str) -> None:
         (LAW_1, act.recurrence, "settle", spend_nothing_at_the_end),
         (LAW_2, act.recurrence, "keep_rows", frozen_states_drift),
         (LAW_2_KEYS, act.recurrence, "settle", spend_nothing_at_the_end),
-        (LAW_2_KEYS, act.cache, "_written", forget_the_halted),
-        (LAW_2_KEYS, act.cache, "_written", detach_the_halted),
+        (LAW_2_KEYS, Rows, "write", forget_the_halted_when_packed),
+        (LAW_2_KEYS, Rows, "wind_to", never_rewind),
+        (LAW_2_KEYS, Rows, "collect", drop_what_is_frozen),
+        (LAW_3, act.cache, "_written", forget_the_halted),
+        (LAW_3, act.cache, "_written", detach_the_halted),
         (LAW_3, act.recurrence, "dense_slots", compute_everyone),
         (LAW_3, act.recurrence, "pick", detach_when_packed),
-        (LAW_4_ALONE, act.recurrence, "_fresh_cache", let_everyone_look_at_padding),
+        (LAW_4_ALONE, Recurrence, "_fresh_cache", let_everyone_look_at_padding),
         (LAW_4_NAN, Slots, "blank_idle", lambda slots, values: values),
         (LAW_4_SPENDS, Slots, "of", staticmethod(count_padding)),
         (LAW_5, act.recurrence, "ledger_dtype", narrow),

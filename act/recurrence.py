@@ -21,7 +21,10 @@ from halting.rule import HaltingRule, Memory, StepView, keep_rows
 from halting.trace import LoopTrace, PackedSteps
 
 T = TypeVar("T")
-LoopPath = Literal["packed", "dense"]
+LoopPath = Literal["auto", "packed", "dense"]
+PACKING_PAYS_FROM = 2048
+"""Numbers in a batch, tokens times width, below which choosing slots costs a training step as much as it saves, on a
+CPU (docs/log.md, `ponder profile`). In inference it pays from the first token on."""
 Head = Callable[[Float[Tensor, "A D"]], Float[Tensor, "A V"]]
 
 
@@ -43,7 +46,8 @@ class Recurrence(nn.Module):
         rule: who leaves when.
         readout: how a token's states become its output; the rule's default if None.
         max_steps: N ≥ 1, the step limit.
-        path: "packed" or "dense"; None for packed where the block can.
+        path: "packed", "dense", or "auto": packed unless the block cannot or the batch is too small for it to pay; None
+            for packed where the block can.
         backprop: how gradients go back through the loop.
 
     Attributes:
@@ -92,6 +96,14 @@ class Recurrence(nn.Module):
         _refuse_pairing(self.block, rule, self.path)
         self.rule, self.readout = rule, readout or rule.default_readout()
 
+    def packs(self, tokens: int) -> bool:
+        """Whether a run over so many tokens computes the active ones alone, rather than every position."""
+        if self.path != "auto":
+            return self.path == "packed"
+        width = getattr(self.block, "dim", PACKING_PAYS_FROM)
+        pays = not torch.is_grad_enabled() or tokens * width >= PACKING_PAYS_FROM
+        return self.block.packable and pays
+
     def forward(
         self,
         x: Float[Tensor, "B L D"],
@@ -121,7 +133,8 @@ class Recurrence(nn.Module):
         last = self.rule.fixed_depth(limit) or limit
         refuse_valid(valid, *x.shape[:2])
         slots = Slots.of(x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid, positions)
-        cache = cache or self._fresh_cache(slots, valid)
+        packs = self.packs(len(slots))
+        cache = cache or self._fresh_cache(slots, valid, packs)
         flat = x.flatten(0, 1)
         state = inputs = flat if slots.full else flat.index_select(0, slots.index)
         frozen = None if self.block.packable else place(state, slots, dense_slots(slots))
@@ -135,7 +148,7 @@ class Recurrence(nn.Module):
                 break
             if self.backprop.cuts_before(step, last):
                 state, cache, frozen = state.detach(), cache.detach(), None if frozen is None else frozen.detach()
-            chosen = packed_slots(slots) if self.path == "packed" else dense_slots(slots)
+            chosen = packed_slots(slots) if packs else dense_slots(slots)
             before, given = place(state, slots, chosen, frozen), place(inputs, slots, chosen)
             entering, made, cache = self.backprop.run(self.block.step, before, given, chosen, cache)
             entering, made = pick(entering, slots, chosen), pick(made, slots, chosen)
@@ -164,12 +177,11 @@ class Recurrence(nn.Module):
 
         return self._tied(x, ledger.output(x), ledger.trace())
 
-    def _fresh_cache(self, slots: Slots, valid: Tensor | None) -> KeyValueCache:
+    def _fresh_cache(self, slots: Slots, valid: Tensor | None, packs: bool) -> KeyValueCache:
         visible = None if slots.full else valid
         if not torch.is_grad_enabled():
             return InPlaceCache(visible, slots.batch, slots.length)
-        rewinds = self.path == "packed" and not self.backprop.recomputes
-        return RewindingCache(visible) if rewinds else FunctionalCache(visible)
+        return RewindingCache(visible) if packs and not self.backprop.recomputes else FunctionalCache(visible)
 
     def _view(
         self, slots: Slots, limit: int, entering: Tensor, state: Tensor, remaining: Tensor, total: Tensor | None

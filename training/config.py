@@ -109,8 +109,9 @@ class LoopConfig(Record):
     group = "loop"
     max_steps: int = Field(10, ge=1)
     """N, the step limit: a token that has not halted leaves there"""
-    path: Literal["packed", "dense"] = "packed"
-    """packed computes active tokens only; dense, the definition, computes all of them and gives the same results"""
+    path: Literal["auto", "packed", "dense"] = "auto"
+    """packed computes active tokens only; dense, the definition, computes all and gives the same results; auto packs unless
+    the batch is too small for it to pay"""
     backprop: Literal["full", "truncated", "one_step", "truncated_last", "checkpointed"] = "full"
     """how gradients go back through the steps"""
     truncate_every: int = Field(4, ge=1)

@@ -85,7 +85,7 @@ def drop_what_is_frozen(layer: Rows, keys: Tensor, values: Tensor, slots: Slots)
     return mine, before
 
 
-def let_everyone_look_at_padding(loop: Recurrence, slots: Slots, valid: Tensor | None) -> FunctionalCache:
+def let_everyone_look_at_padding(loop: Recurrence, slots: Slots, valid: Tensor | None, packs: bool) -> FunctionalCache:
     return FunctionalCache(None)
 
 

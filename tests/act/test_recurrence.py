@@ -224,3 +224,16 @@ def test_the_step_signal_goes_beyond_the_steps_trained_with() -> None:
     signals = sinusoidal_step_signal(torch.arange(1, 201), DIM, torch.float64)
     nearest = torch.cdist(signals, signals).fill_diagonal_(torch.inf).min()
     assert nearest > 0.01, f"two steps look alike: {nearest}"
+
+
+def test_a_batch_too_small_for_packing_to_pay_goes_the_dense_path_by_itself() -> None:
+    """In training alone; results are the same either way (law 3)."""
+    loop = act_loop("auto")
+    small, large = torch.randn(3, 5, DIM), torch.randn(64, 5, DIM)
+    for x, training, packed in ((small, True, False), (small, False, True), (large, True, True), (large, False, True)):
+        with torch.set_grad_enabled(training):
+            rows, steps = rows_through_linear_layers(loop, x, None)
+            assert loop.packs(x.shape[0] * x.shape[1]) == packed
+        assert rows[0] == (int(steps.sum()) if packed else int(steps.max()) * steps.numel())
+    assert Recurrence(PlainBlock(nn.Identity()), GravesACT(DIM), max_steps=2, path="auto").packs(10_000) is False
+    assert act_loop("packed").packs(1) and not act_loop("dense").packs(10_000)

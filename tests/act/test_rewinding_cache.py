@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from act import Block, FunctionalCache, Recurrence, RewindingCache, Truncated
+from act import Block, Checkpointed, FunctionalCache, InPlaceCache, Recurrence, RewindingCache, Truncated
 from act.slots import Slots
 from act.testing import assert_close
 from halting import GravesACT, LoopTrace
@@ -135,10 +135,11 @@ def test_the_loop_takes_it_where_it_can() -> None:
     """Packed and not computed again; the dense path and checkpointed backprop have the functional one."""
     loop = loop_of()
     slots = Slots.of(torch.ones(BATCH, LENGTH, dtype=torch.bool))
-    assert isinstance(loop._fresh_cache(slots, None), RewindingCache)
-    assert isinstance(loop_of(path="dense")._fresh_cache(slots, None), FunctionalCache)
+    assert isinstance(loop._fresh_cache(slots, None, True), RewindingCache)
+    assert isinstance(loop._fresh_cache(slots, None, False), FunctionalCache)
+    assert isinstance(loop_of(backprop=Checkpointed())._fresh_cache(slots, None, True), FunctionalCache)
     with torch.no_grad():
-        assert not isinstance(loop._fresh_cache(slots, None), RewindingCache)
+        assert isinstance(loop._fresh_cache(slots, None, True), InPlaceCache)
 
 
 def saved_bytes(make: Callable[[], object], parameters: list[nn.Parameter]) -> int:

@@ -110,7 +110,7 @@ class LoopConfig(Record):
     max_steps: int = Field(10, ge=1)
     """N, the step limit: a token that has not halted leaves there"""
     path: Literal["auto", "packed", "dense"] = "auto"
-    """packed computes active tokens only; dense, the definition, computes all and gives the same results; auto packs unless
+    """packed computes active tokens only; dense, the definition, computes all with the same results; auto packs unless
     the batch is too small for it to pay"""
     backprop: Literal["full", "truncated", "one_step", "truncated_last", "checkpointed"] = "full"
     """how gradients go back through the steps"""

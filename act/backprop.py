@@ -85,6 +85,8 @@ class Checkpointed(Backprop):
     def run(
         self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache
     ) -> tuple[Tensor, Tensor, KeyValueCache]:
+        if slots.full and slots.computes is None:
+            cache = cache.blank()  # this step writes every row, so what was there need not be kept for it
         # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. The block draws no numbers.
         result = checkpoint(step, state, inputs, slots, cache, use_reentrant=False, preserve_rng_state=False)
         assert isinstance(result, tuple)

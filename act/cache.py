@@ -37,6 +37,10 @@ class KeyValueCache(ABC):
         """The cache with its gradient cut; a cache that carries none is itself."""
         return self
 
+    def blank(self) -> "KeyValueCache":
+        """The cache for a step that writes every row; one that is written in place is itself."""
+        return self
+
 
 class BufferedCache(KeyValueCache):
     """A cache that is written to and read as a whole, for autograd to see or for nobody."""
@@ -81,6 +85,9 @@ class FunctionalCache(BufferedCache):
         shape = (slots.batch, slots.length, *keys.shape[1:])
         return keys.view(shape), values.view(shape)
 
+    def blank(self) -> "FunctionalCache":
+        return FunctionalCache(self.visible)
+
     def detach(self) -> "FunctionalCache":
         return FunctionalCache(self.visible, tuple((keys.detach(), values.detach()) for keys, values in self.buffers))
 
@@ -109,11 +116,19 @@ class InPlaceCache(BufferedCache):
     def __init__(self, visible: Bool[Tensor, "B S"] | None, batch: int, capacity: int):
         self.visible, self.batch, self.capacity = visible, batch, capacity
         self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.borrowed: set[int] = set()
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "InPlaceCache":
+        if slots.full and slots.computes is None and slots.length == self.capacity:
+            self.buffers[layer] = (keys, values)  # every row: a copy comes with the first step that writes some
+            self.borrowed.add(layer)
+            return self
         if layer not in self.buffers:
             shape = (self.batch * self.capacity, *keys.shape[1:])
             self.buffers[layer] = (keys.new_zeros(shape), values.new_zeros(shape))
+        elif layer in self.borrowed:
+            self.borrowed.remove(layer)
+            self.buffers[layer] = (self.buffers[layer][0].clone(), self.buffers[layer][1].clone())
         places = slots.row * self.capacity + slots.position
         if slots.computes is not None:
             places, keys, values = places[slots.computes], keys[slots.computes], values[slots.computes]

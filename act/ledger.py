@@ -31,7 +31,7 @@ class Ledger:
     def record(self, slots: Slots, mass: Tensor, decision: StepDecision) -> None:
         """One step of the active tokens."""
         self.index.append(slots.index)
-        self.step.append(slots.step - 1)
+        self.step.append(slots.step)
         self.mass.append(mass)
         self.score.append(decision.score)
         for name, value in decision.aux.items():
@@ -55,7 +55,7 @@ class Ledger:
     def trace(self) -> LoopTrace:
         """The record of the run."""
         batch, length, num_steps = self.tokens.batch, self.tokens.length, len(self.index)
-        index, step = torch.cat(self.index), torch.cat(self.step)
+        index, step = torch.cat(self.index), torch.cat(self.step) - 1
         packed = PackedSteps(torch.cat(self.mass), index, step)
 
         def unpack(values: list[Tensor]) -> Tensor:

@@ -198,7 +198,7 @@ def decide_alone(rule: HaltingRule, states: Tensor, logits: Tensor) -> tuple[Ten
             uniform=lambda whole=whole, tokens=tokens: whole.uniform()[tokens],
         )
         decision, memory = rule.decide(view, memory)
-        spent, left, leaves = settle(decision, remaining, view.step >= limit)
+        spent, left, leaves = settle(decision, remaining, step >= limit)
         mass[step - 1, tokens], steps[tokens] = spent, step
         tokens, remaining, memory = tokens[~leaves], left[~leaves], keep_rows(memory, ~leaves)
     return mass, steps

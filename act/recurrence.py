@@ -121,7 +121,7 @@ class Recurrence(nn.Module):
             valid: True on real tokens; None when all are.
             max_steps: another limit for this call, also beyond the one trained with.
             cache: to read and write keys and values in (decoding); a fresh one unless given.
-            positions: where each token stands in that cache; 0 .. L − 1 unless given.
+            positions: where each token stands in that cache, ascending in each row; 0 .. L − 1 unless given.
             record_lens: keep in the trace what the readout would have been had each token stopped at each step.
 
         Raises:
@@ -156,7 +156,7 @@ class Recurrence(nn.Module):
 
             view = self._view(slots, limit, entering, state, remaining, total)
             decision, memory = _outside_autocast(self.rule.decide, view, memory)
-            mass, left, leaves = settle(decision, remaining, slots.step >= limit)
+            mass, left, leaves = settle(decision, remaining, step >= limit)
             ledger.record(slots, mass, decision)
             if self.readout.keeps_states and torch.is_grad_enabled():
                 ledger.states.append(state)

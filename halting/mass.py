@@ -13,7 +13,7 @@ def ledger_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def settle(
-    decision: StepDecision, remaining: Float[Tensor, " A"], last: Bool[Tensor, " A"]
+    decision: StepDecision, remaining: Float[Tensor, " A"], last: bool
 ) -> tuple[Float[Tensor, " A"], Float[Tensor, " A"], Bool[Tensor, " A"]]:
     """What is really spent: (mass spent now, mass remaining, who leaves), each [A].
 
@@ -21,8 +21,7 @@ def settle(
     so or because this is its last allowed step, spends all it holds: ACT's remainder, PonderNet's truncation and the
     one-hot of a hard exit are this same line. So each token's mass over all steps sums to one.
     """
-    leaves = decision.halt | last
+    leaves = torch.ones_like(decision.halt) if last else decision.halt
     wanted = decision.mass.to(remaining.dtype)
-    spends_all = leaves | (wanted > remaining)
-    mass = torch.where(spends_all, remaining, wanted)
-    return mass, torch.where(spends_all, torch.zeros_like(remaining), remaining - mass), leaves
+    mass = torch.where(leaves | (wanted > remaining), remaining, wanted)
+    return mass, remaining - mass, leaves  # who spends all is left with 0 exactly

@@ -117,7 +117,7 @@ class WeightedMean(Readout):
 
     def add(self, total: Tensor | None, state: Tensor, mass: Tensor, aux: Aux = _NONE) -> Tensor:
         assert total is not None
-        return total + mass.unsqueeze(-1) * state
+        return torch.addcmul(total, mass.unsqueeze(-1), state.to(total.dtype))
 
     def finish(self, total: Tensor | None, state: Tensor) -> Tensor:
         assert total is not None

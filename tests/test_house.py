@@ -174,11 +174,13 @@ def test_slow_libraries_are_imported_late():
 
 
 def test_shapes_in_signatures_are_checked():
-    one, last = torch.ones(2), torch.ones(2, dtype=torch.bool)
-    decision = StepDecision(mass=one, halt=last, score=one)
-    assert settle(decision, one, last)[0].tolist() == [1, 1]
+    one = torch.ones(2)
+    decision = StepDecision(mass=one, halt=one.bool(), score=one)
+    assert settle(decision, one, True)[0].tolist() == [1, 1]
     with pytest.raises(TypeCheckError):
-        settle(decision, torch.ones(3), last)
+        settle(decision, torch.ones(2, 3), True)
+    with pytest.raises(TypeCheckError):
+        StepDecision(mass=one, halt=torch.ones(3, dtype=torch.bool), score=one)
 
 
 def test_constraints_pin_what_the_project_requires():

@@ -12,6 +12,7 @@ VERBS = {
     "show": ("training.show", "the ponder map of a run: who thought how long"),
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
+    "profile": ("training.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),
     "recipes": ("training.list_recipes", "what can be trained, and what it teaches"),
     "doctor": ("training.doctor", "versions, device, DeepSpeed: what works here, what doesn't, and the mend"),
 }

@@ -248,7 +248,9 @@ def _flops(found: DryRun) -> str:
     ]
     rows.append(["each step more", _number(flops.step), _number(flops.training(1) - flops.training(0))])
     again = f" + n x {_number(flops.recomputed)}, computed again on the way back" if flops.recomputed else ""
-    formulas = f"forward(n) = {_number(flops.once)} + n x {_number(flops.step)}", f"training(n) = 3 x forward(n){again}"
+    less = f" - {_number(flops.unasked)}" if flops.unasked else ""
+    training = f"training(n) = 3 x forward(n){less}{again}"
+    formulas = f"forward(n) = {_number(flops.once)} + n x {_number(flops.step)}", training
     least, most = (_number(found.tokens_per_update * flops.training(steps)) for steps in (1, last))
     tokens = f"an update of {found.tokens_per_update:,} tokens"
     update = f"{tokens}: {least} (1 step each) to {most} ({_count(last, 'step')} each)"

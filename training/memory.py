@@ -91,7 +91,7 @@ def activation_bytes(
         model: any looped Transformer; its parameters may be on the meta device.
         tokens: B · L of one forward pass, padding included.
         steps: how many steps every token takes.
-        checkpointed: keep each step's input, keys and values alone; one step at a time is computed again.
+        checkpointed: keep each step's input alone, for no token halts; one step at a time is computed again.
         bf16: under autocast; the bfloat16 copies of the weights are then counted as well.
     """
     dim, vocabulary = model.head.in_features, model.head.out_features
@@ -100,8 +100,7 @@ def activation_bytes(
     answer = _norm(model.norm) + _Floats(wide=vocabulary, narrow=vocabulary)
     looped = _step(block, dim) + _Floats(wide=dim + _LEDGER)
     if checkpointed:
-        kept = _Floats(wide=dim + _LEDGER) + _all_keys_and_values(block)
-        kept = kept.times(steps) + looped
+        kept = _Floats(wide=dim + _LEDGER).times(steps) + looped
     else:
         kept = looped.times(steps)
     kept = kept + _inside(model.prelude) + _inside(model.coda) + answer
@@ -141,17 +140,6 @@ def _attention(layer: Layer, block: Block) -> _Floats:
     keys = layer.attention.num_kv_heads * layer.attention.head_dim
     turned = block.dim + keys if block.rotary_dim else 0
     return _Floats(narrow=(block.dim + 2 * keys) + turned + block.dim)
-
-
-def _keys_and_values(layer: Layer, block: Block) -> _Floats:
-    """The values lie within the projection, which they keep; turned keys are tensors of their own."""
-    keys = layer.attention.num_kv_heads * layer.attention.head_dim
-    return _Floats(narrow=block.dim + 2 * keys + (keys if block.rotary_dim else 0))
-
-
-def _all_keys_and_values(block: Block | GRUBlock) -> _Floats:
-    layers = _layers(block) if isinstance(block, Block) else []
-    return sum((_keys_and_values(layer, block) for layer in layers if isinstance(block, Block)), _Floats())
 
 
 def _feed_forward(module: FeedForward) -> _Floats:

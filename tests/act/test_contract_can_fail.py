@@ -42,7 +42,7 @@ class Contract(HaltingRuleContract):
         return self.make(dim)
 
 
-def spend_nothing_at_the_end(decision: StepDecision, remaining: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def spend_nothing_at_the_end(decision: StepDecision, remaining: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
     mass, left, leaves = settle(decision, remaining, last)
     return torch.where(leaves, torch.minimum(decision.mass, mass), mass), left, leaves
 

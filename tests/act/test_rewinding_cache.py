@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from act import Block, Checkpointed, FunctionalCache, InPlaceCache, Recurrence, RewindingCache, Truncated
 from act.slots import Slots
 from act.testing import assert_close
+from benchmarks.saved_bytes import saved_bytes
 from halting import GravesACT, LoopTrace
 
 BATCH, LENGTH, DIM, LIMIT = 3, 5, 8, 6
@@ -140,22 +141,6 @@ def test_the_loop_takes_it_where_it_can() -> None:
     assert isinstance(loop_of(backprop=Checkpointed())._fresh_cache(slots, None, True), FunctionalCache)
     with torch.no_grad():
         assert isinstance(loop._fresh_cache(slots, None, True), InPlaceCache)
-
-
-def saved_bytes(make: Callable[[], object], parameters: list[nn.Parameter]) -> int:
-    """What autograd keeps for backward: distinct storages, parameters excluded."""
-    known, found = {each.untyped_storage().data_ptr() for each in parameters}, {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            found[storage.data_ptr()] = storage  # held, so that no other takes its place
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = make()
-    del result
-    return sum(storage.nbytes() for storage in found.values())
 
 
 @pytest.mark.parametrize("kv_heads", [1, 4])

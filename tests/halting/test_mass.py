@@ -15,16 +15,18 @@ def decision(mass: list[float], halt: list[bool]) -> StepDecision:
 
 
 def test_who_stays_spends_what_it_asks_and_who_leaves_spends_all() -> None:
-    remaining = torch.tensor([1.0, 0.6, 0.6, 0.6], dtype=torch.float64)
-    last = torch.tensor([False, False, False, True])
-    mass, left, leaves = settle(decision([0.25, 0.1, 0.1, 0.1], [False, False, True, False]), remaining, last)
-    assert mass.tolist() == [0.25, 0.1, 0.6, 0.6]
-    assert left.tolist() == [0.75, 0.5, 0.0, 0.0]
-    assert leaves.tolist() == [False, False, True, True]
+    remaining = torch.tensor([1.0, 0.6, 0.6], dtype=torch.float64)
+    wanted = decision([0.25, 0.1, 0.1], [False, False, True])
+    mass, left, leaves = settle(wanted, remaining, False)
+    assert mass.tolist() == [0.25, 0.1, 0.6]
+    assert left.tolist() == [0.75, 0.5, 0.0]
+    assert leaves.tolist() == [False, False, True]
+    mass, left, leaves = settle(wanted, remaining, True)
+    assert mass.tolist() == [1.0, 0.6, 0.6] and left.tolist() == [0.0, 0.0, 0.0] and leaves.all()
 
 
 def test_a_rule_that_asks_for_more_than_there_is_gets_what_there_is() -> None:
-    mass, left, leaves = settle(decision([7.0], [False]), torch.tensor([0.3]), torch.tensor([False]))
+    mass, left, leaves = settle(decision([7.0], [False]), torch.tensor([0.3]), False)
     assert mass.tolist() == torch.tensor([0.3]).tolist() and left.tolist() == [0.0] and not leaves.any()
 
 
@@ -33,8 +35,7 @@ def test_a_rule_that_asks_for_more_than_there_is_gets_what_there_is() -> None:
 def test_mass_sums_to_one_for_any_rule(steps: list[tuple[float, bool]]) -> None:
     remaining, spent = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for number, (wanted, halt) in enumerate(steps, 1):
-        last = torch.tensor([number == len(steps)])
-        mass, remaining, leaves = settle(decision([wanted], [halt]), remaining, last)
+        mass, remaining, leaves = settle(decision([wanted], [halt]), remaining, number == len(steps))
         assert 0 <= mass <= 1 and remaining >= 0
         spent = spent + mass
         if leaves:
@@ -46,16 +47,15 @@ def test_gradient_of_the_remainder_reaches_earlier_masses() -> None:
     first = torch.tensor([0.3], requires_grad=True)
     last = torch.tensor([0.4], requires_grad=True)
     no, yes = torch.tensor([False]), torch.tensor([True])
-    _, left, _ = settle(StepDecision(first, no, first), torch.ones(1), no)
-    remainder, _, _ = settle(StepDecision(last, yes, last), left, no)
+    _, left, _ = settle(StepDecision(first, no, first), torch.ones(1), False)
+    remainder, _, _ = settle(StepDecision(last, yes, last), left, False)
     gradients = torch.autograd.grad(remainder.sum(), [first, last])
     assert gradients[0].item() == -1 and gradients[1].item() == 0
 
 
 def test_a_narrow_mass_is_settled_in_the_ledgers_dtype() -> None:
     narrow = torch.tensor([0.1], dtype=torch.bfloat16)
-    no = torch.tensor([False])
-    mass, left, _ = settle(StepDecision(narrow, no, narrow), torch.ones(1), no)
+    mass, left, _ = settle(StepDecision(narrow, torch.tensor([False]), narrow), torch.ones(1), False)
     assert mass.dtype == left.dtype == torch.float32
 
 

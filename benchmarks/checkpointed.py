@@ -1,0 +1,48 @@
+"""Checkpointed against full backprop: the memory of a training step, in a process of its own, and its time."""
+
+import resource
+import subprocess
+import sys
+
+from act.backprop import Backprop, Checkpointed
+from act.recurrence import Recurrence
+from benchmarks.packing import Shape, step_of
+from benchmarks.timing import ratio
+from benchmarks.trainings import ROOT
+from halting.rules.fixed_steps import FixedSteps
+
+LONG = Shape(512, 4, 128, 8)
+STEPS = 64
+
+
+def training_step(backprop: Backprop, steps: int = STEPS):
+    """One at fixed depth."""
+    loop, x = Recurrence(LONG.block(), FixedSteps(), max_steps=steps, backprop=backprop), LONG.input()
+    return step_of(loop, lambda: loop(x)[0], True)
+
+
+def time_against_full(repeats: int) -> list[float]:
+    """Checkpointed ÷ full, 64 steps."""
+    return ratio(training_step(Checkpointed()), training_step(Backprop()), repeats)
+
+
+def memory_against_full() -> float:
+    """Peak of the process during a step of 64, less what it held after one of a single step: checkpointed ÷ full."""
+    peaks = []
+    for kind in ("checkpointed", "full"):
+        command = [sys.executable, "-m", "benchmarks.checkpointed", kind]
+        peaks.append(int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout))
+    return peaks[0] / peaks[1]
+
+
+def _peak(kind: str) -> int:
+    """KiB that a step of 64 needs beyond one of a single step, which has loaded and allocated everything else."""
+    backprop = Checkpointed() if kind == "checkpointed" else Backprop()
+    training_step(backprop, steps=1)()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    training_step(backprop)()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+
+if __name__ == "__main__":
+    print(_peak(sys.argv[1]))

@@ -1,0 +1,45 @@
+"""Tokens that leave at given steps, so that a benchmark decides how much is active."""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from halting.readout import FinalState
+from halting.rule import HaltingRule, Memory, StepDecision, StepView
+
+
+class GivenSteps(HaltingRule):
+    """A token leaves at the step that it was given.
+
+    Args:
+        steps: [B L] of each token, counted from 1.
+    """
+
+    default_readout = FinalState
+
+    def __init__(self, steps: Int[Tensor, "B L"]):
+        super().__init__()
+        self.register_buffer("steps", steps, persistent=False)
+
+    def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
+        assert isinstance(self.steps, Tensor)
+        return self.steps[view.row, view.position], None
+
+    def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
+        assert isinstance(memory, Tensor)
+        nothing = torch.zeros_like(view.remaining)
+        return StepDecision(mass=nothing, halt=view.step >= memory, score=nothing), memory
+
+
+def geometric_steps(batch: int, length: int, mean: float, max_steps: int, seed: int = 0) -> Int[Tensor, "B L"]:
+    """[B L] halting times of a geometric distribution cut at the limit, with that mean: its quantiles, shuffled."""
+    step = torch.arange(1, max_steps + 1, dtype=torch.float64)
+    low, high = -20.0, 20.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        above = bool((torch.softmax(-middle * step, 0) * step).sum() > mean)
+        low, high = (middle, high) if above else (low, middle)
+    quantiles = (torch.arange(batch * length, dtype=torch.float64) + 0.5) / (batch * length)
+    steps = torch.searchsorted(torch.softmax(-low * step, 0).cumsum(0), quantiles).clamp(max=max_steps - 1) + 1
+    order = torch.randperm(batch * length, generator=torch.Generator().manual_seed(seed))
+    return steps[order].view(batch, length)

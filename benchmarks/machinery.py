@@ -1,0 +1,152 @@
+"""What stands around the block: the loop with its rule, and the training loop around that."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+
+from act.block import Block
+from act.recurrence import Recurrence
+from benchmarks.bare import albert, dense_loop, encoder_layer, looped_layer, matrix_products
+from benchmarks.packing import DEMO, STEPS, WIDE, step_of
+from benchmarks.timing import in_turns, ratio
+from halting.rules.fixed_steps import FixedSteps
+from halting.rules.graves_act import GravesACT
+from training.build import build_all
+from training.checkpoint import Progress
+from training.config import RunConfig
+from training.engine.local import LocalEngine
+from training.loop import Training
+from training.metrics import Metrics, read
+from training.objective import objective
+from training.parts import load_recipe
+from training.screen import standard_screen
+
+HIDDEN = 4 * WIDE.dim
+
+
+def plain_block() -> Block:
+    """The layer that other libraries have: GELU, LayerNorm, no injection, no rotary positions."""
+    torch.manual_seed(0)
+    return Block(WIDE.dim, WIDE.heads, rotary=False, feed_forward="gelu", norm_kind="layer")
+
+
+def against_matrix_products(repeats: int) -> list[float]:
+    """A training step at fixed depth ÷ the matrix products of the same shapes."""
+    loop, x = Recurrence(plain_block(), FixedSteps(), max_steps=STEPS), WIDE.input()
+    products = matrix_products(WIDE.dim, WIDE.heads, HIDDEN, WIDE.batch, WIDE.length)
+    step = step_of(loop, lambda: loop(x)[0], True)
+    return ratio(step, lambda: [products() for _ in range(STEPS)], repeats)
+
+
+def against_encoder_layer(repeats: int) -> list[float]:
+    """The same ÷ a looped nn.TransformerEncoderLayer."""
+    loop, x = Recurrence(plain_block(), FixedSteps(), max_steps=STEPS), WIDE.input()
+    layer = encoder_layer(WIDE.dim, WIDE.heads, HIDDEN)
+    other = step_of(layer, lambda: looped_layer(layer, x, STEPS), True)
+    return ratio(step_of(loop, lambda: loop(x)[0], True), other, repeats)
+
+
+def against_albert(repeats: int) -> list[float] | None:
+    """The same ÷ Albert with the exact GELU; None where it is not installed."""
+    loop, x, peer = (
+        Recurrence(plain_block(), FixedSteps(), max_steps=STEPS),
+        WIDE.input(),
+        albert(WIDE.dim, WIDE.heads, HIDDEN, STEPS),
+    )
+    if peer is None:
+        return None
+    return ratio(step_of(loop, lambda: loop(x)[0], True), step_of(peer, lambda: peer(x), True), repeats)
+
+
+def fixed_steps_around_the_block(training: bool, repeats: int) -> list[float]:
+    """Loop, rule, trace and readout ÷ the block alone: FixedSteps at width 512."""
+    block, x = WIDE.block(), WIDE.input()
+    loop = Recurrence(block, FixedSteps(), max_steps=STEPS)
+    return ratio(
+        step_of(loop, lambda: loop(x)[0], training),
+        step_of(block, lambda: dense_loop(block, x, STEPS), training),
+        repeats,
+    )
+
+
+def graves_act_around_the_block(training: bool, repeats: int) -> list[float]:
+    """The same for GravesACT at the demo's size, nobody leaving before the limit."""
+    block, x = DEMO.block(), DEMO.input()
+    loop = Recurrence(block, GravesACT(DEMO.dim, bias_init=-9.0), max_steps=STEPS)
+    assert (loop(x)[1].steps == STEPS).all()
+    return ratio(
+        step_of(loop, lambda: loop(x)[0], training),
+        step_of(block, lambda: dense_loop(block, x, STEPS), training),
+        repeats,
+    )
+
+
+def training_loop(repeats: int, updates: int = 4) -> list[float]:
+    """An update of the training loop with LocalEngine, metrics and progress written, ÷ the same step in a bare PyTorch
+    loop on the same batches: width 512, all tokens at 6 steps."""
+    config = RunConfig(
+        **{
+            **load_recipe("pointer_chase").model_dump(),
+            "model": {"width": 512, "num_heads": 8},
+            "loop": {"max_steps": 6},
+            "halting": {"kind": "GravesACT", "options": {"bias_init": -9.0}},
+            "batch_size": 32,
+            "updates": 10**6,
+            "eval_every": 10**6,
+            "save_every": 10**6,
+            "threads": 1,
+        }
+    )
+    ours, bare = build_all(config), build_all(config)
+    optimizer = torch.optim.AdamW(bare.model.parameters(), lr=1e-4)
+    number = 0
+
+    def bare_updates() -> None:
+        nonlocal number
+        for _ in range(updates):
+            batch = bare.task.batch("train", number * config.batch_size, config.batch_size)
+            number += 1
+            terms = objective(bare.model(batch.tokens, batch.valid), batch, bare.cost)
+            loss = terms.task / batch.asked.sum() + 0.01 * terms.cost / batch.valid.sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(bare.model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        metrics, engine = Metrics(Path(folder), 0), LocalEngine(ours.model, config.optimizer, torch.device("cpu"))
+        training = _Unevaluated(config, ours, engine, Path(folder), metrics, standard_screen(0), Progress())
+        our_updates = _Updates(training, updates)
+        above, below = in_turns((our_updates, bare_updates), repeats, least=0.0)
+        metrics.close()
+        assert len(read(Path(folder), "train")) == our_updates.done, "each update has left its line"
+    return [one / other for one, other in zip(above, below, strict=True)]
+
+
+class _Unevaluated(Training):
+    """Updates alone: what a run does now and then beside them has its own price."""
+
+    def evaluate(self, last: bool) -> None:
+        """Not now."""
+
+    def save(self) -> None:
+        """Not now."""
+
+    def is_sound(self) -> bool:
+        """Nobody asks."""
+        return True
+
+
+class _Updates:
+    """Some more updates of a training, each time that it is called."""
+
+    def __init__(self, training: Training, updates: int):
+        self.training, self.updates, self.done = training, updates, 0
+
+    def __call__(self) -> None:
+        self.done += self.updates
+        self.training.config = self.training.config.model_copy(update={"updates": self.done})
+        self.training.run()

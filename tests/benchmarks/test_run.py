@@ -1,0 +1,159 @@
+"""The suite of ratios: it reports nothing while what it times is wrong, keeps what it measured, and counts exactly."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from act import Recurrence
+from act.testing import assert_close
+from benchmarks import run, suites, timing
+from benchmarks.bare import dense_loop
+from benchmarks.halting_times import GivenSteps, geometric_steps
+from benchmarks.packing import LedAlong, Shape, bytes_over_share, rows_over_steps, step_of
+from benchmarks.suites import CORRECT, Case
+from halting import FixedSteps
+
+TINY = Shape(32, 3, 12, 4)
+
+
+@pytest.mark.parametrize("mean", [1.5, 2.0, 4.0, 7.0])
+def test_halting_times_have_the_mean_that_is_asked_for(mean: float) -> None:
+    steps = geometric_steps(8, 128, mean, 8)
+    assert steps.shape == (8, 128) and steps.min() >= 1 and steps.max() <= 8
+    assert steps.float().mean().item() == pytest.approx(mean, abs=0.01)
+    counts = torch.bincount(steps.flatten(), minlength=9)[1:]
+    assert (counts[:-1] >= counts[1:]).all() == (mean <= 4.5), "each step takes the same share of those that are left"
+
+
+def test_tokens_leave_when_they_are_told_to() -> None:
+    steps, x, block = geometric_steps(3, 12, 3.0, 8), TINY.input(), TINY.block()
+    for rule in (GivenSteps(steps), LedAlong(32, steps)):
+        assert torch.equal(Recurrence(block, rule, max_steps=8)(x)[1].steps, steps)
+
+
+def test_the_bare_loop_computes_what_the_loop_does() -> None:
+    block, x = TINY.block(), TINY.input()
+    output, _ = Recurrence(block, FixedSteps(), max_steps=5)(x)
+    assert_close(dense_loop(block, x, 5).view(output.shape), output, "output")
+
+
+def test_a_step_of_training_leaves_no_gradient() -> None:
+    block, x = TINY.block(), TINY.input()
+    seen = []
+
+    def forward() -> torch.Tensor:
+        seen.append(torch.is_grad_enabled())
+        return dense_loop(block, x, 2)
+
+    for training in (True, False):
+        step_of(block, forward, training)()
+    assert seen == [True, False] and all(parameter.grad is None for parameter in block.parameters())
+
+
+def test_what_is_exact_is_so_at_any_size() -> None:
+    assert rows_over_steps(TINY, 3.0) == 1.0
+    assert 0.9 < bytes_over_share(Shape(64, 4, 64, 4), 4.0) <= 1.06
+
+
+def test_actions_take_turns_and_short_ones_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, clock = [], [0.0]
+
+    def action(name: str, takes: float) -> Any:
+        def go() -> None:
+            calls.append(name)
+            clock[0] += takes
+
+        return go
+
+    monkeypatch.setattr(timing.time, "process_time", lambda: clock[0])
+    long, short = timing.in_turns((action("long", 2.0), action("short", 0.25)), 3, least=0.5)
+    assert long == [2.0] * 3 and short == [0.25] * 3
+    assert calls == ["long", "short"] + ["long", "short", "short"] * 3
+    assert timing.ratio(action("a", 3.0), action("b", 2.0), 2) == [1.5, 1.5]
+
+
+def fake(name: str, value: Any, limit: float = 1.0, **more: Any) -> Case:
+    return Case(name, limit, lambda turns: [value] * turns if isinstance(value, float) else value, **more)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A suite of two figures whose tests pass."""
+    monkeypatch.setitem(run.SUITES, "cpu", (fake("one thing", 0.9), fake("another", 1.2)))
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "is_right", lambda: True)
+    return tmp_path
+
+
+def test_figures_are_kept_told_and_not_measured_twice(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = few / "figures.json"
+    assert run.main(["--turns", "3", "--json", str(target)]) == 1, "one target is missed"
+    rows = [json.loads(line) for line in (few / "cpu.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["value"], row["turns"]) for row in rows] == [("one thing", 0.9, 3), ("another", 1.2, 3)]
+    assert {"processor", "torch", "date", "code", "low", "high"} <= rows[0].keys()
+    told = {figure["figure"]: figure["met"] for figure in json.loads(target.read_text())}
+    assert told == {"one thing": True, "another": False}
+    page = (few / "cpu.md").read_text()
+    assert "| one thing | 0.900 | ≤ 1 |" in page and "missed" in page and rows[0]["torch"] in page
+    capsys.readouterr()
+    assert run.main([]) == 1 and len((few / "cpu.jsonl").read_text().splitlines()) == 2
+    assert run.main(["--again"]) == 1 and len((few / "cpu.jsonl").read_text().splitlines()) == 4
+    assert run.main(["--only", "one"]) == 0
+
+
+def test_a_figure_of_other_code_or_another_machine_does_not_count(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.main([])
+    monkeypatch.setattr(run, "code_version", lambda: "other")
+    assert run._there(few / "cpu.jsonl") == {}
+
+
+def test_a_quick_run_keeps_nothing(few: Path) -> None:
+    assert run.main(["--quick"]) == 0 and not list(few.iterdir())
+
+
+def test_nothing_is_measured_while_a_test_fails(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    red = tmp_path / "test_red.py"
+    red.write_text("def test_red():\n    assert 1 == 2\n")
+    monkeypatch.setattr(run, "CORRECT", (str(red),))
+    assert run.main([]) == 2 and not (tmp_path / "cpu.jsonl").exists()
+    said = capsys.readouterr().err
+    assert "nothing is measured" in said and "assert 1 == 2" in said
+    monkeypatch.setattr(run, "CORRECT", ("tests/halting/test_mass.py",))
+    assert run.is_right()
+
+
+def test_a_figure_that_needs_more_than_is_here_is_not_met(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run.SUITES, "cpu", (fake("with a peer", None, needs="a peer"),))
+    assert run.main([]) == 1 and "needs a peer" in (few / "cpu.md").read_text()
+    assert not (few / "cpu.jsonl").exists()
+
+
+@pytest.mark.parametrize(("words", "says"), [(["--only", "nothing"], "no figure"), (["--turns", "0"], "one turn")])
+def test_what_it_refuses(few: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(words)
+    assert says in capsys.readouterr().err
+
+
+def test_the_suite_names_each_figure_once() -> None:
+    names = [case.name for case in suites.SUITES["cpu"]]
+    assert len(names) == len(set(names)) == 36
+
+
+def test_the_tests_of_what_is_timed_exist() -> None:
+    collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", *CORRECT]
+    done = subprocess.run(collect, cwd=run.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_on_which_side_of_its_limit_a_figure_should_be() -> None:
+    assert fake("a", 1.0).met(1.0) and not fake("a", 1.0).met(1.01)
+    assert fake("a", 1.0, sense="≥").met(1.5) and not fake("a", 1.0, sense="=").met(1.001)

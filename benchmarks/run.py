@@ -22,6 +22,9 @@ from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
 from training.table import aligned, markdown
 
+MEASURING = ("bare.py", "halting_times.py", "saved_bytes.py", "timing.py")
+"""What all figures are measured with."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when the tests fail."""
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not is_right():
         return 2
     kept = None if options.quick else RESULTS / f"{options.suite}.jsonl"
-    there = {} if kept is None or options.again else _there(kept)
+    there = {} if kept is None or options.again else _there(kept, cases)
     rows = []
     for case in cases:
         row = there.get(case.name) or _measure(case, 1 if options.quick else options.turns)
@@ -72,26 +75,35 @@ def is_right() -> bool:
     return done.returncode == 0
 
 
-def code_version() -> str:
-    """A fingerprint of all that a figure depends on: the packages and these benchmarks."""
+def code_version(case: Case) -> str:
+    """A fingerprint of what a figure depends on: the packages, and what measures it."""
     digest = hashlib.sha256()
-    for package in ("act", "halting", "training", "benchmarks"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    own = case.source.__file__
+    measuring = [ROOT / "benchmarks" / name for name in MEASURING] + ([Path(own)] if own else [])
+    packages = [path for package in ("act", "halting", "training") for path in sorted((ROOT / package).rglob("*.py"))]
+    for path in (*packages, *measuring):
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _there(path: Path) -> dict[str, Row]:
+def _there(path: Path, cases: Sequence[Case]) -> dict[str, Row]:
     """The newest row of each figure that this code gave on this machine."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    here = {**hardware(), "code": code_version()}
+    newest = {row["name"]: row for row in map(json.loads, lines)}
+    here = hardware()
     del here["date"]
-    return {row["name"]: row for row in map(json.loads, lines) if all(row.get(key) == here[key] for key in here)}
+    found = {}
+    for case in cases:
+        wanted = {**here, "code": code_version(case)}
+        row = newest.get(case.name, {})
+        if all(row.get(key) == value for key, value in wanted.items()):
+            found[case.name] = row
+    return found
 
 
 def _measure(case: Case, turns: int) -> Row:
     measured = case.measure(turns)
-    row: Row = {"name": case.name, "turns": 1, "value": measured, "code": code_version(), **hardware()}
+    row: Row = {"name": case.name, "turns": 1, "value": measured, "code": code_version(case), **hardware()}
     if isinstance(measured, list):
         low, middle, high = np.quantile(measured, (0.25, 0.5, 0.75)).tolist()
         row |= {"value": middle, "low": low, "high": high, "turns": len(measured)}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from act.testing import assert_close
 from benchmarks import run, suites, timing
 from benchmarks.bare import dense_loop
 from benchmarks.halting_times import GivenSteps, geometric_steps
+from benchmarks.hardware import hardware
 from benchmarks.packing import LedAlong, Shape, bytes_over_share, rows_over_steps, step_of
 from benchmarks.suites import CORRECT, Case
 from halting import FixedSteps
@@ -78,7 +80,7 @@ def test_actions_take_turns_and_short_ones_are_repeated(monkeypatch: pytest.Monk
 
 
 def fake(name: str, value: Any, limit: float = 1.0, **more: Any) -> Case:
-    return Case(name, limit, lambda turns: [value] * turns if isinstance(value, float) else value, **more)
+    return Case(name, limit, lambda turns: [value] * turns if isinstance(value, float) else value, timing, **more)
 
 
 @pytest.fixture
@@ -108,8 +110,14 @@ def test_figures_are_kept_told_and_not_measured_twice(few: Path, capsys: pytest.
 
 def test_a_figure_of_other_code_or_another_machine_does_not_count(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run.main([])
-    monkeypatch.setattr(run, "code_version", lambda: "other")
-    assert run._there(few / "cpu.jsonl") == {}
+    cases = run.SUITES["cpu"]
+    assert run._there(few / "cpu.jsonl", cases).keys() == {"one thing", "another"}
+    monkeypatch.setattr(run, "hardware", lambda: {**hardware(), "processor": "another"})
+    assert run._there(few / "cpu.jsonl", cases) == {}
+    monkeypatch.undo()
+    assert run.code_version(cases[0]) != run.code_version(replace(cases[0], source=run))
+    monkeypatch.setattr(run, "code_version", lambda case: "other")
+    assert run._there(few / "cpu.jsonl", cases) == {}
 
 
 def test_a_quick_run_keeps_nothing(few: Path) -> None:

@@ -87,16 +87,15 @@ class LedAlong(GravesACT):
 
     def __init__(self, dim: int, steps: Tensor):
         super().__init__(dim, bias_init=-9.0)
-        self.register_buffer("steps", steps, persistent=False)
+        self.given = GivenSteps(steps)
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
-        assert isinstance(self.steps, Tensor)
-        return self.steps[view.row, view.position], None
+        return self.given.begin(view)
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
-        assert isinstance(memory, Tensor)
         decision, _ = super().decide(view, None)
-        return replace(decision, halt=decision.halt | (view.step >= memory)), memory
+        given, memory = self.given.decide(view, memory)
+        return replace(decision, halt=decision.halt | given.halt), memory
 
 
 def time_when_nothing_halts(shape: Shape, repeats: int) -> list[float]:

@@ -110,19 +110,14 @@ CPU = (
     ),
     *(
         Case(
-            f"loop, rule, trace and readout ÷ the block alone: FixedSteps, {what}, width 512",
-            1.03,
-            lambda n, training=training: machinery.fixed_steps_around_the_block(training, n),
+            f"loop, rule, trace and readout ÷ the block alone: {rule}, {what}, {size}",
+            limit,
+            lambda n, measure=measure, training=training: measure(training, n),
             machinery,
         )
-        for what, training in (("inference", False), ("training", True))
-    ),
-    *(
-        Case(
-            f"loop, rule, trace and readout ÷ the block alone: GravesACT, {what}, the demo's size",
-            1.15,
-            lambda n, training=training: machinery.graves_act_around_the_block(training, n),
-            machinery,
+        for rule, size, limit, measure in (
+            ("FixedSteps", "width 512", 1.03, machinery.fixed_steps_around_the_block),
+            ("GravesACT", "the demo's size", 1.15, machinery.graves_act_around_the_block),
         )
         for what, training in (("inference", False), ("training", True))
     ),

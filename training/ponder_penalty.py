@@ -4,7 +4,7 @@ from halting.costs.cost import PonderCost
 from training.config import PenaltyConfig
 
 
-def coefficient(config: PenaltyConfig, cost: PonderCost | type[PonderCost] | None) -> float:
+def coefficient(config: PenaltyConfig, cost: PonderCost | None) -> float:
     """What one unit of this cost weighs in the end: as configured, else as the cost itself says; 0 without a cost."""
     if cost is None:
         return 0.0

@@ -1,12 +1,9 @@
-"""Attention of packed query tokens over a key-value cache."""
+"""The linear maps around attention. What stands between them is `act.cache`."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from act.attention_context import AttentionContext
-from act.cache import KeyValueCache
 from act.rotary import rotate
-from act.slots import Slots
 
 
 class Attention(nn.Module):
@@ -24,13 +21,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
-    def forward(
-        self, x: Float[Tensor, "A D"], slots: Slots, cache: KeyValueCache, layer: int, context: AttentionContext
-    ) -> tuple[Float[Tensor, "A D"], KeyValueCache]:
-        """The attended values and the cache with this call's keys and values in it."""
+    def project(
+        self, x: Float[Tensor, "A D"], angles: tuple[Tensor, Tensor] | None
+    ) -> tuple[Float[Tensor, "A H Dh"], Float[Tensor, "A Hkv Dh"], Float[Tensor, "A Hkv Dh"]]:
+        """Queries, keys and values, turned by their positions' angles where there are any."""
         heads = self.qkv(x).unflatten(1, (self.num_heads + 2 * self.num_kv_heads, self.head_dim))
         queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
-        if context.angles is not None:
-            queries, keys = rotate(queries, context.angles), rotate(keys, context.angles)
-        attended, cache = cache.attend(layer, queries, keys, values, slots, context)
-        return self.out(attended.flatten(1)), cache
+        if angles is not None:
+            queries, keys = rotate(queries, angles), rotate(keys, angles)
+        return queries, keys, values
+
+    def merge(self, attended: Float[Tensor, "A H Dh"]) -> Float[Tensor, "A D"]:
+        """What the heads have read, as one."""
+        return self.out(attended.flatten(1))

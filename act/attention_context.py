@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from act.ragged_attention import RaggedAttention
 from act.rotary import rotary_angles
 from act.slots import Slots
 
@@ -19,18 +20,35 @@ class AttentionContext:
         angles: rotary cos and sin of the slots, or None without rotary positions.
         mask: [B 1 Q S] bool, True where a query may look; None where it may look everywhere, or `is_causal` says all.
         is_causal: queries and keys are the same full rectangle and the mask is the triangle.
+        ragged: what packed queries read, without a rectangle; None where attention works on the padded rectangle.
     """
 
     angles: tuple[Tensor, Tensor] | None
     mask: Tensor | None
     is_causal: bool
+    ragged: RaggedAttention | None = None
 
     @staticmethod
     def of(
-        x: Tensor, slots: Slots, visible: Tensor | None, causal: bool, rotary_dim: int | None, base: float
+        x: Tensor,
+        slots: Slots,
+        visible: Tensor | None,
+        causal: bool,
+        rotary_dim: int | None,
+        base: float,
+        ragged: bool = False,
     ) -> "AttentionContext":
-        """Worked out once a call from the slots and what the cache shows; `rotary_dim` is Dh, or None for no rotary."""
+        """Worked out once a call from the slots and what the cache shows; `rotary_dim` is Dh, or None for no rotary;
+        `ragged` where packed queries should stay packed, on devices that can."""
         angles = None if rotary_dim is None else rotary_angles(slots.position, rotary_dim, base, x.dtype)
+        if (
+            ragged
+            and x.device.type in RaggedAttention.devices
+            and slots.computes is None
+            and 0 < len(slots) < slots.batch * slots.length
+        ):
+            capacity = slots.length if visible is None else visible.shape[1]
+            return AttentionContext(angles, None, False, RaggedAttention(slots, visible, causal, capacity))
         same_rectangle = slots.full and (visible is None or visible.shape[1] == slots.length)
         if visible is None and (not causal or same_rectangle):
             return AttentionContext(angles, None, causal)

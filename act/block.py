@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from act.attention import Attention
 from act.attention_context import AttentionContext
 from act.cache import KeyValueCache
+from act.compiled import run
 from act.feed_forward import FeedForward, FeedForwardKind, default_width
 from act.norm import NormKind, norm
 from act.slots import Slots
 from act.step_signal import sinusoidal_step_signal
 from halting.errors import UsageError
+
+AttentionLayout = Literal["padded", "ragged"]
 
 
 class LoopBlock(nn.Module):
@@ -47,7 +50,13 @@ class LoopBlock(nn.Module):
 
 
 class Layer(nn.Module):
-    """A pre-norm Transformer layer: x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """A pre-norm Transformer layer: x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+    Attributes:
+        compiled: the parts before and after attention run compiled.
+    """
+
+    compiled: bool = False
 
     def __init__(
         self, dim: int, num_heads: int, num_kv_heads: int, kind: FeedForwardKind, width: int, norm_kind: NormKind
@@ -61,9 +70,18 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, slots: Slots, cache: KeyValueCache, layer: int, context: AttentionContext
     ) -> tuple[Tensor, KeyValueCache]:
-        attended, cache = self.attention(self.attention_norm(x), slots, cache, layer, context)
-        x = x + attended
-        return x + self.feed_forward(self.feed_forward_norm(x)), cache
+        queries, keys, values = run(Layer.before_attention, self, x, context.angles, compiled=self.compiled)
+        attended, cache = cache.attend(layer, queries, keys, values, slots, context)
+        return run(Layer.after_attention, self, x, attended, compiled=self.compiled), cache
+
+    def before_attention(self, x: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of each token."""
+        return self.attention.project(self.attention_norm(x), angles)
+
+    def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer, for each token alone."""
+        x = x + self.attention.merge(attended)
+        return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 class Block(LoopBlock):
@@ -84,6 +102,8 @@ class Block(LoopBlock):
             "add", or "none".
         step_signal: "sinusoidal", or "none".
         rotary_base: base of the rotary wavelengths.
+        attention: how packed queries attend: "padded" (a rectangle of the sequences, PyTorch's SDPA), or "ragged" (no
+            padding: variable-length and block-mask kernels; only GPUs have them, so elsewhere it is padded).
 
     Raises:
         UsageError: for a width that the heads cannot share, query heads that the key heads cannot share, and rotary
@@ -105,6 +125,7 @@ class Block(LoopBlock):
         injection: Literal["concat", "add", "none"] = "none",
         step_signal: Literal["sinusoidal", "none"] = "none",
         rotary_base: float = 10_000.0,
+        attention: AttentionLayout = "padded",
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -112,6 +133,7 @@ class Block(LoopBlock):
         self.dim, self.causal, self.rotary_base = dim, causal, rotary_base
         self.rotary_dim = dim // num_heads if rotary else None
         self.injection, self.step_signal = injection, step_signal
+        self.attention, self.compiled = attention, False
         width = feed_forward_width or default_width(feed_forward, dim)
         self.layers = nn.ModuleList(
             Layer(dim, num_heads, num_kv_heads, feed_forward, width, norm_kind) for _ in range(num_layers)
@@ -119,20 +141,35 @@ class Block(LoopBlock):
         if injection == "concat":
             self.inject = nn.Linear(2 * dim, dim, bias=False)
 
+    def compile_parts(self) -> None:
+        """From now on, what works on each token alone runs through `torch.compile`: it needs a compiler, and some
+        seconds at the first step; the parameters are the same, and so are the results up to rounding."""
+        for part in (self, *self.layers):
+            part.compiled = True
+
     def enter(self, x: Tensor, inputs: Tensor, slots: Slots) -> Tensor:
         x = slots.blank_idle(x)
+        if self.injection == self.step_signal == "none":
+            return x
+        inputs = inputs if self.injection == "none" else slots.blank_idle(inputs)
+        return run(Block.injected, self, x, inputs, slots.step, compiled=self.compiled)
+
+    def injected(self, x: Tensor, inputs: Tensor, step: Tensor) -> Tensor:
+        """What a step reads of each token."""
         if self.injection == "concat":
             # Under autocast a linear map answers in the narrow dtype; the stream of states keeps its own.
-            x = self.inject(torch.cat((x, slots.blank_idle(inputs)), dim=-1)).to(x.dtype)
+            x = self.inject(torch.cat((x, inputs), dim=-1)).to(x.dtype)
         elif self.injection == "add":
-            x = x + slots.blank_idle(inputs)
+            x = x + inputs
         if self.step_signal == "sinusoidal":
-            x = x + sinusoidal_step_signal(slots.step, self.dim, x.dtype)
+            x = x + sinusoidal_step_signal(step, self.dim, x.dtype)
         return x
 
     def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
         x = slots.blank_idle(entering)
-        context = AttentionContext.of(x, slots, cache.visible, self.causal, self.rotary_dim, self.rotary_base)
+        context = AttentionContext.of(
+            x, slots, cache.visible, self.causal, self.rotary_dim, self.rotary_base, self.attention == "ragged"
+        )
         for number, layer in enumerate(self.layers):
             x, cache = layer(x, slots, cache, number, context)
         return x, cache

@@ -59,6 +59,8 @@ class BufferedCache(KeyValueCache):
         self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
     ) -> tuple[Tensor, KeyValueCache]:
         cache = self.write(layer, keys, values, slots)
+        if context.ragged is not None:
+            return context.ragged(queries, *cache.read(layer, slots)), cache
         rectangle = slots.rectangle
         return rectangle.pack(attend(rectangle.lay(queries), *cache.read(layer, slots), context)), cache
 
@@ -165,7 +167,7 @@ class StepwiseCache(BufferedCache):
         if layer not in self.buffers:
             shape = (self.num_steps, self.batch * self.capacity, *keys.shape[1:])
             self.buffers[layer] = (keys.new_zeros(shape), values.new_zeros(shape))
-        places, level = slots.row * self.capacity + slots.position, _level(slots)
+        places, level = slots.row * self.capacity + slots.position, slots.common_step - 1
         if slots.computes is not None:
             places, keys, values = places[slots.computes], keys[slots.computes], values[slots.computes]
         for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
@@ -175,10 +177,4 @@ class StepwiseCache(BufferedCache):
     def read(self, layer: int, slots: Slots) -> tuple[Tensor, Tensor]:
         keys, values = self.buffers[layer]
         shape = (self.batch, self.capacity, *keys.shape[2:])
-        return keys[_level(slots)].view(shape), values[_level(slots)].view(shape)
-
-
-def _level(slots: Slots) -> int:
-    """The step, counted from 0, that the computing slots of a call share."""
-    steps = slots.step if slots.computes is None else slots.step[slots.computes]
-    return int(steps[0]) - 1 if len(steps) else 0
+        return keys[slots.common_step - 1].view(shape), values[slots.common_step - 1].view(shape)

@@ -62,10 +62,11 @@ class Ledger:
             return packed.unpack(torch.cat(values), batch, length, num_steps)
 
         valid = torch.zeros(batch * length, dtype=torch.bool, device=index.device)
+        steps = torch.zeros(batch * length, dtype=torch.int64, device=index.device)
         return LoopTrace(
             mass=unpack(self.mass),
             score=unpack(self.score),
-            steps=torch.bincount(index, minlength=batch * length).view(batch, length),
+            steps=steps.scatter_add_(0, index, torch.ones_like(index)).view(batch, length),
             valid=valid.index_fill(0, self.tokens.index, True).view(batch, length),
             aux={name: unpack(values) for name, values in self.aux.items()},
             states=PackedSteps(torch.cat(self.states), index, step) if self.states else None,

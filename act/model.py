@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from act.backprop import Backprop
-from act.block import Block, LoopBlock
+from act.block import AttentionLayout, Block, LoopBlock
 from act.cache import FunctionalCache, InPlaceCache, KeyValueCache, StepwiseCache
 from act.feed_forward import FeedForwardKind
 from act.gru_block import GRUBlock
@@ -97,6 +97,7 @@ class LoopedTransformer(nn.Module):
         block_kind: Literal["transformer", "gru"] = "transformer",
         vector_size: int | None = None,
         path: LoopPath | None = None,
+        attention: AttentionLayout = "padded",
         backprop: Backprop | None = None,
     ):
         super().__init__()
@@ -127,6 +128,7 @@ class LoopedTransformer(nn.Module):
                 norm_kind=norm_kind,
                 injection=injection if looped else "none",
                 step_signal=step_signal if looped else "none",
+                attention=attention,
             )
 
         self.causal, self.vector_size = causal, vector_size
@@ -152,6 +154,12 @@ class LoopedTransformer(nn.Module):
         _refuse_coda(rule, self.causal, len(self.coda.layers))
         self.recurrence.use(rule, readout)
         self.recurrence.head = self._read if rule.reads_logits else None
+
+    def compile_parts(self) -> None:
+        """`Block.compile_parts` for each block of Transformer layers."""
+        for block in (self.prelude, self.recurrence.block, self.coda):
+            if isinstance(block, Block):
+                block.compile_parts()
 
     def _initialise(self, embedding_std: float) -> None:
         own = set(self.modules()) - set(self.recurrence.rule.modules())  # a rule's gate starts where the rule says

@@ -11,6 +11,7 @@ from act.backprop import Backprop
 from act.block import LoopBlock
 from act.cache import FunctionalCache, InPlaceCache, KeyValueCache
 from act.ledger import Ledger
+from act.parting import part
 from act.rewinding_cache import RewindingCache
 from act.slots import Slots, dense_slots, packed_slots, pick, place, refuse_valid
 from act.tie import tie
@@ -130,9 +131,10 @@ class Recurrence(nn.Module):
         """
         limit = self.max_steps if max_steps is None else max_steps
         _refuse_limit(limit, cache)
-        last = self.rule.fixed_depth(limit) or limit
+        known = self.rule.fixed_depth(limit) or 0  # before that step nobody leaves, so nobody need be asked
+        last = known or limit
         refuse_valid(valid, *x.shape[:2])
-        slots = Slots.of(x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid, positions)
+        slots = Slots.everywhere(x, positions) if valid is None else Slots.of(valid, positions)
         packs = self.packs(len(slots))
         cache = cache or self._fresh_cache(slots, valid, packs)
         flat = x.flatten(0, 1)
@@ -164,14 +166,14 @@ class Recurrence(nn.Module):
                 ledger.lens.append(self.readout.if_stopped(total, state, remaining, decision.aux))
             total, remaining, gain = self.readout.add(total, state, mass, decision.aux), left, decision.gain
 
-            stay = (~leaves).nonzero().squeeze(-1)
-            if len(stay) < len(slots):
-                out = leaves.nonzero().squeeze(-1) if len(stay) else slice(None)
+            parting = None if step < known else part(slots, leaves)
+            if parting is not None:
+                out = parting.out
                 ledger.leave(slots.index[out], self.readout.finish(keep_rows(total, out), state[out]))
                 if frozen is not None:
                     frozen = frozen.index_copy(0, slots.index[out], state[out].to(frozen.dtype))
-                slots = slots.keep(stay)
-                carried = keep_rows((state, inputs, remaining, total, gain, memory), stay)
+                slots = parting.slots
+                carried = keep_rows((state, inputs, remaining, total, gain, memory), parting.stay)
                 state, inputs, remaining, total, gain, memory = carried
             slots = slots.next_step()
 

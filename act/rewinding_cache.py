@@ -138,7 +138,7 @@ class _Attend(torch.autograd.Function):
         with torch.enable_grad():
             queries, keys, values = (each.data.requires_grad_() for each in (queries, *rows))
             ctx.inputs = queries, keys, values
-            ctx.attended = _Kept(slots, (queries, keys, values)).attend(context)
+            ctx.attended = _attended(queries, keys, values, slots, context)
         return ctx.attended.detach()
 
     @staticmethod
@@ -148,6 +148,14 @@ class _Attend(torch.autograd.Function):
         queries, keys, values = torch.autograd.grad(ctx.attended, ctx.inputs, gradients, retain_graph=True)
         mine, before = ctx.layer.collect(keys, values, ctx.slots)
         return queries, *mine, *(before if ctx.based else (None, None)), None, None, None
+
+
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext) -> Tensor:
+    """[A H Dh] from packed queries and the rows [B*S Hkv Dh]."""
+    if context.ragged is None:
+        return _Kept(slots, (queries, keys, values)).attend(context)
+    shape = (slots.batch, slots.length, *keys.shape[1:])
+    return context.ragged(queries, keys.view(shape), values.view(shape))
 
 
 class _Kept:

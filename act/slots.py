@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from halting.errors import UsageError
@@ -35,8 +35,16 @@ class Slots:
     @staticmethod
     def of(valid: Bool[Tensor, "B L"], positions: Int[Tensor, "B L"] | None = None) -> "Slots":
         """The slots of all valid tokens, about to take step 1; positions count from 0 in each row unless given."""
-        batch, length = valid.shape
-        index = valid.flatten().nonzero().squeeze(-1)
+        return Slots._at(valid.flatten().nonzero().squeeze(-1), *valid.shape, positions)
+
+    @staticmethod
+    def everywhere(x: Float[Tensor, "B L D"], positions: Int[Tensor, "B L"] | None = None) -> "Slots":
+        """The same where every position of a batch holds a token: nothing has to be looked at."""
+        batch, length = x.shape[:2]
+        return Slots._at(torch.arange(batch * length, device=x.device), batch, length, positions)
+
+    @staticmethod
+    def _at(index: Tensor, batch: int, length: int, positions: Tensor | None) -> "Slots":
         position = index % max(length, 1) if positions is None else positions.flatten()[index]
         row = index.div(max(length, 1), rounding_mode="floor")
         return Slots(index, row, position, torch.ones_like(index), None, batch, length)
@@ -49,30 +57,50 @@ class Slots:
         """Whether there is a slot for every position of the batch, so that gather and scatter are the identity."""
         return len(self) == self.batch * self.length
 
-    def keep(self, rows: Bool[Tensor, " A"] | Int[Tensor, " A"]) -> "Slots":
-        """Some of these slots: a bool mask or ascending indices."""
-        return replace(
+    def keep(
+        self, rows: Bool[Tensor, " A"] | Int[Tensor, " A"], counted: tuple[Int[Tensor, " B"], int] | None = None
+    ) -> "Slots":
+        """Some of these slots: a bool mask or ascending indices. `counted`: of those, where it is known already."""
+        kept = replace(
             self, index=self.index[rows], row=self.row[rows], position=self.position[rows], step=self.step[rows]
         )
+        if counted is not None:
+            kept.__dict__["counted"] = counted
+        if "common_step" in self.__dict__ and len(kept):
+            kept.__dict__["common_step"] = self.common_step
+        return kept
 
     def next_step(self) -> "Slots":
         """The same slots one step later. What was worked out about their layout is kept."""
         later = replace(self, step=self.step + 1)
-        if "rectangle" in self.__dict__:
-            later.__dict__["rectangle"] = self.rectangle
+        later.__dict__.update({name: self.__dict__[name] for name in ("counted", "rectangle") if name in self.__dict__})
+        if "common_step" in self.__dict__:
+            later.__dict__["common_step"] = self.common_step + 1
         return later
+
+    @cached_property
+    def common_step(self) -> int:
+        """The step of the computing slots, where they share one; 1 where none computes."""
+        steps = self.step if self.computes is None else self.step[self.computes]
+        return int(steps[0]) if len(steps) else 1
 
     def blank_idle(self, values: Tensor) -> Tensor:
         """Values [A D] with idle slots zeroed, so that nothing in them reaches anybody, in either direction."""
         return values if self.computes is None else torch.where(self.computes.unsqueeze(-1), values, 0.0)
 
     @cached_property
+    def counted(self) -> tuple[Int[Tensor, " B"], int]:
+        """How many slots each sequence has, and the most that any has."""
+        counts = torch.zeros(self.batch, dtype=torch.int64, device=self.row.device)
+        counts.scatter_add_(0, self.row, torch.ones_like(self.row))
+        return counts, int(counts.max()) if len(self) else 0
+
+    @cached_property
     def rectangle(self) -> "Rectangle":
         """The [B Q] rectangle that attention works on."""
         if self.full:
             return Rectangle(self.batch, self.length, None)
-        counts = torch.bincount(self.row, minlength=self.batch)
-        width = int(counts.max()) if len(self) else 0
+        counts, width = self.counted
         start = counts.cumsum(0) - counts
         column = torch.arange(len(self), device=self.row.device) - start[self.row]
         place = self.row * width + column

@@ -129,6 +129,7 @@ def build_model(config: RunConfig, task: Task) -> LoopedTransformer:
             step_signal=shape.step_signal,
             tie_embeddings=shape.tie_embeddings,
             path=config.loop.path,
+            attention=config.loop.attention,
             block_kind=shape.block,
             vector_size=task.vector_size,
             backprop=build_backprop(config.loop),

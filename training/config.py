@@ -112,6 +112,10 @@ class LoopConfig(Record):
     path: Literal["auto", "packed", "dense"] = "auto"
     """packed computes active tokens only; dense, the definition, computes all with the same results; auto packs unless
     the batch is too small for it to pay"""
+    attention: Literal["padded", "ragged"] = "padded"
+    """how packed tokens attend: over a padded rectangle, or without padding by kernels that GPUs alone have"""
+    compiled: bool = False
+    """train through torch.compile what works on each token alone: some seconds at the start, faster steps after it"""
     backprop: Literal["full", "truncated", "one_step", "truncated_last", "checkpointed"] = "full"
     """how gradients go back through the steps"""
     truncate_every: int = Field(4, ge=1)

@@ -15,6 +15,7 @@ from halting.errors import UsageError
 from training import agreement, checkpoint, run_folder
 from training.build import Built, build_all
 from training.checkpoint import Progress
+from training.compiling import refuse_without_compiler
 from training.config import RunConfig
 from training.engine import launch
 from training.engine.ds_config import deepspeed_settings
@@ -110,10 +111,14 @@ def read_request(argv: Sequence[str]) -> Request:
 def train(config: RunConfig, resume: Path | None = None) -> int:
     """Trains a config, or goes on with a run; gives the exit code."""
     _refuse_ranks(config)
+    if config.loop.compiled:
+        refuse_without_compiler()
     kept = _kept(resume) if resume is not None else None
     built = build_all(config)
     # A run that goes on has its weights in its own checkpoint.
     start = read_start(config, built.model) if config.start_from is not None and resume is None else None
+    if config.loop.compiled:
+        built.model.compile_parts()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     chatter = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"

@@ -226,6 +226,26 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_through_the_compiler_goes_as_without(tmp_path, unchecked):
+    """Its weights are read back and evaluated without it."""
+    for name, compiled in (("plain", False), ("compiled", True)):
+        loop = {"max_steps": 4, "compiled": compiled, "attention": "ragged"}
+        assert train(small(tmp_path, name=name, updates=6, loop=loop)) == 0
+    plain, other = losses(tmp_path / "plain"), losses(tmp_path / "compiled")
+    assert other == pytest.approx(plain, rel=1e-5)
+    assert (
+        load_run(tmp_path / "compiled").model.state_dict().keys()
+        == load_run(tmp_path / "plain").model.state_dict().keys()
+    )
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match="CXX names no-such-compiler"):
+        train(small(tmp_path, loop={"compiled": True}))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unknown_flag_is_answered_with_the_one_that_was_meant(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:

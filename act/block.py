@@ -144,8 +144,10 @@ class Block(LoopBlock):
     def compile_parts(self) -> None:
         """From now on, what works on each token alone runs through `torch.compile`: it needs a compiler, and some
         seconds at the first step; the parameters are the same, and so are the results up to rounding."""
-        for part in (self, *self.layers):
-            part.compiled = True
+        self.compiled = True
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.compiled = True
 
     def enter(self, x: Tensor, inputs: Tensor, slots: Slots) -> Tensor:
         x = slots.blank_idle(x)

@@ -1,7 +1,8 @@
 """Attention of packed queries without a padded rectangle: kernels for GPUs."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -50,7 +51,8 @@ class RaggedAttention:
     ) -> Float[Tensor, "A H Dh"]:
         """What each query reads."""
         keys, values = keys.flatten(0, 1), values.flatten(0, 1)
-        if self.whole_sequences and queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16):
+        narrow = queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16)
+        if self.whole_sequences and narrow and find_spec("torch.nn.attention.varlen"):
             return self._variable_length(queries, keys, values)
         return self._block_masked(queries, keys, values)
 
@@ -71,11 +73,9 @@ class RaggedAttention:
         from torch.nn.attention.varlen import varlen_attn
 
         of_queries, of_keys = self.bounds
-        shared = keys.shape[1] != queries.shape[1]
+        shared: Any = {"enable_gqa": True} if keys.shape[1] != queries.shape[1] else {}  # an argument of later versions
         most = self.slots.counted[1]
-        answer = varlen_attn(
-            queries, keys, values, of_queries, of_keys, max_q=most, max_k=self.capacity, enable_gqa=shared
-        )
+        answer = varlen_attn(queries, keys, values, of_queries, of_keys, max_q=most, max_k=self.capacity, **shared)
         assert isinstance(answer, Tensor)
         return answer
 

@@ -35,7 +35,8 @@ class Slots:
     @staticmethod
     def of(valid: Bool[Tensor, "B L"], positions: Int[Tensor, "B L"] | None = None) -> "Slots":
         """The slots of all valid tokens, about to take step 1; positions count from 0 in each row unless given."""
-        return Slots._at(valid.flatten().nonzero().squeeze(-1), *valid.shape, positions)
+        batch, length = valid.shape
+        return Slots._at(valid.flatten().nonzero().squeeze(-1), batch, length, positions)
 
     @staticmethod
     def everywhere(x: Float[Tensor, "B L D"], positions: Int[Tensor, "B L"] | None = None) -> "Slots":

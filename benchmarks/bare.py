@@ -2,6 +2,7 @@
 products of its shapes, and looped layers of other libraries."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,12 @@ from torch.nn import functional as F
 from act.block import Block
 from act.cache import FunctionalCache
 from act.slots import Slots
+from benchmarks.shape import Shape
 
 
 def dense_loop(block: Block, x: Tensor, steps: int) -> Tensor:
     """The block on every token, `steps` times: no rule, no ledger, no readout."""
-    slots = Slots.of(torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+    slots = Slots.everywhere(x)
     state = inputs = x.flatten(0, 1)
     for _ in range(steps):
         state, _ = block(block.enter(state, inputs, slots), slots, FunctionalCache(None))
@@ -22,14 +24,15 @@ def dense_loop(block: Block, x: Tensor, steps: int) -> Tensor:
     return state
 
 
-def matrix_products(dim: int, heads: int, hidden: int, batch: int, length: int) -> Callable[[], None]:
+def matrix_products(shape: Shape) -> Callable[[], None]:
     """The products of one training step of a GELU layer: forward, and for each the two of its backward pass; and those
     of attention, of which the backward pass of a kernel that keeps no L × L matrix has one more."""
-    tokens = batch * length
-    shapes = [(dim, 3 * dim), (dim, dim), (dim, hidden), (hidden, dim)]
-    linears = [(torch.randn(tokens, a), torch.randn(a, b), torch.randn(tokens, b)) for a, b in shapes]
-    queries, keys = (torch.randn(batch * heads, length, dim // heads) for _ in range(2))
-    weights = torch.randn(batch * heads, length, length)
+    dim, hidden, heads, tokens = shape.dim, 4 * shape.dim, shape.batch * shape.heads, shape.batch * shape.length
+    kind: Any = {"device": shape.device, "dtype": shape.dtype}
+    maps = [(dim, 3 * dim), (dim, dim), (dim, hidden), (hidden, dim)]
+    linears = [tuple(torch.randn(*size, **kind) for size in ((tokens, a), (a, b), (tokens, b))) for a, b in maps]
+    queries, keys = (torch.randn(heads, shape.length, dim // shape.heads, **kind) for _ in range(2))
+    weights = torch.randn(heads, shape.length, shape.length, **kind)
 
     def run() -> None:
         for given, weight, gradient in linears:
@@ -53,14 +56,14 @@ def looped_layer(layer: nn.Module, x: Tensor, steps: int) -> Tensor:
     return x
 
 
-def encoder_layer(dim: int, heads: int, hidden: int) -> nn.Module:
+def encoder_layer(shape: Shape) -> nn.Module:
     """PyTorch's own layer, pre-norm, exact GELU, no dropout."""
     return nn.TransformerEncoderLayer(
-        dim, heads, hidden, dropout=0.0, activation=F.gelu, batch_first=True, norm_first=True
-    )
+        shape.dim, shape.heads, 4 * shape.dim, dropout=0.0, activation=F.gelu, batch_first=True, norm_first=True
+    ).to(shape.device, shape.dtype)
 
 
-def albert(dim: int, heads: int, hidden: int, steps: int) -> nn.Module | None:
+def albert(shape: Shape, steps: int) -> nn.Module | None:
     """Hugging Face's Albert encoder, one layer `steps` times, with the exact GELU; None where it is not installed."""
     try:
         from transformers.models.albert.configuration_albert import AlbertConfig  # pyright: ignore[reportMissingImports]
@@ -68,17 +71,17 @@ def albert(dim: int, heads: int, hidden: int, steps: int) -> nn.Module | None:
     except ImportError:
         return None
     config = AlbertConfig(
-        embedding_size=dim,
-        hidden_size=dim,
+        embedding_size=shape.dim,
+        hidden_size=shape.dim,
         num_hidden_layers=steps,
-        num_attention_heads=heads,
-        intermediate_size=hidden,
+        num_attention_heads=shape.heads,
+        intermediate_size=4 * shape.dim,
         hidden_act="gelu",
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         attn_implementation="sdpa",
     )
-    return _Albert(AlbertTransformer(config), steps)
+    return _Albert(AlbertTransformer(config), steps).to(shape.device, shape.dtype)
 
 
 class _Albert(nn.Module):

@@ -3,28 +3,31 @@
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
 
 from act.backprop import Backprop, Checkpointed
 from act.recurrence import Recurrence
-from benchmarks.packing import Shape, step_of
+from benchmarks.packing import step_of
+from benchmarks.shape import LONG, Shape
 from benchmarks.timing import ratio
 from benchmarks.trainings import ROOT
 from halting.rules.fixed_steps import FixedSteps
 
-LONG = Shape(512, 4, 128, 8)
 STEPS = 64
 
 
-def training_step(backprop: Backprop, steps: int = STEPS):
+def training_step(shape: Shape, backprop: Backprop, steps: int = STEPS) -> Callable[[], None]:
     """One at fixed depth."""
-    loop, x = Recurrence(LONG.block(), FixedSteps(), max_steps=steps, backprop=backprop), LONG.input()
+    loop, x = Recurrence(shape.block(), FixedSteps(), max_steps=steps, backprop=backprop), shape.input()
     return step_of(loop, lambda: loop(x)[0], True)
 
 
-def time_against_full(repeats: int) -> list[float]:
+def time_against_full(shape: Shape, repeats: int) -> list[float]:
     """Checkpointed ÷ full, 64 steps."""
-    return ratio(training_step(Checkpointed()), training_step(Backprop()), repeats)
+    return ratio(training_step(shape, Checkpointed()), training_step(shape, Backprop()), repeats)
 
 
 def memory_against_full() -> float:
@@ -36,12 +39,24 @@ def memory_against_full() -> float:
     return peaks[0] / peaks[1]
 
 
+def device_memory_against_full(shape: Shape) -> float:
+    """The same of a GPU's memory, as its allocator counts it."""
+    peaks = []
+    for backprop in (Checkpointed(), Backprop()):
+        training_step(shape, backprop, steps=1)()
+        step, before = training_step(shape, backprop), torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+    return peaks[0] / peaks[1]
+
+
 def _peak(kind: str) -> int:
     """KiB that a step of 64 needs beyond one of a single step, which has loaded and allocated everything else."""
     backprop = Checkpointed() if kind == "checkpointed" else Backprop()
-    training_step(backprop, steps=1)()
+    training_step(LONG, backprop, steps=1)()
     before = _most_so_far()
-    training_step(backprop)()
+    training_step(LONG, backprop)()
     return _most_so_far() - before
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from act.block import Block
 from act.recurrence import Recurrence
 from benchmarks.bare import albert, dense_loop, encoder_layer, looped_layer, matrix_products
-from benchmarks.packing import DEMO, STEPS, WIDE, step_of
+from benchmarks.packing import step_of
+from benchmarks.shape import STEPS, Shape
 from benchmarks.timing import in_turns, ratio
+from halting.rule import HaltingRule
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
 from training.build import build_all
@@ -24,58 +25,45 @@ from training.objective import objective
 from training.parts import load_recipe
 from training.screen import standard_screen
 
-HIDDEN = 4 * WIDE.dim
 
-
-def plain_block() -> Block:
-    """The layer that other libraries have: GELU, LayerNorm, no injection, no rotary positions."""
-    torch.manual_seed(0)
-    return Block(WIDE.dim, WIDE.heads, rotary=False, feed_forward="gelu", norm_kind="layer")
-
-
-def against_matrix_products(repeats: int) -> list[float]:
+def against_matrix_products(shape: Shape, repeats: int) -> list[float]:
     """A training step at fixed depth ÷ the matrix products of the same shapes."""
-    loop, x = Recurrence(plain_block(), FixedSteps(), max_steps=STEPS), WIDE.input()
-    products = matrix_products(WIDE.dim, WIDE.heads, HIDDEN, WIDE.batch, WIDE.length)
+    loop, x = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS), shape.input()
+    products = matrix_products(shape)
     step = step_of(loop, lambda: loop(x)[0], True)
     return ratio(step, lambda: [products() for _ in range(STEPS)], repeats)
 
 
-def against_encoder_layer(repeats: int) -> list[float]:
+def against_encoder_layer(shape: Shape, repeats: int) -> list[float]:
     """The same ÷ a looped nn.TransformerEncoderLayer."""
-    loop, x = Recurrence(plain_block(), FixedSteps(), max_steps=STEPS), WIDE.input()
-    layer = encoder_layer(WIDE.dim, WIDE.heads, HIDDEN)
+    loop, x = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS), shape.input()
+    layer = encoder_layer(shape)
     other = step_of(layer, lambda: looped_layer(layer, x, STEPS), True)
     return ratio(step_of(loop, lambda: loop(x)[0], True), other, repeats)
 
 
-def against_albert(repeats: int) -> list[float] | None:
+def against_albert(shape: Shape, repeats: int) -> list[float] | None:
     """The same ÷ Albert with the exact GELU; None where it is not installed."""
-    loop, x, peer = (
-        Recurrence(plain_block(), FixedSteps(), max_steps=STEPS),
-        WIDE.input(),
-        albert(WIDE.dim, WIDE.heads, HIDDEN, STEPS),
-    )
+    loop, x = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS), shape.input()
+    peer = albert(shape, STEPS)
     if peer is None:
         return None
     return ratio(step_of(loop, lambda: loop(x)[0], True), step_of(peer, lambda: peer(x), True), repeats)
 
 
-def fixed_steps_around_the_block(training: bool, repeats: int) -> list[float]:
-    """Loop, rule, trace and readout ÷ the block alone: FixedSteps at width 512."""
-    block, x = WIDE.block(), WIDE.input()
-    loop = Recurrence(block, FixedSteps(), max_steps=STEPS)
-    return ratio(
-        step_of(loop, lambda: loop(x)[0], training),
-        step_of(block, lambda: dense_loop(block, x, STEPS), training),
-        repeats,
-    )
+def fixed_steps_around_the_block(shape: Shape, training: bool, repeats: int) -> list[float]:
+    """Loop, rule, trace and readout ÷ the block alone, at fixed depth."""
+    return _around_the_block(shape, FixedSteps(), training, repeats)
 
 
-def graves_act_around_the_block(training: bool, repeats: int) -> list[float]:
-    """The same for GravesACT at the demo's size, nobody leaving before the limit."""
-    block, x = DEMO.block(), DEMO.input()
-    loop = Recurrence(block, GravesACT(DEMO.dim, bias_init=-9.0), max_steps=STEPS)
+def graves_act_around_the_block(shape: Shape, training: bool, repeats: int) -> list[float]:
+    """The same for GravesACT, nobody leaving before the limit."""
+    return _around_the_block(shape, GravesACT(shape.dim, bias_init=-9.0), training, repeats)
+
+
+def _around_the_block(shape: Shape, rule: HaltingRule, training: bool, repeats: int) -> list[float]:
+    block, x = shape.block(), shape.input()
+    loop = Recurrence(block, rule.to(shape.device), max_steps=STEPS)
     assert (loop(x)[1].steps == STEPS).all()
     return ratio(
         step_of(loop, lambda: loop(x)[0], training),
@@ -84,9 +72,9 @@ def graves_act_around_the_block(training: bool, repeats: int) -> list[float]:
     )
 
 
-def training_loop(repeats: int, updates: int = 4) -> list[float]:
+def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> list[float]:
     """An update of the training loop with LocalEngine, metrics and progress written, ÷ the same step in a bare PyTorch
-    loop on the same batches: width 512, all tokens at 6 steps."""
+    loop on the same batches: width 512, all tokens at 6 steps; under bfloat16 autocast where asked for."""
     config = RunConfig(
         **{
             **load_recipe("pointer_chase").model_dump(),
@@ -101,15 +89,18 @@ def training_loop(repeats: int, updates: int = 4) -> list[float]:
         }
     )
     ours, bare = build_all(config), build_all(config)
+    bare.model.to(device)
     optimizer = torch.optim.AdamW(bare.model.parameters(), lr=1e-4)
     number = 0
 
     def bare_updates() -> None:
         nonlocal number
         for _ in range(updates):
-            batch = bare.task.batch("train", number * config.batch_size, config.batch_size)
+            batch = bare.task.batch("train", number * config.batch_size, config.batch_size).to(torch.device(device))
             number += 1
-            terms = objective(bare.model(batch.tokens, batch.valid), batch, bare.cost)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
+                output = bare.model(batch.tokens, batch.valid)
+            terms = objective(output, batch, bare.cost)
             loss = terms.task / batch.asked.sum() + 0.01 * terms.cost / batch.valid.sum()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(bare.model.parameters(), 1.0)
@@ -117,7 +108,10 @@ def training_loop(repeats: int, updates: int = 4) -> list[float]:
             optimizer.zero_grad(set_to_none=True)
 
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        metrics, engine = Metrics(Path(folder), 0), LocalEngine(ours.model, config.optimizer, torch.device("cpu"))
+        metrics, engine = (
+            Metrics(Path(folder), 0),
+            LocalEngine(ours.model, config.optimizer, torch.device(device), bf16),
+        )
         training = _Unevaluated(config, ours, engine, Path(folder), metrics, standard_screen(0), Progress())
         our_updates = _Updates(training, updates)
         above, below = in_turns((our_updates, bare_updates), repeats, least=0.0)

@@ -1,53 +1,21 @@
 """Packed against bare dense: time and memory over the share of tokens that are active."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from act.block import Block
 from act.recurrence import Recurrence
 from benchmarks.bare import dense_loop
-from benchmarks.halting_times import GivenSteps, geometric_steps
+from benchmarks.halting_times import GivenSteps
 from benchmarks.saved_bytes import saved_bytes
+from benchmarks.shape import STEPS, Shape
 from benchmarks.timing import in_turns, median, ratio
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
-
-STEPS = 8
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A batch and the width of the model.
-
-    Args:
-        dim: D.
-        batch: B.
-        length: L.
-        heads: attention heads.
-    """
-
-    dim: int
-    batch: int
-    length: int
-    heads: int
-
-    def block(self) -> Block:
-        """A block as recipes have it: SwiGLU, RMSNorm, rotary positions, input injection."""
-        torch.manual_seed(0)
-        return Block(self.dim, self.heads, injection="concat")
-
-    def input(self) -> Tensor:
-        return torch.randn(self.batch, self.length, self.dim, generator=torch.Generator().manual_seed(1))
-
-
-WIDE = Shape(512, 8, 128, 8)
-NARROW = Shape(128, 32, 64, 4)
-DEMO = Shape(64, 64, 16, 4)
 
 
 def step_of(parts: nn.Module, forward: Callable[[], Tensor], training: bool) -> Callable[[], None]:
@@ -66,8 +34,8 @@ def step_of(parts: nn.Module, forward: Callable[[], Tensor], training: bool) -> 
 def time_over_share(shape: Shape, mean: float, training: bool, rule: str, repeats: int) -> list[float]:
     """Packed ÷ bare dense ÷ active share, of each turn; halting times given, or by the whole of GravesACT."""
     block, x = shape.block(), shape.input()
-    steps = geometric_steps(shape.batch, shape.length, mean, STEPS)
-    chosen: HaltingRule = GivenSteps(steps) if rule == "given" else LedAlong(shape.dim, steps)
+    steps = shape.steps(mean)
+    chosen: HaltingRule = GivenSteps(steps) if rule == "given" else LedAlong(shape.dim, steps).to(shape.device)
     loop = Recurrence(block, chosen, max_steps=STEPS)
     taken = loop(x)[1].steps
     assert torch.equal(taken, steps), "the tokens leave when they are told to"
@@ -108,7 +76,7 @@ def time_when_nothing_halts(shape: Shape, repeats: int) -> list[float]:
 def bytes_over_share(shape: Shape, mean: float) -> float:
     """Saved for backward, packed ÷ bare dense ÷ active share."""
     block, x = shape.block(), shape.input()
-    steps = geometric_steps(shape.batch, shape.length, mean, STEPS)
+    steps = shape.steps(mean)
     loop = Recurrence(block, GivenSteps(steps), max_steps=STEPS)
     packed = saved_bytes(lambda: loop(x)[0], loop.parameters())
     dense = saved_bytes(lambda: dense_loop(block, x, STEPS), block.parameters())
@@ -118,7 +86,7 @@ def bytes_over_share(shape: Shape, mean: float) -> float:
 def rows_over_steps(shape: Shape, mean: float) -> float:
     """Rows that pass the linear layers ÷ executed token-steps: the layer that is furthest from 1."""
     block, x = shape.block(), shape.input()
-    steps = geometric_steps(shape.batch, shape.length, mean, STEPS)
+    steps = shape.steps(mean)
     rows: dict[nn.Module, int] = {}
 
     def count(module: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -138,7 +106,7 @@ def straight_line(shape: Shape, repeats: int) -> float:
     means = [1.0 + 0.5 * number for number in range(1, 2 * (STEPS - 1))]
     runs, executed = [], []
     for mean in means:
-        steps = geometric_steps(shape.batch, shape.length, mean, STEPS)
+        steps = shape.steps(mean)
         loop = Recurrence(block, GivenSteps(steps), max_steps=STEPS)
         runs.append(step_of(loop, lambda loop=loop: loop(x)[0], True))
         executed.append(int(steps.sum()))

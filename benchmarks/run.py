@@ -1,7 +1,7 @@
 """`python -m benchmarks.run`: ratios of time and memory against their targets.
 
-All ratios are taken in one process on one thread, float32, from runs in turns: the median of the turns' ratios, with
-the quarters below and above. First the tests of what is timed have to pass. Figures that are there already, measured by
+All ratios are taken in one process, from runs in turns: the median of the turns' ratios, with the quarters below and
+above. First the tests of what is timed have to pass. Figures that are there already, measured by
 this code on this machine, are not measured again, so a run that is stopped goes on where it was.
 """
 
@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from benchmarks.hardware import hardware
-from benchmarks.suites import CORRECT, SUITES, Case
+from benchmarks.suites import SUITES, Case
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
 from training.table import aligned, markdown
 
-MEASURING = ("bare.py", "halting_times.py", "saved_bytes.py", "timing.py")
+MEASURING = ("bare.py", "halting_times.py", "saved_bytes.py", "shape.py", "timing.py")
 """What all figures are measured with."""
 
 
@@ -38,13 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.turns < 1:
         parser.error(f"--turns {options.turns}: a figure needs one turn or more")
-    cases = [
-        case for case in SUITES[options.suite] if not options.only or any(text in case.name for text in options.only)
-    ]
+    suite = SUITES[options.suite]
+    cases = [case for case in suite.cases if not options.only or any(text in case.name for text in options.only)]
     if not cases:
         parser.error(f"no figure of the suite holds {' or '.join(options.only)} in its name")
+    if suite.needs_gpu and not torch.cuda.is_available():
+        parser.error(f"--suite {options.suite}: it measures a GPU, and torch sees none here (ponder doctor says more)")
     torch.set_num_threads(1)
-    if not is_right():
+    if not is_right(suite.correct):
         return 2
     kept = None if options.quick else RESULTS / f"{options.suite}.jsonl"
     there = {} if kept is None or options.again else _there(kept, cases)
@@ -66,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if options.quick else exit_code(figures)
 
 
-def is_right() -> bool:
+def is_right(tests: Sequence[str]) -> bool:
     """Whether the tests of what is timed pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *CORRECT]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         print(f"{done.stdout[-3000:]}\nThe tests of what is timed fail, so nothing is measured.", file=sys.stderr)
@@ -133,7 +134,7 @@ def page(suite: str, cases: Sequence[Case], rows: Sequence[Row]) -> str:
     about = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "date")
     return (
         f"# Suite {suite}\n\n`python -m benchmarks.run --suite {suite}`, {machine['date']}, {about}. Medians of ratios "
-        f"from runs in turns, one process, one thread, float32.\n\n{markdown(*table(cases, rows))}\n"
+        f"from runs in turns, {SUITES[suite].about}.\n\n{markdown(*table(cases, rows))}\n"
     )
 
 

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from act import Recurrence
+from act import Checkpointed, Recurrence
 from act.testing import assert_close
-from benchmarks import run, suites, timing
+from benchmarks import checkpointed, device_rate, machinery, packing, run, suites, timing
 from benchmarks.bare import dense_loop
 from benchmarks.halting_times import GivenSteps, geometric_steps
 from benchmarks.hardware import hardware
-from benchmarks.packing import LedAlong, Shape, bytes_over_share, rows_over_steps, step_of
-from benchmarks.suites import CORRECT, Case
+from benchmarks.packing import LedAlong, bytes_over_share, rows_over_steps, step_of, time_over_share
+from benchmarks.shape import Shape
+from benchmarks.suites import Case, Suite
 from halting import FixedSteps
 
 TINY = Shape(32, 3, 12, 4)
@@ -83,12 +84,16 @@ def fake(name: str, value: Any, limit: float = 1.0, **more: Any) -> Case:
     return Case(name, limit, lambda turns: [value] * turns if isinstance(value, float) else value, timing, **more)
 
 
+def suite_of(*cases: Case, correct: tuple[str, ...] = ()) -> Suite:
+    return Suite(cases, "as tests do it", correct)
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A suite of two figures whose tests pass."""
-    monkeypatch.setitem(run.SUITES, "cpu", (fake("one thing", 0.9), fake("another", 1.2)))
+    monkeypatch.setitem(run.SUITES, "cpu", suite_of(fake("one thing", 0.9), fake("another", 1.2)))
     monkeypatch.setattr(run, "RESULTS", tmp_path)
-    monkeypatch.setattr(run, "is_right", lambda: True)
+    monkeypatch.setattr(run, "is_right", lambda tests: True)
     return tmp_path
 
 
@@ -110,7 +115,7 @@ def test_figures_are_kept_told_and_not_measured_twice(few: Path, capsys: pytest.
 
 def test_a_figure_of_other_code_or_another_machine_does_not_count(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run.main([])
-    cases = run.SUITES["cpu"]
+    cases = run.SUITES["cpu"].cases
     assert run._there(few / "cpu.jsonl", cases).keys() == {"one thing", "another"}
     monkeypatch.setattr(run, "hardware", lambda: {**hardware(), "processor": "another"})
     assert run._there(few / "cpu.jsonl", cases) == {}
@@ -130,16 +135,15 @@ def test_nothing_is_measured_while_a_test_fails(
     monkeypatch.setattr(run, "RESULTS", tmp_path)
     red = tmp_path / "test_red.py"
     red.write_text("def test_red():\n    assert 1 == 2\n")
-    monkeypatch.setattr(run, "CORRECT", (str(red),))
+    monkeypatch.setitem(run.SUITES, "cpu", suite_of(fake("one thing", 0.9), correct=(str(red),)))
     assert run.main([]) == 2 and not (tmp_path / "cpu.jsonl").exists()
     said = capsys.readouterr().err
     assert "nothing is measured" in said and "assert 1 == 2" in said
-    monkeypatch.setattr(run, "CORRECT", ("tests/halting/test_mass.py",))
-    assert run.is_right()
+    assert run.is_right(("tests/halting/test_mass.py",))
 
 
 def test_a_figure_that_needs_more_than_is_here_is_not_met(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run.SUITES, "cpu", (fake("with a peer", None, needs="a peer"),))
+    monkeypatch.setitem(run.SUITES, "cpu", suite_of(fake("with a peer", None, needs="a peer")))
     assert run.main([]) == 1 and "needs a peer" in (few / "cpu.md").read_text()
     assert not (few / "cpu.jsonl").exists()
 
@@ -151,13 +155,48 @@ def test_what_it_refuses(few: Path, words: list[str], says: str, capsys: pytest.
     assert says in capsys.readouterr().err
 
 
-def test_the_suite_names_each_figure_once() -> None:
-    names = [case.name for case in suites.SUITES["cpu"]]
-    assert len(names) == len(set(names)) == 36
+@pytest.mark.parametrize(("suite", "figures"), [("cpu", 36), ("gpu", 51)])
+def test_a_suite_names_each_figure_once(suite: str, figures: int) -> None:
+    names = [case.name for case in suites.SUITES[suite].cases]
+    assert len(names) == len(set(names)) == figures
 
 
-def test_the_tests_of_what_is_timed_exist() -> None:
-    collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", *CORRECT]
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_suite_of_a_gpu_says_that_there_is_none(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--suite", "gpu"])
+    assert "torch sees none here" in capsys.readouterr().err and not list(few.iterdir())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_what_measures_a_gpu_runs_in_its_dtype(training: bool, unchecked: None) -> None:
+    """On the CPU here, at a size at which its figures mean nothing."""
+    small = replace(TINY, dtype=torch.bfloat16, attention="ragged")
+    compiled = replace(small, compiled=True)
+    for shape, rule in ((small, "given"), (compiled, "act")):
+        assert len(time_over_share(shape, 4.0, training, rule, 1)) == 1
+    assert device_rate.dense_share_of_rate(small, training, 1, large=32)[0] > 0
+    assert machinery.graves_act_around_the_block(small, training, 1)[0] > 0
+    if training:
+        assert 0.9 < bytes_over_share(small, 4.0) < 1.3
+        assert packing.time_when_nothing_halts(small, 1)[0] > 0
+        for measure in (machinery.against_matrix_products, machinery.against_encoder_layer):
+            assert measure(small, 1)[0] > 0
+        step = checkpointed.training_step(small, Checkpointed(), steps=3)
+        step()
+
+
+def test_the_work_of_a_dense_pass_is_what_its_shapes_say() -> None:
+    tokens, dim, hidden = 3 * 12, 32, 88
+    maps = 2 * tokens * (2 * dim * dim + 4 * dim * dim + 3 * dim * hidden)
+    attention = 4 * tokens * 12 * dim
+    assert device_rate.dense_flops(TINY, training=False) == 8 * (maps + attention)
+    assert device_rate.dense_flops(TINY, training=True) == 8 * (3 * (maps + attention) - 2 * tokens * 2 * dim * dim)
+
+
+@pytest.mark.parametrize("suite", ["cpu", "gpu"])
+def test_the_tests_of_what_is_timed_exist(suite: str) -> None:
+    collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", *suites.SUITES[suite].correct]
     done = subprocess.run(collect, cwd=run.ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

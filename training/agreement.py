@@ -1,6 +1,7 @@
 """What the ranks must agree on, and how they do: sums, flags, the step count. Alone, every rank agrees with itself."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,3 +61,21 @@ def barrier() -> None:
     """Wait for all ranks."""
     if is_distributed():
         dist.barrier()
+
+
+def gathered(value: Any) -> list[Any]:
+    """A plain value of each rank, in order, on all ranks."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def told_by_first(value: Any) -> Any:
+    """Rank 0's plain value, on all ranks."""
+    if not is_distributed():
+        return value
+    told = [value]
+    dist.broadcast_object_list(told, src=0)
+    return told[0]

@@ -1,5 +1,6 @@
 """Checkpoints: written beside, then renamed, and everything that an exact resume needs is in them."""
 
+import errno
 import json
 import random
 import re
@@ -9,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from halting.errors import UsageError
-from training import agreement
+from training import agreement, manifest
 from training.engine.engine import Engine
 
 _NAME = re.compile(r"update-(\d+)")
+_PARTIAL, _REPLACED = ".partial-", ".replaced-"
+_NEARLY_NOTHING = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -45,32 +49,115 @@ def folder_of(checkpoints: Path, update: int) -> Path:
 def found(checkpoints: Path) -> list[Path]:
     """The finished checkpoints, oldest first."""
     named = [(int(match[1]), path) for path in checkpoints.glob("update-*") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(named) if (path / "progress.json").is_file()]
+    return [path for _, path in sorted(named) if (path / manifest.FILE).is_file()]
 
 
-def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int) -> Path:
-    """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole, and older ones are
-    removed only after that."""
+def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose every file is as it was written, and what is wrong with those that are newer, in
+    words. Called by all ranks, which read them together and come to one verdict."""
+    first = agreement.rank() == 0
+    kept = agreement.told_by_first(found(checkpoints) if first else None)
+    unfinished = agreement.told_by_first(sorted(checkpoints.glob(f"{_PARTIAL}*")) if first else None)
+    wrong = [f"{path}: it was never finished" for path in unfinished]
+    for path in reversed(kept):
+        damage = manifest.damage(path)
+        if not damage:
+            return path, wrong
+        wrong.append(f"{path}: {'; '.join(damage[:3])}{' …' if len(damage) > 3 else ''}")
+    return None, wrong
+
+
+def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, keep_every: int | None = None) -> Path:
+    """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole and on the disk, and
+    older ones are removed only after that.
+
+    Args:
+        checkpoints: the folder that holds them.
+        engine: what trains.
+        progress: where it stands.
+        keep_last: how many are kept.
+        keep_every: those of every so many updates are kept as well.
+
+    Raises:
+        UsageError: where the disk is full, or cannot be written to.
+    """
     final = folder_of(checkpoints, progress.update)
-    partial = checkpoints / f".partial-{final.name}"
+    partial = checkpoints / f"{_PARTIAL}{final.name}"
+    try:
+        if agreement.rank() == 0:
+            _tidy(checkpoints)
+            partial.mkdir(parents=True)
+        agreement.barrier()
+        engine.save(partial)
+        write_weights(engine, partial)
+        torch.save(_random_state(), partial / f"random-{agreement.rank():04d}.pt")
+        if agreement.rank() == 0:
+            shape = {"ranks": agreement.world_size(), "stage": engine.stage, "shapes": shapes(engine)}
+            text = json.dumps({**asdict(progress), **shape}, indent=1)
+            (partial / "progress.json").write_text(text, encoding="utf-8")
+        agreement.barrier()
+        manifest.write(partial)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch tells of a full disk by a RuntimeError
+        raise _not_written(error, partial, checkpoints) or error from error
     if agreement.rank() == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    agreement.barrier()
-    engine.save(partial)
-    write_weights(engine, partial)
-    torch.save(_random_state(), partial / f"random-{agreement.rank():04d}.pt")
-    agreement.barrier()
-    if agreement.rank() == 0:
-        about = {**asdict(progress), "ranks": agreement.world_size(), "stage": engine.stage, "shapes": shapes(engine)}
-        (partial / "progress.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        if final.exists():
-            shutil.rmtree(final)
+        if final.exists():  # only one that was found damaged: this run would have gone on from it
+            final.rename(checkpoints / f"{_REPLACED}{final.name}")
         partial.rename(final)
-        for old in found(checkpoints)[: -max(1, keep_last)]:
-            shutil.rmtree(old)
+        manifest.sync_folder(checkpoints)
+        _drop_old(checkpoints, keep_last, keep_every)
     agreement.barrier()
     return final
+
+
+def _drop_old(checkpoints: Path, keep_last: int, keep_every: int | None) -> None:
+    for old in found(checkpoints)[: -max(1, keep_last)]:
+        update = int(old.name.rpartition("-")[2])
+        if keep_every is None or update == 0 or update % keep_every:
+            _remove(old)
+    _tidy(checkpoints)
+
+
+def _remove(folder: Path) -> None:
+    """Takes a checkpoint away: under another name first, so that one that is half removed is never taken for a whole
+    one."""
+    gone = folder.with_name(f"{_REPLACED}{folder.name}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _tidy(checkpoints: Path) -> None:
+    """Removes what killed runs have left: never finished, or replaced by a whole one."""
+    for prefix in (_PARTIAL, _REPLACED):
+        for left in checkpoints.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _not_written(error: Exception, partial: Path, checkpoints: Path) -> UsageError | None:
+    """What a failed write means; None where it was no write that failed."""
+    root: BaseException = error
+    while root.__cause__ or root.__context__:
+        root = root.__cause__ or root.__context__  # pyright: ignore[reportAssignmentType]
+    cause = root if isinstance(root, OSError) else error
+    full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause)
+    full = full or _free_bytes(checkpoints) < _NEARLY_NOTHING
+    if not full and not isinstance(cause, OSError | SafetensorError):
+        return None
+    shutil.rmtree(partial, ignore_errors=True)
+    kept = found(checkpoints)
+    last = f"The last whole checkpoint is {kept[-1]}." if kept else "No checkpoint had been written before."
+    why = "the disk is full" if full else str(getattr(cause, "strerror", None) or cause)
+    return UsageError(
+        f"A checkpoint could not be written into {checkpoints}: {why}.",
+        f"Training on without being able to save would lose the work. {last}",
+        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of it.",
+    )
+
+
+def _free_bytes(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return _NEARLY_NOTHING
 
 
 def has_finite_weights(engine: Engine) -> bool:
@@ -85,7 +172,10 @@ def write_weights(engine: Engine, folder: Path) -> None:
     weights = engine.weights()
     if agreement.rank() == 0:
         # Cloned, because tied parameters share their storage, and the format holds each name for itself.
-        save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, folder / "model.safetensors")
+        tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+        beside = folder / ".model.safetensors"
+        save_file(tensors, beside)
+        beside.replace(folder / "model.safetensors")
 
 
 def load(folder: Path, engine: Engine) -> Progress:

@@ -9,6 +9,7 @@ from training.entry import run_entry
 
 VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
+    "launch": ("training.launch", "deepspeed, started again from the last whole checkpoint when a job dies"),
     "show": ("training.show", "the ponder map of a run: who thought how long"),
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),

@@ -240,7 +240,9 @@ class RunConfig(Record):
     save_every: int = Field(500, ge=1)
     """updates between checkpoints"""
     keep_last: int = Field(2, ge=1)
-    """checkpoints that are kept"""
+    """checkpoints that are kept, the newest ones"""
+    keep_every: int | None = Field(None, ge=1)
+    """updates between checkpoints that are kept for good; None: none is"""
     time_limit: float | None = Field(None, gt=0)
     """seconds of training after which the run finishes early; None: no limit"""
     threads: int | None = Field(None, ge=1)

@@ -1,5 +1,6 @@
 """How a command ends: bad input is said in three parts with exit code 2, Ctrl-C with 130."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -16,9 +17,19 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         sys.stdout.flush()
         print(f"error: {error.what}\n  why:  {error.why}\n  mend: {error.write}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of a pipe has gone, as `ponder show | head` does
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(
+            f"error: the disk is full{where}.\n  why:  what a run measures and learns is written as it goes.\n"
+            "  mend: make room; a run goes on from its last checkpoint: ponder train --resume RUN",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130

@@ -16,6 +16,7 @@ from training.config import RunConfig
 from training.engine.engine import Engine
 from training.evaluation import evaluate
 from training.interrupt import StopRequest
+from training.launcher_watch import LauncherWatch
 from training.learning_rate import learning_rate
 from training.metrics import Metrics
 from training.objective import objective
@@ -81,6 +82,7 @@ class Training:
         folder: the run folder.
         metrics, screen: where figures go; silent on all ranks but the first.
         progress: where to start.
+        launcher: what started this rank; the training stops when it has gone.
     """
 
     def __init__(
@@ -92,11 +94,12 @@ class Training:
         metrics: Metrics,
         screen: Screen,
         progress: Progress,
+        launcher: LauncherWatch | None = None,
     ):
         self.config, self.task, self.cost = config, built.task, built.cost
         self.engine, self.metrics, self.screen = engine, metrics, screen
         self.checkpoints = folder / "checkpoints"
-        self.progress = progress
+        self.progress, self.launcher = progress, launcher
         self.penalty = PonderPenalty(config.penalty, built.cost)
         if progress.penalty is not None:
             self.penalty.load_state_dict(progress.penalty)
@@ -109,7 +112,9 @@ class Training:
         """Trains to the end, or until something ends it."""
         config = self.config
         self.engine.train()
-        with StopRequest() as request:
+        if self.progress.update == 0:
+            self.save()  # whatever comes, the run can go on; and a disk that is full is noticed before the work
+        with StopRequest(self.launcher) as request:
             while self.progress.update < config.updates:
                 before = time.perf_counter()
                 coefficient = self.penalty.at(self.progress.update)
@@ -139,7 +144,7 @@ class Training:
                     return self._lose("weights came to give no finite answers", self.progress.update)
                 if measured.stop:
                     self.save()
-                    return Ended(self.progress, "stopped", f"after {request.signal_name or 'a signal to another rank'}")
+                    return Ended(self.progress, "stopped", f"after {request.why or 'a signal to another rank'}")
                 if evaluates:
                     self.evaluate(last)
                 if saves:
@@ -228,7 +233,8 @@ class Training:
     def save(self) -> None:
         """A checkpoint of this moment."""
         self.screen.progress("saving …")
-        checkpoint.save(self.checkpoints, self.engine, self.progress, self.config.keep_last)
+        config = self.config
+        checkpoint.save(self.checkpoints, self.engine, self.progress, config.keep_last, config.keep_every)
         self.screen.clear()
 
     def _note(self, measured: Update, coefficient: float, rate: float, seconds: float) -> None:

@@ -1,5 +1,6 @@
 """The folder of a run: made once, never overwritten."""
 
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -29,6 +30,20 @@ def create(config: RunConfig, device: torch.device) -> Path:
         )
     number = int(sum(agreement.everyone(number, device)))
     return Path(config.output) / (base if config.name is not None else f"{base}-{number:03d}")
+
+
+def next_free(config: RunConfig) -> Path:
+    """The folder that `create` would make; called where one process alone decides.
+
+    Raises:
+        UsageError: where a folder of this name exists already.
+    """
+    output, base = Path(config.output), _base_name(config)
+    if config.name is not None:
+        if (output / base).exists():
+            raise _exists(output / base)
+        return output / base
+    return next(path for number in count(1) if not (path := output / f"{base}-{number:03d}").exists())
 
 
 def _base_name(config: RunConfig) -> str:
@@ -61,14 +76,18 @@ def _make(config: RunConfig, base: str) -> int:
             except FileExistsError:
                 number += 1
     except FileExistsError as error:
-        raise UsageError(
-            f"{error.filename} exists already.",
-            "A run never writes into what is there.",
-            f"Write another --name, go on with that run (ponder train --resume {error.filename}), or remove it.",
-        ) from None
+        raise _exists(Path(error.filename)) from None
     except OSError as error:
         raise UsageError(
             f"No run folder can be made in {output}: {error.strerror}.",
             "A run keeps its config, figures and checkpoints there.",
             "Write an --output that you may write to.",
         ) from error
+
+
+def _exists(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} exists already.",
+        "A run never writes into what is there.",
+        f"Write another --name, go on with that run (ponder train --resume {folder}), or remove it.",
+    )

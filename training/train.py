@@ -21,9 +21,13 @@ from training.engine import launch
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
+from training.engine.members import Members, end_without
 from training.entry import run_entry
+from training.fingerprint import facts
 from training.finish import finish
 from training.flags import parse
+from training.launch_command import refuse_command
+from training.launcher_watch import LauncherWatch
 from training.loop import Training
 from training.metrics import Metrics
 from training.parts import load_recipe, recipe_names
@@ -110,10 +114,13 @@ def read_request(argv: Sequence[str]) -> Request:
 
 def train(config: RunConfig, resume: Path | None = None) -> int:
     """Trains a config, or goes on with a run; gives the exit code."""
+    launcher = LauncherWatch.of_this_process()
+    refuse_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
     _refuse_ranks(config)
     if config.loop.compiled:
         refuse_without_compiler()
-    kept = _kept(resume) if resume is not None else None
+    if resume is not None:
+        _refuse_without_checkpoint(resume)
     built = build_all(config)
     # A run that goes on has its weights in its own checkpoint.
     start = read_start(config, built.model) if config.start_from is not None and resume is None else None
@@ -122,10 +129,11 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     chatter = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
-    device = _start(config, chatter)
+    device, members = _start(config, chatter)
     screen = standard_screen(agreement.rank())
     if config.deepspeed_config is not None:
         deepspeed_settings(config, agreement.world_size())  # conflicts are refused before a folder is made
+    kept = _newest_whole(resume, screen) if resume is not None else None
     folder = resume or run_folder.create(config, device)
     _keep_chatter(chatter, folder)
     if agreement.rank() == 0:
@@ -134,21 +142,39 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     if start is not None:
         start.load_into(built.model)
         screen.say(start.says())
-    engine = _engine(config, built, device)
     try:
+        engine = _engine(config, built, device)
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
-        return _run(config, built, engine, folder, screen, progress)
+        if members is not None:
+            members.watch(folder)
+        code = _run(config, built, engine, folder, screen, progress, launcher)
+    except (RuntimeError, OSError):
+        # What a collective raises when a rank dies says which connection broke, and not who is gone.
+        if members is not None and (gone := members.await_gone()):
+            end_without(gone, folder)
+        raise
     finally:
-        engine.close()
+        if members is not None:
+            members.stop_watching()
+    engine.close()
+    return code
 
 
-def _run(config: RunConfig, built: Built, engine: Engine, folder: Path, screen: Screen, progress: Progress) -> int:
+def _run(
+    config: RunConfig,
+    built: Built,
+    engine: Engine,
+    folder: Path,
+    screen: Screen,
+    progress: Progress,
+    launcher: LauncherWatch,
+) -> int:
     metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update)
     if progress.update:
         screen.say(f"going on after update {progress.update}")
         metrics.write("resumed", progress.update, ranks=agreement.world_size())
     try:
-        ended = Training(config, built, engine, folder, metrics, screen, progress).run()
+        ended = Training(config, built, engine, folder, metrics, screen, progress, launcher).run()
         if ended.reason == "lost":
             screen.warn(f"training stopped: {ended.says}")
             screen.say(
@@ -170,12 +196,14 @@ def _run(config: RunConfig, built: Built, engine: Engine, folder: Path, screen: 
         metrics.close()
 
 
-def _start(config: RunConfig, chatter: Path) -> torch.device:
+def _start(config: RunConfig, chatter: Path) -> tuple[torch.device, Members | None]:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda.", "torch sees no GPU here.", "Write --device cpu, or ask ponder doctor why.")
     if config.deepspeed_config is not None:
-        return launch.start(timedelta(minutes=config.timeout), cpu=config.device == "cpu", chatter=chatter)
-    return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda")
+        limit, cpu = timedelta(minutes=config.timeout), config.device == "cpu"
+        joined = launch.start(limit, cpu=cpu, chatter=chatter, facts=facts(config))
+        return joined.device, joined.members
+    return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"), None
 
 
 def _engine(config: RunConfig, built: Built, device: torch.device) -> Engine:
@@ -205,24 +233,36 @@ def _refuse_ranks(config: RunConfig) -> None:
         )
 
 
-def _kept(resume: Path) -> Path:
-    """The newest checkpoint of a run."""
-    kept = checkpoint.found(resume / "checkpoints")
-    if not kept:
+def _refuse_without_checkpoint(resume: Path) -> None:
+    if not checkpoint.found(resume / "checkpoints"):
         raise UsageError(
             f"{resume} holds no checkpoint.",
             "There is nothing to go on from; starting from scratch in silence would hide that.",
             "Start anew: ponder train RECIPE",
         )
-    return kept[-1]
+
+
+def _newest_whole(resume: Path, screen: Screen) -> Path:
+    """The checkpoint to go on from, on all ranks the same; damaged ones are named and passed over."""
+    kept, wrong = checkpoint.newest_whole(resume / "checkpoints")
+    if kept is None:
+        raise UsageError(
+            f"{resume} holds no whole checkpoint: {' | '.join(wrong)}.",
+            "There is nothing to go on from; starting from scratch in silence would hide that.",
+            "Bring the files back from a copy, or start anew: ponder train RECIPE",
+        )
+    for text in wrong:
+        screen.warn(f"damaged, and passed over: {text}")
+    return kept
 
 
 def _write_config(config: RunConfig, folder: Path, kept: Path | None) -> None:
     """Writes config.json; one that a resumed run replaces is kept beside."""
-    path = folder / "config.json"
+    path, beside = folder / "config.json", folder / ".config.json"
     if path.exists() and path.read_text(encoding="utf-8") != config.to_json() and kept is not None:
-        path.rename(folder / f"config.before-{kept.name}.json")
-    path.write_text(config.to_json(), encoding="utf-8")
+        shutil.copyfile(path, folder / f"config.before-{kept.name}.json")
+    beside.write_text(config.to_json(), encoding="utf-8")
+    beside.replace(path)
 
 
 def _keep_chatter(chatter: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from training.engine import DeepSpeedEngine, LocalEngine, start, under_launcher
 def alone(folder: Path) -> dict:
     """A plain process: a world of one."""
     found: dict = {"under_launcher": under_launcher()}
-    device = start(cpu=True, chatter=folder / "chatter.log")
+    device = start(cpu=True, chatter=folder / "chatter.log").device
     import deepspeed
     from deepspeed.comm.torch import build_shm_op
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder

@@ -168,7 +168,7 @@ def test_a_loss_that_is_lost_stops_the_run_and_the_last_good_checkpoint_stays(tm
     assert main(["--resume", str(folder), "--updates", "40", "--optimizer.learning-rate", "1e38"]) == 1
     assert "checkpoint is" in capsys.readouterr().out
     kept = checkpoint.found(folder / "checkpoints")
-    assert [path.name for path in kept] == ["update-000004"]
+    assert [path.name for path in kept] == ["update-000000", "update-000004"]
     assert load_run(kept[0]).model.head.weight.isfinite().all()
     assert train(small(tmp_path, name="lost", optimizer=optimizer)) == 1
     assert not (tmp_path / "lost" / "summary.json").exists()

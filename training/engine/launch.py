@@ -6,13 +6,19 @@ import os
 import socket
 import sys
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import distributed as dist
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
 from halting.errors import UsageError
+from training.engine.members import Members
+from training.engine.rendezvous import Place, meet
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others before it gives up."""
@@ -23,8 +29,27 @@ def under_launcher() -> bool:
     return all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
 
 
-def start(timeout: timedelta = TIMEOUT, *, cpu: bool = False, chatter: Path | None = None) -> torch.device:
-    """Joins the other ranks (or makes a world of one where no launcher started this process); gives this rank's device.
+@dataclass(frozen=True)
+class Joined:
+    """What a rank knows when all have met.
+
+    Args:
+        device: its own.
+        members: all ranks.
+    """
+
+    device: torch.device
+    members: Members
+
+
+def start(
+    timeout: timedelta = TIMEOUT,
+    *,
+    cpu: bool = False,
+    chatter: Path | None = None,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> Joined:
+    """Joins the other ranks, or makes a world of one where no launcher started this process.
 
     Nothing is compiled. Call it once, before any other use of DeepSpeed.
 
@@ -32,9 +57,10 @@ def start(timeout: timedelta = TIMEOUT, *, cpu: bool = False, chatter: Path | No
         timeout: how long a rank waits for the others; of every process group that is made from here on.
         cpu: run on the CPU even where there is a GPU.
         chatter: a file for what DeepSpeed, torch and Python's warnings have to say; the screen if None.
+        facts: what has to be the same on all ranks (`training.fingerprint`).
 
     Raises:
-        UsageError: where DeepSpeed is not installed.
+        UsageError: where DeepSpeed is not installed, and for what keeps ranks from meeting (`rendezvous.meet`).
     """
     cpu = cpu or not torch.cuda.is_available()
     _prepare_environment(cpu)
@@ -55,8 +81,16 @@ def start(timeout: timedelta = TIMEOUT, *, cpu: bool = False, chatter: Path | No
     else:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     limit_waiting(timeout)
+    store, members = meet(Place.from_environment(), facts, timeout)
+    dist.init_process_group(
+        "gloo" if cpu else "nccl",
+        store=PrefixStore("group", store),
+        rank=members.rank,
+        world_size=len(members.everyone),
+        timeout=timeout,
+    )
     deepspeed.init_distributed(timeout=timeout, verbose=False)
-    return torch.device("cpu") if cpu else torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return Joined(torch.device("cpu") if cpu else torch.device("cuda", int(os.environ["LOCAL_RANK"])), members)
 
 
 def stop() -> None:
@@ -106,11 +140,12 @@ def _prepare_environment(cpu: bool) -> None:
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
     if not under_launcher():
         os.environ.update(
-            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
+            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port())
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine at which nobody listens now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from halting.errors import UsageError
 from training import agreement
@@ -58,7 +57,6 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int) 
         partial.mkdir(parents=True)
     agreement.barrier()
     engine.save(partial)
-    write_weights(engine, partial)
     torch.save(_random_state(), partial / f"random-{agreement.rank():04d}.pt")
     agreement.barrier()
     if agreement.rank() == 0:
@@ -80,32 +78,26 @@ def has_finite_weights(engine: Engine) -> bool:
     return not agreement.any_rank(broken, engine.device)
 
 
-def write_weights(engine: Engine, folder: Path) -> None:
-    """Writes `model.safetensors`, whole even where parameters are sharded; called by all ranks."""
-    weights = engine.weights()
-    if agreement.rank() == 0:
-        # Cloned, because tied parameters share their storage, and the format holds each name for itself.
-        save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, folder / "model.safetensors")
-
-
 def load(folder: Path, engine: Engine) -> Progress:
-    """Restores engine and random state; gives the progress. Called by all ranks.
+    """Restores engine and random state; gives the progress. Called by all ranks, of any number and at any ZeRO stage.
+
+    The position in the data is the global batch's, so it means the same to any number of ranks. Random numbers are
+    drawn by each rank: with as many ranks as before, or fewer, each goes on where the rank of its number stood. Those
+    that are new take seeds drawn from an old rank's state, the same at each try and none twice: with a copy of
+    another's state two ranks would draw alike on different examples.
 
     Raises:
-        UsageError: for a checkpoint of another model, or of another number of ranks or ZeRO stage.
+        UsageError: for a checkpoint of another model, or one that cannot be read.
     """
     about = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    ranks, stage, saved = about.pop("ranks"), about.pop("stage"), about.pop("shapes")
+    ranks, _, saved = about.pop("ranks"), about.pop("stage"), about.pop("shapes")
     refuse_other_model(saved, shapes(engine), folder)
-    if (ranks, stage) != (agreement.world_size(), engine.stage):
-        raise UsageError(
-            f"{folder} was written by {ranks} rank(s) at ZeRO stage {stage}; this is {agreement.world_size()} rank(s) "
-            f"at stage {engine.stage}.",
-            "Optimizer state is sharded by rank and stage, and an exact resume needs the same.",
-            f"Start {ranks} rank(s) with the ds_config of the first run.",
-        )
     engine.load(folder)
-    _restore_random_state(torch.load(folder / f"random-{agreement.rank():04d}.pt", weights_only=True))
+    rank = agreement.rank()
+    of_rank = rank if rank < ranks else 0
+    _restore_random_state(torch.load(folder / f"random-{of_rank:04d}.pt", weights_only=True))
+    if rank >= ranks:
+        _seed_new_rank(rank)
     return Progress(**about)
 
 
@@ -137,6 +129,13 @@ def _random_state() -> dict:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _seed_new_rank(rank: int) -> None:
+    seed = int(torch.randint(2**31, ())) + rank
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 def _restore_random_state(state: dict) -> None:

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from benchmarks.hardware import hardware
 from benchmarks.launching import launch
-from benchmarks.reshape_worker import FOLLOWING, Shape, to_json
+from benchmarks.reshape_worker import FOLLOWING, PLAIN, Shape, to_json
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
 from training.table import aligned, markdown
 
 FIRST, LATER = 1e-6, 1e-5
-PLAIN = Shape(1, None)
 SHAPES = (PLAIN, *(Shape(ranks, stage) for ranks in (1, 2, 3) for stage in range(4)))
 QUICK = (PLAIN, Shape(2, 3), Shape(3, 2), Shape(1, 1), PLAIN)
 """A path through some of them, with both engines, the number of ranks up and down, and stages 2 and 3 in turn."""

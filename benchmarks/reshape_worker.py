@@ -46,6 +46,9 @@ class Shape:
         return f"{self.ranks}-{'local' if self.stage is None else self.stage}"
 
 
+PLAIN = Shape(1, None)
+
+
 class Losses(Metrics):
     """Keeps the losses of a training, and writes nothing."""
 

@@ -62,7 +62,7 @@ def load(folder: Path, model: nn.Module, held: Held, device: torch.device) -> No
     """
     tensors, parameters = _tensors(model), _trained(model)
     with ExitStack() as stack:
-        failure: Exception | None = None
+        found = moments = failure = None
         try:
             found = _open(stack, folder / WEIGHTS, _shapes(tensors), whole=True)
             moments = _open(stack, folder / OPTIMIZER, _moment_shapes(model), whole=False)
@@ -70,6 +70,7 @@ def load(folder: Path, model: nn.Module, held: Held, device: torch.device) -> No
             failure = error
         # A rank that can read would go on, and wait for the others for ever.
         _fail_together(failure, f"another rank could not read {folder}", device)
+        assert found is not None and moments is not None
         held.prepare()
         seen: set[int] = set()
         with torch.no_grad():
@@ -139,7 +140,7 @@ def _write(
     _fail_together(failure, f"rank 0 could not write {path}", device)
 
 
-def _open(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape], whole: bool) -> Any:
+def _open(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape], *, whole: bool) -> Any:
     """A file whose header names these tensors; no others either, where it has to be `whole`."""
     if not path.is_file():
         raise UsageError(

@@ -1,0 +1,116 @@
+"""One rank: goes on from checkpoints of other shapes, by the functions of the benchmark, and with models and settings
+that the benchmark leaves out; rank 0 writes what was seen."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from tiny import Balanced, make_config, make_model, train
+
+from act.model import LoopedTransformer
+from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
+from training import agreement
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
+from training.engine.portable import OPTIMIZER, WEIGHTS
+
+DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
+
+
+def frozen() -> LoopedTransformer:
+    model = make_model()
+    model.requires_grad_(False)
+    model.recurrence.rule.requires_grad_(True)
+    return model
+
+
+VARIANTS: dict[str, Callable[[], LoopedTransformer]] = {
+    "plain": make_model,
+    "tied": lambda: make_model(tied=True),
+    "balanced": lambda: make_model(rule=Balanced),
+    "frozen": frozen,
+}
+
+
+def config_path(name: str, folder: Path) -> Path:
+    """A file of ds_configs/, or that with which small parameters are cut too; each rank has its own."""
+    if not name.endswith("_cut"):
+        return DS_CONFIGS / f"{name}.json"
+    path = folder / f"{name}-{agreement.rank()}.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}))
+    return path
+
+
+def saved(engine: Engine, folder: Path) -> list[bytes]:
+    """What an engine writes."""
+    folder.mkdir(exist_ok=True)
+    agreement.barrier()
+    engine.save(folder)
+    return [(folder / name).read_bytes() for name in (WEIGHTS, OPTIMIZER)]
+
+
+def carry(folder: Path, variant: str, path: list[str], precision: str) -> dict:
+    """A model trained in the first setting, and carried through the others; once from before its first update, where
+    Adam has no moments yet."""
+    found: dict = {"same": [], "resumed": []}
+    for updates in (0, 3):
+        before = None
+        for name in path:
+            ours = make_config(config_path(name, folder), precision=precision)
+            engine = DeepSpeedEngine(VARIANTS[variant](), ours)
+            if before is None:
+                train(engine, range(updates))
+            else:
+                engine.load(folder / "carried")
+            bytes_now = saved(engine, folder / "carried")
+            found["same"].append(before in (None, bytes_now))
+            before = bytes_now
+            after = asdict(train(engine, range(updates, updates + 2)))
+            again = DeepSpeedEngine(VARIANTS[variant](), ours)
+            again.load(folder / "carried")
+            found["resumed"].append(asdict(train(again, range(updates, updates + 2))) == after)
+            engine.load(folder / "carried")  # also into an engine that has moments of its own
+            found["resumed"].append(asdict(train(engine, range(updates, updates + 2))) == after)
+    return found
+
+
+def two(folder: Path) -> dict:
+    save_source(Shape(2, 2), folder)
+    save_source(Shape(2, 3), folder)
+    found: dict = {"rows": [go_on(PLAIN, Shape(2, 3), folder), go_on(Shape(2, 3), Shape(2, 2), folder)]}
+    for variant in VARIANTS:
+        found[variant] = carry(folder, variant, ["zero0", "zero3_cut", "zero2", "zero3"], "float32")
+    found["offload"] = carry(folder, "plain", ["zero2_offload", "zero3_offload", "zero1"], "float32")
+    found["bf16"] = carry(folder, "frozen", ["zero2", "zero3_cut", "zero0"], "bf16")
+    engine = LocalEngine(make_model(), make_config("unused").optimizer, torch.device("cpu"))
+    try:
+        engine.save(folder / "missing")
+    except (OSError, RuntimeError) as error:
+        found["unwritable"] = type(error).__name__
+    return found
+
+
+def three(folder: Path) -> dict:
+    save_source(Shape(3, 3), folder)
+    targets = [(Shape(2, 2), Shape(3, 3)), (Shape(2, 3), Shape(3, 1)), (PLAIN, Shape(3, 0))]
+    return {"rows": [go_on(source, target, folder) for source, target in targets]}
+
+
+def one(folder: Path) -> dict:
+    return {"rows": [go_on(Shape(3, 3), Shape(1, 2), folder), go_on(Shape(2, 2), Shape(1, 1), folder)]}
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    ranks = agreement.world_size()
+    found = {1: one, 2: two, 3: three}[ranks](folder)
+    (folder / f"found-{ranks}-{agreement.rank()}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ import torch
 from halting.errors import UsageError
 from training import agreement
 from training.engine.engine import Engine
+from training.engine.held import own_elements
 
 _NAME = re.compile(r"update-(\d+)")
 
@@ -73,8 +74,8 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int) 
 
 def has_finite_weights(engine: Engine) -> bool:
     """Whether every weight is finite, on all ranks; each looks at what it holds."""
-    held = [getattr(parameter, "ds_tensor", parameter) for parameter in engine.model.parameters()]
-    broken = not all(bool(tensor.detach().isfinite().all()) for tensor in held)
+    held = [own_elements(parameter, agreement.rank()) for parameter in engine.model.parameters()]
+    broken = not all(bool(tensor.isfinite().all()) for tensor in held)
     return not agreement.any_rank(broken, engine.device)
 
 

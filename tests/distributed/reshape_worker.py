@@ -13,7 +13,7 @@ from tiny import Balanced, make_config, make_model, train
 
 from act.model import LoopedTransformer
 from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
-from training import agreement
+from training import agreement, checkpoint
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
 from training.engine.portable import OPTIMIZER, WEIGHTS
 
@@ -82,9 +82,9 @@ def two(folder: Path) -> dict:
     save_source(Shape(2, 3), folder)
     found: dict = {"rows": [go_on(PLAIN, Shape(2, 3), folder), go_on(Shape(2, 3), Shape(2, 2), folder)]}
     for variant in VARIANTS:
-        found[variant] = carry(folder, variant, ["zero0", "zero3_cut", "zero2", "zero3"], "float32")
-    found["offload"] = carry(folder, "plain", ["zero2_offload", "zero3_offload", "zero1"], "float32")
-    found["bf16"] = carry(folder, "frozen", ["zero2", "zero3_cut", "zero0"], "bf16")
+        found[variant] = carry(folder, variant, ["zero3_cut", "zero2"], "float32")
+    found["offload"] = carry(folder, "plain", ["zero2_offload", "zero3_offload"], "float32")
+    found["bf16"] = carry(folder, "frozen", ["zero0", "zero3_cut"], "bf16")
     engine = LocalEngine(make_model(), make_config("unused").optimizer, torch.device("cpu"))
     try:
         engine.save(folder / "missing")
@@ -93,10 +93,28 @@ def two(folder: Path) -> dict:
     return found
 
 
+def finite_weights(folder: Path) -> list[bool]:
+    """Whether weights are said to be finite: with NaN in the padding of every share, and in one weight of rank 1."""
+    engine = DeepSpeedEngine(make_model(), make_config(config_path("zero3_cut", folder), batch_size=6))
+    said, padding = [], 0
+    for parameter in engine.model.parameters():
+        share = parameter.ds_tensor  # pyright: ignore[reportAttributeAccessIssue] — DeepSpeed's
+        own = max(0, parameter.ds_numel - agreement.rank() * share.numel())  # pyright: ignore[reportAttributeAccessIssue]
+        padding += max(0, share.numel() - own)
+        share[own:] = torch.nan
+    assert padding or agreement.rank() < 2, "nothing is padded"
+    said.append(checkpoint.has_finite_weights(engine))
+    if agreement.rank() == 1:
+        next(engine.model.parameters()).ds_tensor[0] = torch.nan  # pyright: ignore[reportAttributeAccessIssue]
+    said.append(checkpoint.has_finite_weights(engine))
+    return said
+
+
 def three(folder: Path) -> dict:
     save_source(Shape(3, 3), folder)
     targets = [(Shape(2, 2), Shape(3, 3)), (Shape(2, 3), Shape(3, 1)), (PLAIN, Shape(3, 0))]
-    return {"rows": [go_on(source, target, folder) for source, target in targets]}
+    rows = [go_on(source, target, folder) for source, target in targets]
+    return {"rows": rows, "finite": finite_weights(folder)}
 
 
 def one(folder: Path) -> dict:

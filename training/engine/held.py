@@ -49,6 +49,15 @@ class Held(ABC):
         """Gives each parameter its count."""
 
 
+def own_elements(parameter: Any, rank: int) -> Tensor:
+    """What this rank holds of a parameter outside of forward and backward: all of it, or its share under ZeRO-3 without
+    the padding at its end, which is memory that nobody wrote to."""
+    share = getattr(parameter, "ds_tensor", None)
+    if share is None:
+        return parameter.detach()
+    return share.detach()[: max(0, parameter.ds_numel - rank * share.numel())]
+
+
 class HeldWhole(Held):
     """Every rank holds all, as torch does: `LocalEngine`, and DeepSpeed at stage 0, where its accessors say None."""
 

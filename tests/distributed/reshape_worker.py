@@ -28,10 +28,14 @@ def frozen() -> LoopedTransformer:
 
 
 VARIANTS: dict[str, Callable[[], LoopedTransformer]] = {
-    "plain": make_model,
-    "tied": lambda: make_model(tied=True),
-    "balanced": lambda: make_model(rule=Balanced),
-    "frozen": frozen,
+    "offloaded": make_model,
+    "tied, with a rule's own state": lambda: make_model(rule=Balanced, tied=True),
+    "frozen, in bfloat16": frozen,
+}
+PATHS = {
+    "offloaded": ["zero2_offload", "zero3_offload"],
+    "tied, with a rule's own state": ["zero3_cut", "zero2"],
+    "frozen, in bfloat16": ["zero1", "zero3_cut"],
 }
 
 
@@ -52,39 +56,30 @@ def saved(engine: Engine, folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in (WEIGHTS, OPTIMIZER)]
 
 
-def carry(folder: Path, variant: str, path: list[str], precision: str) -> dict:
-    """A model trained in the first setting, and carried through the others; once from before its first update, where
-    Adam has no moments yet."""
+def carry(folder: Path, variant: str) -> dict:
+    """A model trained in its first setting and carried into its second, which trains on, and again from what it wrote;
+    once from before the first update, where Adam has no moments yet."""
     found: dict = {"same": [], "resumed": []}
-    for updates in (0, 3):
-        before = None
-        for name in path:
-            ours = make_config(config_path(name, folder), precision=precision)
-            engine = DeepSpeedEngine(VARIANTS[variant](), ours)
-            if before is None:
-                train(engine, range(updates))
-            else:
-                engine.load(folder / "carried")
-            bytes_now = saved(engine, folder / "carried")
-            found["same"].append(before in (None, bytes_now))
-            before = bytes_now
-            after = asdict(train(engine, range(updates, updates + 2)))
-            again = DeepSpeedEngine(VARIANTS[variant](), ours)
-            again.load(folder / "carried")
-            found["resumed"].append(asdict(train(again, range(updates, updates + 2))) == after)
-            engine.load(folder / "carried")  # also into an engine that has moments of its own
-            found["resumed"].append(asdict(train(engine, range(updates, updates + 2))) == after)
+    precision = "bf16" if "bfloat16" in variant else "float32"
+    for updates in (0, 2):
+        first, second = (
+            DeepSpeedEngine(VARIANTS[variant](), make_config(config_path(name, folder), precision=precision))
+            for name in PATHS[variant]
+        )
+        train(first, range(updates))
+        written = saved(first, folder / "carried")
+        second.load(folder / "carried")
+        found["same"].append(saved(second, folder / "carried") == written)
+        after = asdict(train(second, range(updates, updates + 2)))
+        second.load(folder / "carried")  # into an engine that has moments of its own
+        found["resumed"].append(asdict(train(second, range(updates, updates + 2))) == after)
     return found
 
 
 def two(folder: Path) -> dict:
     save_source(Shape(2, 2), folder)
-    save_source(Shape(2, 3), folder)
-    found: dict = {"rows": [go_on(PLAIN, Shape(2, 3), folder), go_on(Shape(2, 3), Shape(2, 2), folder)]}
-    for variant in VARIANTS:
-        found[variant] = carry(folder, variant, ["zero3_cut", "zero2"], "float32")
-    found["offload"] = carry(folder, "plain", ["zero2_offload", "zero3_offload"], "float32")
-    found["bf16"] = carry(folder, "frozen", ["zero0", "zero3_cut"], "bf16")
+    found: dict = {"rows": [go_on(PLAIN, Shape(2, 0), folder), go_on(Shape(2, 2), Shape(2, 3), folder)]}
+    found |= {variant: carry(folder, variant) for variant in VARIANTS}
     engine = LocalEngine(make_model(), make_config("unused").optimizer, torch.device("cpu"))
     try:
         engine.save(folder / "missing")
@@ -112,13 +107,12 @@ def finite_weights(folder: Path) -> list[bool]:
 
 def three(folder: Path) -> dict:
     save_source(Shape(3, 3), folder)
-    targets = [(Shape(2, 2), Shape(3, 3)), (Shape(2, 3), Shape(3, 1)), (PLAIN, Shape(3, 0))]
-    rows = [go_on(source, target, folder) for source, target in targets]
+    rows = [go_on(Shape(2, 2), Shape(3, 3), folder)]
     return {"rows": rows, "finite": finite_weights(folder)}
 
 
 def one(folder: Path) -> dict:
-    return {"rows": [go_on(Shape(3, 3), Shape(1, 2), folder), go_on(Shape(2, 2), Shape(1, 1), folder)]}
+    return {"rows": [go_on(Shape(3, 3), Shape(1, 1), folder)]}
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from training.cli import main as ponder
 from training.train import main, train
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
-CARRIED = ("plain", "tied", "balanced", "frozen", "offload", "bf16")
+CARRIED = ("offloaded", "tied, with a rule's own state", "frozen, in bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def found(tmp_path_factory: pytest.TempPathFactory, launch_ranks) -> dict:
 
 
 def test_losses_are_those_of_the_run_that_was_not_reshaped(found):
-    assert len(found["rows"]) == 8
+    assert len(found["rows"]) == 5
     assert max(row["first"] for row in found["rows"]) <= FIRST
     assert max(row["following"] for row in found["rows"]) <= LATER
     # Other ranks add in another order, so if all were equal to the bit, nothing would have been reshaped.
@@ -48,8 +48,7 @@ def test_a_reshaped_run_goes_on_from_its_own_checkpoint_to_the_bit(found):
 @pytest.mark.parametrize("variant", CARRIED)
 def test_models_and_settings_of_all_kinds_are_carried(found, variant):
     carried = found["2-0"][variant]
-    assert len(carried["same"]) == 4 and all(carried["same"])
-    assert all(carried["resumed"])
+    assert carried == {"same": [True, True], "resumed": [True, True]}
 
 
 def test_padding_that_nobody_wrote_to_is_no_weight(found):

@@ -214,7 +214,7 @@ class HeldByZero3(HeldFlat):
 
 
 def _gathered(parameter: Any) -> Tensor:
-    """A frozen parameter, whole. (`GatheredParameters` would send a linear layer's in bfloat16 under autocast.)"""
+    """A frozen parameter, whole and exact. (`GatheredParameters` may send it in the precision of autocast.)"""
     from torch import distributed as dist
 
     share = parameter.ds_tensor.detach().to(parameter.device)

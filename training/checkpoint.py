@@ -5,17 +5,17 @@ import json
 import random
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from halting.errors import UsageError
 from training import agreement, manifest
 from training.engine.engine import Engine
+from training.engine.held import own_elements
 
 _NAME = re.compile(r"update-(\d+)")
 _PARTIAL, _REPLACED = ".partial-", ".replaced-"
@@ -83,22 +83,21 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, 
     """
     final = folder_of(checkpoints, progress.update)
     partial = checkpoints / f"{_PARTIAL}{final.name}"
-    try:
+
+    def prepare() -> None:
         if agreement.rank() == 0:
             _tidy(checkpoints)
             partial.mkdir(parents=True)
-        agreement.barrier()
-        engine.save(partial)
-        write_weights(engine, partial)
+
+    def write_own() -> None:
         torch.save(_random_state(), partial / f"random-{agreement.rank():04d}.pt")
         if agreement.rank() == 0:
             shape = {"ranks": agreement.world_size(), "stage": engine.stage, "shapes": shapes(engine)}
             text = json.dumps({**asdict(progress), **shape}, indent=1)
             (partial / "progress.json").write_text(text, encoding="utf-8")
-        agreement.barrier()
-        manifest.write(partial)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch tells of a full disk by a RuntimeError
-        raise _not_written(error, partial, checkpoints) or error from error
+
+    for step in (prepare, lambda: engine.save(partial), write_own, lambda: manifest.write(partial)):
+        _together(step, partial, checkpoints)
     if agreement.rank() == 0:
         if final.exists():  # only one that was found damaged: this run would have gone on from it
             final.rename(checkpoints / f"{_REPLACED}{final.name}")
@@ -107,6 +106,34 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, 
         _drop_old(checkpoints, keep_last, keep_every)
     agreement.barrier()
     return final
+
+
+def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> None:
+    """One step of writing on all ranks. Where a write fails on any, all raise, and say what that one saw.
+
+    Raises:
+        UsageError: for a failed write; what else was raised, as it is.
+    """
+    failure: Exception | None = None
+    try:
+        step()
+    except (OSError, RuntimeError) as error:
+        failure = error
+    told = agreement.gathered(failure and _failed_write(failure, checkpoints))
+    says = next((each for each in told if each), None)
+    if says is None:
+        if failure is not None:
+            raise failure
+        return
+    if agreement.rank() == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+    kept = found(checkpoints)
+    last = f"The last whole checkpoint is {kept[-1]}." if kept else "No checkpoint had been written before."
+    raise UsageError(
+        f"A checkpoint could not be written into {checkpoints}: {says}.",
+        f"Training on without being able to save would lose the work. {last}",
+        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of it.",
+    ) from failure
 
 
 def _drop_old(checkpoints: Path, keep_last: int, keep_every: int | None) -> None:
@@ -132,25 +159,15 @@ def _tidy(checkpoints: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _not_written(error: Exception, partial: Path, checkpoints: Path) -> UsageError | None:
-    """What a failed write means; None where it was no write that failed."""
-    root: BaseException = error
-    while root.__cause__ or root.__context__:
-        root = root.__cause__ or root.__context__  # pyright: ignore[reportAssignmentType]
-    cause = root if isinstance(root, OSError) else error
-    full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(cause)
-    full = full or _free_bytes(checkpoints) < _NEARLY_NOTHING
-    if not full and not isinstance(cause, OSError | SafetensorError):
-        return None
-    shutil.rmtree(partial, ignore_errors=True)
-    kept = found(checkpoints)
-    last = f"The last whole checkpoint is {kept[-1]}." if kept else "No checkpoint had been written before."
-    why = "the disk is full" if full else str(getattr(cause, "strerror", None) or cause)
-    return UsageError(
-        f"A checkpoint could not be written into {checkpoints}: {why}.",
-        f"Training on without being able to save would lose the work. {last}",
-        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of it.",
-    )
+def _failed_write(error: Exception, checkpoints: Path) -> str | None:
+    """What a failed write means, in words; None where it was no write that failed."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    root = next((each for each in chain if isinstance(each, OSError)), None)
+    if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _free_bytes(checkpoints) < _NEARLY_NOTHING:
+        return "the disk is full"  # torch tells of it by a RuntimeError
+    return None if root is None else root.strerror or str(root)
 
 
 def _free_bytes(folder: Path) -> int:
@@ -162,40 +179,31 @@ def _free_bytes(folder: Path) -> int:
 
 def has_finite_weights(engine: Engine) -> bool:
     """Whether every weight is finite, on all ranks; each looks at what it holds."""
-    held = [getattr(parameter, "ds_tensor", parameter) for parameter in engine.model.parameters()]
-    broken = not all(bool(tensor.detach().isfinite().all()) for tensor in held)
+    held = [own_elements(parameter, agreement.rank()) for parameter in engine.model.parameters()]
+    broken = not all(bool(tensor.isfinite().all()) for tensor in held)
     return not agreement.any_rank(broken, engine.device)
 
 
-def write_weights(engine: Engine, folder: Path) -> None:
-    """Writes `model.safetensors`, whole even where parameters are sharded; called by all ranks."""
-    weights = engine.weights()
-    if agreement.rank() == 0:
-        # Cloned, because tied parameters share their storage, and the format holds each name for itself.
-        tensors = {name: tensor.contiguous().clone() for name, tensor in weights.items()}
-        beside = folder / ".model.safetensors"
-        save_file(tensors, beside)
-        beside.replace(folder / "model.safetensors")
-
-
 def load(folder: Path, engine: Engine) -> Progress:
-    """Restores engine and random state; gives the progress. Called by all ranks.
+    """Restores engine and random state; gives the progress. Called by all ranks, of any number and at any ZeRO stage.
+
+    The position in the data is the global batch's, so it means the same to any number of ranks. Random numbers are
+    drawn by each rank: with as many ranks as before, or fewer, each goes on where the rank of its number stood. Those
+    that are new take seeds drawn from an old rank's state, the same at each try and none twice: with a copy of
+    another's state two ranks would draw alike on different examples.
 
     Raises:
-        UsageError: for a checkpoint of another model, or of another number of ranks or ZeRO stage.
+        UsageError: for a checkpoint of another model, or one that cannot be read.
     """
     about = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    ranks, stage, saved = about.pop("ranks"), about.pop("stage"), about.pop("shapes")
+    ranks, _, saved = about.pop("ranks"), about.pop("stage"), about.pop("shapes")
     refuse_other_model(saved, shapes(engine), folder)
-    if (ranks, stage) != (agreement.world_size(), engine.stage):
-        raise UsageError(
-            f"{folder} was written by {ranks} rank(s) at ZeRO stage {stage}; this is {agreement.world_size()} rank(s) "
-            f"at stage {engine.stage}.",
-            "Optimizer state is sharded by rank and stage, and an exact resume needs the same.",
-            f"Start {ranks} rank(s) with the ds_config of the first run.",
-        )
     engine.load(folder)
-    _restore_random_state(torch.load(folder / f"random-{agreement.rank():04d}.pt", weights_only=True))
+    rank = agreement.rank()
+    of_rank = rank if rank < ranks else 0
+    _restore_random_state(torch.load(folder / f"random-{of_rank:04d}.pt", weights_only=True))
+    if rank >= ranks:
+        _seed_new_rank(rank)
     return Progress(**about)
 
 
@@ -227,6 +235,13 @@ def _random_state() -> dict:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def _seed_new_rank(rank: int) -> None:
+    seed = int(torch.randint(2**31, ())) + rank
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
 
 
 def _restore_random_state(state: dict) -> None:

@@ -14,6 +14,10 @@ VERBS = {
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
     "profile": ("training.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),
+    "export": (
+        "training.export",
+        "a run's weights as files for elsewhere, the same whatever ranks and stage trained it",
+    ),
     "recipes": ("training.list_recipes", "what can be trained, and what it teaches"),
     "doctor": ("training.doctor", "versions, device, DeepSpeed: what works here, what doesn't, and the mend"),
 }

@@ -7,7 +7,7 @@ from halting.ponder_map import PonderMap
 from halting.viewers import page, picture, terminal
 from training import agreement
 from training.build import Built
-from training.checkpoint import Progress, write_weights
+from training.checkpoint import Progress
 from training.config import RunConfig
 from training.engine.engine import Engine
 from training.evaluation import evaluate
@@ -46,7 +46,7 @@ def finish(
     if first:
         final.mkdir(exist_ok=True)
     agreement.barrier()
-    write_weights(engine, final)
+    engine.save_weights(final)
     if first:
         write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")

@@ -14,7 +14,13 @@ _VERSION = 1
 def write(folder: Path) -> None:
     """Takes down every file of a folder; called by all ranks, each of which reads its share. The files are on the disk
     when this returns, not in its cache alone."""
-    mine = {name: [size, digest] for name, size, digest in map(_measured, *_share(folder))}
+    mine, failure = {}, None
+    try:
+        mine = {name: [size, digest] for name, size, digest in map(_measured, *_share(folder))}
+    except OSError as error:
+        failure = error
+    if any(agreement.gathered(failure is not None)):
+        raise failure or OSError("another rank could not read what was written")
     files = {name: about for each in agreement.gathered(mine) for name, about in each.items()}
     if agreement.rank() == 0:
         text = json.dumps({"version": _VERSION, "files": dict(sorted(files.items()))}, indent=1)

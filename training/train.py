@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from halting.errors import UsageError
-from training import agreement, checkpoint, run_folder
+from training import agreement, checkpoint, run_folder, run_shape
 from training.build import Built, build_all
 from training.checkpoint import Progress
 from training.compiling import refuse_without_compiler
@@ -171,8 +171,7 @@ def _run(
 ) -> int:
     metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update)
     if progress.update:
-        screen.say(f"going on after update {progress.update}")
-        metrics.write("resumed", progress.update, ranks=agreement.world_size())
+        _say_resumed(engine, folder, screen, metrics, progress.update)
     try:
         ended = Training(config, built, engine, folder, metrics, screen, progress, launcher).run()
         if ended.reason == "lost":
@@ -194,6 +193,15 @@ def _run(
         return 0
     finally:
         metrics.close()
+
+
+def _say_resumed(engine: Engine, folder: Path, screen: Screen, metrics: Metrics, update: int) -> None:
+    """Tells where a run goes on, and from what shape to what."""
+    before = run_shape.written(checkpoint.folder_of(folder / "checkpoints", update))
+    now = run_shape.here(engine)
+    screen.say(f"going on after update {update}{f', from {before} to {now}' if before != now else ''}")
+    about = {"ranks": now.ranks, "stage": now.stage, "ranks_before": before.ranks, "stage_before": before.stage}
+    metrics.write("resumed", update, **about)
 
 
 def _start(config: RunConfig, chatter: Path) -> tuple[torch.device, Members | None]:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import sys
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -101,15 +102,18 @@ def skip_bad_gradient(engine: Engine) -> dict:
 
 
 def load_damaged(engine: Engine, folder: Path) -> list[float]:
-    """Cuts off what rank 1 reads (at stage 0 everybody's), and says which ranks noticed."""
+    """Has rank 1 read from a copy whose end is cut off, as if its own disk had lost it; says which ranks noticed."""
     if agreement.rank() == 1:
-        for path in sorted(folder.glob("engine/*rank_1_*")) or sorted(folder.glob("engine/*")):
-            path.write_bytes(path.read_bytes()[:100])
-    agreement.barrier()
+        copy = folder.with_name(f"{folder.name}-damaged")
+        shutil.copytree(folder, copy)
+        path, folder = copy / "optimizer.safetensors", copy
+        path.write_bytes(path.read_bytes()[:-100])
+    before = engine.weights()
     try:
         engine.load(folder)
     except Exception:  # noqa: BLE001 — torch and DeepSpeed raise many kinds
-        return agreement.everyone(1.0, engine.device)
+        unchanged = not difference(engine.weights(), before)
+        return agreement.everyone(float(unchanged), engine.device)
     return agreement.everyone(0.0, engine.device)
 
 

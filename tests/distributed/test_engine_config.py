@@ -57,6 +57,10 @@ def test_equal_numbers_and_auto_may_stand(settings):
         ({"optimizer": {"type": "Adam"}}, ["section optimizer", "--optimizer.learning-rate"]),
         ({"scheduler": {"type": "WarmupLR"}}, ["section scheduler", "--optimizer.learning-rate"]),
         ({"zero_optimisation": {}}, ["zero_optimisation", "Did you mean zero_optimization?"]),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme"}}},
+            ["zero.json: zero_optimization.offload_optimizer.device", "nvme", '"cpu"'],
+        ),
         ({"zero_optimization": {"stage": 4}}, ["zero_optimization.stage = 4", "0, 1, 2 or 3"]),
         ({"zero_optimization": 2}, ["named settings"]),
         ({"torch_autocast": True}, ["torch_autocast = true"]),

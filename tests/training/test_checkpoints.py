@@ -42,7 +42,7 @@ def damaged(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "one bit"])
-@pytest.mark.parametrize("pattern", ["model.safetensors", "random-0000.pt", "progress.json", "engine*"])
+@pytest.mark.parametrize("pattern", ["model.safetensors", "random-0000.pt", "progress.json", "optimizer.safetensors"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
     run: Path, how: str, pattern: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,8 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
             "too).",
             "Write 0, 1, 2 or 3.",
         )
+    for part in ("offload_optimizer", "offload_param"):
+        _refuse_disk(path, part, given["zero_optimization"].get(part))
     for fact in decided:
         _settle(path, given, fact)
     # The optimizer is torch's own also under CPU offload: DeepSpeed's would be compiled at the first step.
@@ -116,6 +118,15 @@ def _refuse_precision(path: Path, name: str, section: Any) -> None:
             "The precision is the run's own (--precision), and bf16 runs as autocast: float32 weights, and halting "
             "arithmetic in float32.",
             f"Drop {name} from the file, and write --precision bf16 or --precision float32.",
+        )
+
+
+def _refuse_disk(path: Path, part: str, section: Any) -> None:
+    if isinstance(section, dict) and section.get("device") == "nvme":
+        raise UsageError(
+            f'{path}: zero_optimization.{part}.device = "nvme".',
+            "A checkpoint reads weights and moments one by one, which was not tried with what is on a disk.",
+            'Write "cpu" there.',
         )
 
 

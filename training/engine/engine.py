@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from act.model import LoopedTransformer, ModelOutput
+from training import agreement
+from training.engine import portable
+from training.engine.held import Held
 from training.tasks.task import Batch
 
 
@@ -52,17 +55,28 @@ class Engine(ABC):
     def step(self, learning_rate: float) -> StepResult:
         """One optimizer step with the gradient gathered so far, then a clean slate."""
 
+    @property
     @abstractmethod
+    def held(self) -> Held:
+        """How parameters and moments are held."""
+
     def save(self, folder: Path) -> None:
-        """Writes everything that `load` needs into an existing folder; called by all ranks."""
+        """Writes everything that `load` needs into an existing folder, alike from any engine, ZeRO stage and number of
+        ranks; called by all ranks between updates."""
+        portable.save(folder, self.model, self.held, self.device)
 
-    @abstractmethod
+    def save_weights(self, folder: Path) -> None:
+        """Writes `model.safetensors` alone, whole even where parameters are sharded; called by all ranks."""
+        portable.save_weights(folder, self.model, self.held, self.device)
+
     def load(self, folder: Path) -> None:
-        """Restores what `save` wrote; called by all ranks."""
+        """Restores what `save` of any engine wrote; called by all ranks."""
+        portable.load(folder, self.model, self.held, self.device)
 
-    @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """The model's whole state dict on the CPU; called by all ranks, non-empty on rank 0 only."""
+        first = agreement.rank() == 0
+        return {name: whole.cpu().clone() for name, whole in portable.weights(self.model, self.held) if first}
 
     def train(self) -> None:
         """Training mode."""

@@ -1,7 +1,6 @@
 """One process, plain PyTorch: the reference engine."""
 
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from act.model import LoopedTransformer, ModelOutput
 from training.config import OptimizerConfig
 from training.engine.engine import Engine, StepResult, parameter_groups
+from training.engine.held import HeldWhole
 from training.tasks.task import Batch
 
 
@@ -48,14 +48,6 @@ class LocalEngine(Engine):
         self.optimizer.zero_grad(set_to_none=True)
         return StepResult(norm, skipped)
 
-    def save(self, folder: Path) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(state, folder / "engine.pt")
-
-    def load(self, folder: Path) -> None:
-        state = torch.load(folder / "engine.pt", map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-    def weights(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()}
+    @property
+    def held(self) -> HeldWhole:
+        return HeldWhole(self.optimizer)

@@ -1,7 +1,6 @@
 """DeepSpeed: ZeRO stages 0 to 3 over any number of ranks, with the losses of `LocalEngine`."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +15,9 @@ from training import agreement
 from training.config import RunConfig
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine, StepResult, parameter_groups
+from training.engine.held import Held, HeldByZero3, HeldByZero12, HeldWhole
 from training.engine.launch import stop
 from training.tasks.task import Batch
-
-_TAG = "engine"
 
 
 class DeepSpeedEngine(Engine):
@@ -115,31 +113,16 @@ class DeepSpeedEngine(Engine):
             for parameter in parameters:
                 parameter.grad = None  # AdamW leaves such a parameter and its moments alone
 
-    def save(self, folder: Path) -> None:
-        self.engine.save_checkpoint(str(folder), tag=_TAG)
-
-    def load(self, folder: Path) -> None:
-        failure: Exception | None = None
-        try:
-            loaded, _ = self.engine.load_checkpoint(str(folder), tag=_TAG)
-            if loaded is None:  # DeepSpeed's way to say that nothing is there
-                raise FileNotFoundError(f"{folder} holds no checkpoint of an engine")
-        except Exception as error:  # noqa: BLE001 — whatever a damaged file makes of torch.load
-            failure = error
-        # A rank whose own files are whole would go on, and wait for the others for ever.
-        if agreement.any_rank(failure is not None, self.device):
-            raise failure or RuntimeError(f"another rank could not load its part of {folder}")
-
-    def weights(self) -> dict[str, Tensor]:
-        import deepspeed
-
-        whole: dict[str, Tensor] = {}
-        # Parameter by parameter, so that no rank ever holds more than one whole (a tied one comes twice).
-        for name, tensor in self.model.state_dict(keep_vars=True).items():
-            with deepspeed.zero.GatheredParameters(tensor, enabled=hasattr(tensor, "ds_id")):
-                if agreement.rank() == 0:
-                    whole[name] = tensor.detach().cpu().clone()
-        return whole
+    @property
+    def held(self) -> Held:
+        if self.stage == 0:
+            return HeldWhole(self.optimizer)
+        zero = self.engine.optimizer
+        return (
+            HeldByZero3(self.optimizer, zero, agreement.rank())
+            if self.stage == 3
+            else HeldByZero12(self.optimizer, zero)
+        )
 
     def train(self) -> None:
         self.engine.train()

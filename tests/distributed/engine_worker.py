@@ -134,7 +134,11 @@ def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
     found["resumed"] = asdict(train(resumed, range(SAVED_AT, UPDATES)))
     found["evaluated"] = evaluated(resumed, reference.engine)
     found["bad_gradient"] = skip_bad_gradient(resumed)
+    resumed.save(saved)
     found["later"] = asdict(train(resumed, range(UPDATES, UPDATES + 1)))
+    after_skip = DeepSpeedEngine(make_model(), config)
+    after_skip.load(saved)
+    found["resumed_after_skip"] = asdict(train(after_skip, range(UPDATES, UPDATES + 1)))
     found["damage_noticed"] = load_damaged(resumed, saved)
     return found
 

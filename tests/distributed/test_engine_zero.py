@@ -39,6 +39,7 @@ def test_weights_are_whole_on_rank_0(found, stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_resumes_to_the_bit(found, stage):
     assert found[stage]["resumed"] == found[stage]["after"]
+    assert found[stage]["resumed_after_skip"] == found[stage]["later"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

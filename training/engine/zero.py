@@ -15,7 +15,7 @@ from halting.errors import UsageError
 from training import agreement
 from training.config import RunConfig
 from training.engine.ds_config import deepspeed_settings
-from training.engine.engine import Engine, StepResult, parameter_groups
+from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw
 from training.engine.launch import stop
 from training.tasks.task import Batch
 
@@ -32,23 +32,20 @@ class DeepSpeedEngine(Engine):
     Args:
         model: the model, the same on all ranks.
         config: batch size, accumulation, precision, optimizer, and the file with ZeRO settings.
+        make_optimizer: another optimizer than AdamW, as in `LocalEngine`.
 
     Raises:
         UsageError: for a ds_config that cannot be, or that conflicts with the run.
     """
 
-    def __init__(self, model: LoopedTransformer, config: RunConfig):
+    def __init__(self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw):
         settings = deepspeed_settings(config, agreement.world_size())
         import deepspeed  # late: it takes its time, and `launch.start` has to prepare the environment
 
         self.model, self.clip, self.accumulation = model, config.optimizer.clip, config.accumulation
         self.stage = int(settings["zero_optimization"]["stage"])
         self.whole = self.stage < 3
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config.optimizer.weight_decay),
-            lr=config.optimizer.learning_rate,
-            betas=(config.optimizer.beta1, config.optimizer.beta2),
-        )
+        self.optimizer = make_optimizer(model, config.optimizer)
         if self.stage == 0:
             # There DeepSpeed clips without telling the norm, and steps whatever it is.
             settings["gradient_clipping"] = 0.0
@@ -113,7 +110,7 @@ class DeepSpeedEngine(Engine):
         self._norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         if not math.isfinite(self._norm):
             for parameter in parameters:
-                parameter.grad = None  # AdamW leaves such a parameter and its moments alone
+                parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
 
     def save(self, folder: Path) -> None:
         self.engine.save_checkpoint(str(folder), tag=_TAG)

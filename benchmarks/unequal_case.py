@@ -114,8 +114,6 @@ def make_model(backprop: str) -> LoopedTransformer:
         GravesACT(WIDTH, bias_init=0.0),
         max_steps=MAX_STEPS,
         injection="add",
-        prelude_layers=1,
-        coda_layers=1,
         backprop=BACKPROPS[backprop],
     )
     gate = model.recurrence.rule.get_submodule("gate")
@@ -218,16 +216,12 @@ def _engine(case: Case, folder: Path) -> DeepSpeedEngine:
             "data": {"kind": "PointerChase"},
             "batch_size": case.ranks * ROWS,
             "accumulation": case.accumulation,
-            "optimizer": asdict_of(SETTINGS),
+            "optimizer": SETTINGS.model_dump(),
             "deepspeed_config": str(path),
         }
     )
     make = {"make_optimizer": sgd} if case.optimizer == "SGD" else {}
     return DeepSpeedEngine(make_model(case.backprop), config, **make)
-
-
-def asdict_of(settings: OptimizerConfig) -> dict:
-    return settings.model_dump()
 
 
 def whole_gradients(engine: Engine) -> dict[str, Tensor]:

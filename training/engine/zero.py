@@ -26,8 +26,9 @@ class DeepSpeedEngine(Engine):
     """AdamW with gradient clipping under ZeRO. `launch.start` comes first.
 
     The whole recurrence is one ZeRO-3 leaf: its parameters are gathered once for all steps, so ranks may loop unequally
-    (law 6). Only where something outside of the leaf is called at every step does each rank loop as long as any does:
-    the head, by a rule that reads logits, and a coda that reads out every step.
+    (law 6). Each rank loops as long as any does only where the block is `collective`, and under ZeRO-3 where something
+    outside of the leaf is called at every step: the head, by a rule that reads logits, and a coda that reads out every
+    step.
 
     Args:
         model: the model, the same on all ranks.
@@ -72,7 +73,8 @@ class DeepSpeedEngine(Engine):
         self._logits: Tensor | None = None
 
     def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
-        agree = self.stage == 3 and self._leaves_the_leaf_each_step(record_lens)
+        together = self.model.recurrence.block.collective
+        agree = together or (self.stage == 3 and self._leaves_the_leaf_each_step(record_lens))
         self.model.recurrence.keep_going = agreement.someone_active(self.device) if agree else bool
         output: ModelOutput = self.engine(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
         self._logits = output.logits if torch.is_grad_enabled() else self._logits

@@ -179,8 +179,8 @@ class Recurrence(nn.Module):
                 state, inputs, remaining, total, gain, memory = carried
             slots = slots.next_step()
 
-        # A rank whose tokens have left goes on without rows, and no output depends on those steps. Where other ranks need
-        # it on their way back, it has to take that way too.
+        # A rank whose tokens have left goes on without rows, and no output depends on those steps. Where other ranks
+        # need it on their way back, it has to take that way too.
         ends += [state] if self.block.collective else []
         return self._tied([*self.parameters(), x, *ends], ledger.output(x), ledger.trace())
 

@@ -1,9 +1,9 @@
 """`python -m benchmarks.unequal`: ranks that loop unequally, under every ZeRO stage, against one process.
 
 At every update one rank leaves the loop at step 1 and the next goes on to the limit, changing places; now and then a
-rank has no token at all. Every combination of stage, accumulation, backprop and optimizer trains on 2 ranks and on 3;
-all of them that share a number of ranks run in one launch, under a watchdog: one that hangs or crashes is named, and the
-rest goes on. Rows that are there already, from this code, are not run again.
+rank has no token at all. Every combination of stage, accumulation, backprop and optimizer trains on 2 ranks and on 3.
+Those that share a number of ranks run in one launch, under a watchdog: one that hangs or crashes is named, and the rest
+goes on. Rows that are there already, from this code, are not run again.
 """
 
 import argparse
@@ -66,21 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def all_cases(ranks: Sequence[int], updates: int) -> list[Case]:
     """Every combination."""
-    return [
-        Case(*numbers, updates) for numbers in itertools.product(ranks, STAGES, ACCUMULATIONS, BACKPROPS, RATES)
-    ]
+    return [Case(*numbers, updates) for numbers in itertools.product(ranks, STAGES, ACCUMULATIONS, BACKPROPS, RATES)]
 
 
 def run_all(cases: Sequence[Case], limit: float) -> Iterator[tuple[Case, Row]]:
     """The row of each, as it ends; they share a number of ranks."""
-    waiting = list(cases)
+    waiting, made_by = list(cases), {"code": code_version(), **hardware()}
     while waiting:
         with tempfile.TemporaryDirectory() as folder:
             watch = Watch(Path(folder), waiting, limit)
             for row in watch.rows():
                 case = waiting.pop(0)
                 assert row["name"] == case.name
-                yield case, {**row, "code": code_version(), **hardware()}
+                yield case, {**row, **made_by}
 
 
 class Watch:
@@ -131,9 +129,7 @@ class Watch:
             environment = {**os.environ, **{name: str(value) for name, value in names.items()}}
             with (self.folder / f"said{rank}.log").open("w") as log:
                 processes.append(
-                    subprocess.Popen(
-                        command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-                    )
+                    subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
                 )
         return processes
 

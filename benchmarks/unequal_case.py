@@ -1,8 +1,8 @@
 """Ranks that are made to loop unequally: the model, its batches, and one training against one process.
 
-The first channel of the embedding is large and positive for the tokens of `QUICK`, negative for those of `SLOW`, and the
-gate reads that channel: a rank whose rows hold quick tokens alone leaves at step 1, one with slow tokens goes on to the
-limit. Gate and embedding train like everything else, and whether all ranks did so is counted at every update.
+The first channel of the embedding is large and positive for the tokens of `QUICK`, negative for those of `SLOW`, and
+the gate reads that channel: a rank whose rows hold quick tokens alone leaves at step 1, one with slow tokens goes on to
+the limit. Gate and embedding train like everything else, and whether all ranks did so is counted at every update.
 """
 
 import functools

@@ -80,10 +80,10 @@ class Found:
 
 def kind_of(update: int, rank: int, ranks: int) -> str:
     """What a rank's rows of an update hold: "quick" tokens or "slow" ones, changing places at every update; at every
-    tenth one rank has no valid token, and at every 25th all are quick, so that no gate has a gradient."""
-    if update % 10 == 9 and update // 10 % ranks == rank:
+    tenth one rank has no valid token, and after it all are quick, so that no gate has a gradient."""
+    if update % 10 == 4 and update // 10 % ranks == rank:
         return "empty"
-    if update % 25 == 24:
+    if update % 10 == 5:
         return "quick"
     return "quick" if (update + rank) % 2 == 0 else "slow"
 
@@ -173,7 +173,7 @@ def run_case(case: Case, folder: Path, alive: Callable[[], None] = lambda: None)
         alive: called at every update.
     """
     rank = agreement.rank()
-    engine = _engine(case, folder)
+    engine = make_engine(case, make_model(case.backprop), folder)
     size = ROWS // case.accumulation
     losses, gradients, astray = [], {}, 0
     for update in range(case.updates):
@@ -197,15 +197,16 @@ def run_case(case: Case, folder: Path, alive: Callable[[], None] = lambda: None)
     reference = refer(case.ranks, case.backprop, case.optimizer, case.updates)
     kinds = [{kind_of(update, each, case.ranks) for each in range(case.ranks)} for update in range(case.updates)]
     return Found(
-        gradients=_apart(gradients, reference.gradients) / _apart(reference.gradients),
+        gradients=apart(gradients, reference.gradients) / apart(reference.gradients),
         losses=max(abs(ours - its) / its for ours, its in zip(losses, reference.losses, strict=True)),
-        parameters=_apart(weights, reference.weights),
+        parameters=apart(weights, reference.weights),
         astray=astray,
         unequal=sum("slow" in each and len(each) > 1 for each in kinds),
     )
 
 
-def _engine(case: Case, folder: Path) -> DeepSpeedEngine:
+def make_engine(case: Case, model: LoopedTransformer, folder: Path) -> DeepSpeedEngine:
+    """Wraps a model as the case says; the folder is for a ds_config."""
     # Without the threshold, so small a model stays whole on every rank and stage 3 is never exercised.
     section = {"stage": case.stage, **({"stage3_param_persistence_threshold": 0} if case.stage == 3 else {})}
     path = folder / f"zero{case.stage}-{agreement.rank()}.json"
@@ -221,7 +222,7 @@ def _engine(case: Case, folder: Path) -> DeepSpeedEngine:
         }
     )
     make = {"make_optimizer": sgd} if case.optimizer == "SGD" else {}
-    return DeepSpeedEngine(make_model(case.backprop), config, **make)
+    return DeepSpeedEngine(model, config, **make)
 
 
 def whole_gradients(engine: Engine) -> dict[str, Tensor]:
@@ -236,7 +237,7 @@ def whole_gradients(engine: Engine) -> dict[str, Tensor]:
     return found
 
 
-def _apart(ours: dict[str, Tensor], theirs: dict[str, Tensor] | None = None) -> float:
+def apart(ours: dict[str, Tensor], theirs: dict[str, Tensor] | None = None) -> float:
     """The largest difference between tensors of the same names, or from 0."""
     assert theirs is None or list(ours) == list(theirs)
     return max(float((ours[name] - (theirs[name] if theirs else 0)).abs().max()) for name in ours)

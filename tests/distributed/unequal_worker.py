@@ -53,9 +53,9 @@ def with_experts(backprop: str, ranks: int, **options: bool) -> LoopedTransforme
     return model
 
 
-def task_share(engine: Engine, rows: Batch, valid: int) -> tuple[Tensor, int]:
+def task_share(engine: Engine, rows: Batch, valid: int, max_steps: int | None = None) -> tuple[Tensor, int]:
     """Without a ponder cost: the mass of steps without a token then has no gradient to hand on."""
-    output = engine.forward(rows)
+    output = engine.forward(rows, max_steps=max_steps)
     return objective(output, rows, None).task / valid, output.trace.num_steps
 
 

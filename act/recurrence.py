@@ -179,10 +179,6 @@ class Recurrence(nn.Module):
                 state, inputs, remaining, total, gain, memory = carried
             slots = slots.next_step()
 
-        if not ledger.tokens:
-            # Nobody's exit, so that the backward takes the way that it takes on other ranks. ZeRO lays gradients into
-            # its buckets as they come, and where they come in another order it adds up those of different parameters.
-            ledger.leave(slots.index, self.readout.finish(total, state))
         # A rank whose tokens have left goes on without rows, and no output depends on those steps. Where other ranks
         # need it on their way back, it has to take that way too.
         ends += [state] if self.block.collective else []

@@ -20,6 +20,7 @@ from halting import GravesACT, StepsPlusRemainder
 from training import agreement
 from training.config import OptimizerConfig, RunConfig
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, parameter_groups
+from training.engine.engine import MakeOptimizer, adamw
 from training.objective import objective
 from training.tasks.task import IGNORE, Batch
 
@@ -128,6 +129,9 @@ def sgd(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameter_groups(model, settings.weight_decay), lr=settings.learning_rate)
 
 
+OPTIMIZERS: dict[str, MakeOptimizer] = {"SGD": sgd, "AdamW": adamw}
+
+
 def share_of_loss(engine: Engine, rows: Batch, valid: int) -> tuple[Tensor, int]:
     """What some rows add to the loss of a batch with so many valid tokens, and how many steps they took."""
     output = engine.forward(rows)
@@ -147,8 +151,9 @@ class Reference:
 @functools.cache
 def refer(ranks: int, backprop: str, optimizer: str, updates: int) -> Reference:
     """The reference of all stages and accumulations."""
-    make = {"make_optimizer": sgd} if optimizer == "SGD" else {}
-    engine = LocalEngine(make_model(backprop), SETTINGS, torch.device("cpu"), **make)
+    engine = LocalEngine(
+        make_model(backprop), SETTINGS, torch.device("cpu"), make_optimizer=OPTIMIZERS[optimizer]
+    )
     gradients: dict[str, Tensor] = {}
     losses = []
     for update in range(updates):
@@ -221,8 +226,7 @@ def make_engine(case: Case, model: LoopedTransformer, folder: Path) -> DeepSpeed
             "deepspeed_config": str(path),
         }
     )
-    make = {"make_optimizer": sgd} if case.optimizer == "SGD" else {}
-    return DeepSpeedEngine(model, config, **make)
+    return DeepSpeedEngine(model, config, OPTIMIZERS[case.optimizer])
 
 
 def whole_gradients(engine: Engine) -> dict[str, Tensor]:

@@ -28,17 +28,16 @@ def fails(ended: list[dict]) -> bool:
     return outcomes(ended) != ["done", "done"] or not ended[0]["gradients"] <= GRADIENTS
 
 
-@pytest.mark.parametrize("stage", [0, 1, 3])
-def test_with_the_cure_a_rank_that_leaves_at_step_1_is_harmless(found, stage):
-    """Under a rule that then does not ask its gate. Not so at stage 2: docs/unequal.md."""
+@pytest.mark.parametrize("stage", range(4))
+def test_a_gate_that_one_rank_does_not_ask_is_harmless(found, stage):
     ended = found[f"cured, stage {stage}"]
-    assert outcomes(ended) == ["done", "done"], ended
-    assert [each["steps"] for each in ended] == [1, 4] and ended[0]["gradients"] <= GRADIENTS
+    assert not fails(ended), ended
+    assert [each["steps"] for each in ended] == [1, 4]
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_without_the_zero_gradient_it_fails(found, stage):
-    assert fails(found[f"untied, stage {stage}"])
+    assert fails(found[f"untied, stage {stage}"]), found[f"untied, stage {stage}"]
 
 
 def test_without_the_zero_gradient_stage_0_works(found):
@@ -47,13 +46,13 @@ def test_without_the_zero_gradient_stage_0_works(found):
 
 @pytest.mark.parametrize("stage", range(4))
 def test_a_rank_without_a_token_is_harmless_without_a_ponder_cost(found, stage):
-    assert not fails(found[f"an empty rank, cured, stage {stage}"]), found[f"an empty rank, cured, stage {stage}"]
+    assert not fails(found[f"an empty rank, stage {stage}"]), found[f"an empty rank, stage {stage}"]
 
 
-def test_a_rank_without_a_token_has_to_take_the_others_way_back(found):
-    """Where its zero gradients come in another order, ZeRO-2 adds up those of different parameters, in silence."""
-    ended = found["an empty rank, without nobody's exit, stage 2"]
-    assert outcomes(ended) == ["done", "done"] and ended[0]["gradients"] > 0.1, ended
+def test_gradients_that_do_not_come_together_are_mixed_up_in_silence(found):
+    """Where zeros come in another order than other ranks' gradients, ZeRO-2 adds up those of different parameters."""
+    ended = found["an empty rank, not together, stage 2"]
+    assert outcomes(ended) == ["done", "done"] and ended[0]["gradients"] > 1e-3, ended
 
 
 def test_stage_3_needs_the_leaf(found):

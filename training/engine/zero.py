@@ -17,6 +17,7 @@ from training.config import RunConfig
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw
 from training.engine.launch import stop
+from training.engine.together import hand_gradients_on_together
 from training.tasks.task import Batch
 
 _TAG = "engine"
@@ -51,6 +52,8 @@ class DeepSpeedEngine(Engine):
             # There DeepSpeed clips without telling the norm, and steps whatever it is.
             settings["gradient_clipping"] = 0.0
             self.optimizer.register_step_pre_hook(self._clip_or_skip)
+        if self.stage in (1, 2):
+            hand_gradients_on_together(model.recurrence)
         if self.stage == 3:
             deepspeed.utils.set_z3_leaf_modules(model, [Recurrence])
             model.recurrence.register_forward_pre_hook(_want_input_gradient)

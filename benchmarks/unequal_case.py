@@ -151,9 +151,7 @@ class Reference:
 @functools.cache
 def refer(ranks: int, backprop: str, optimizer: str, updates: int) -> Reference:
     """The reference of all stages and accumulations."""
-    engine = LocalEngine(
-        make_model(backprop), SETTINGS, torch.device("cpu"), make_optimizer=OPTIMIZERS[optimizer]
-    )
+    engine = LocalEngine(make_model(backprop), SETTINGS, torch.device("cpu"), make_optimizer=OPTIMIZERS[optimizer])
     gradients: dict[str, Tensor] = {}
     losses = []
     for update in range(updates):

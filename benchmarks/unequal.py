@@ -178,8 +178,9 @@ def _line(row: Row) -> str:
 
 
 def worst(rows: Sequence[Row], figure: str) -> float | None:
-    """The largest of a figure; None where a row has none."""
-    return None if any(row["outcome"] != "ran" for row in rows) else max(row[figure] for row in rows)
+    """The largest of a figure; None without a row, or where one has none."""
+    there = [row[figure] for row in rows if row["outcome"] == "ran"]
+    return max(there) if there and len(there) == len(rows) else None
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -217,7 +218,7 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
         ("parameters after SGD", sgd, "parameters", PARAMETERS),
         ("losses under AdamW, relative", adam, "losses", LOSSES),
     ):
-        value = worst(group, figure) if group else None
+        value = worst(group, figure)
         found.append(Figure(name, value, f"≤ {target:g}", value is not None and value <= target))
     return found
 

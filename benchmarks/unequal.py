@@ -31,6 +31,11 @@ KEPT = RESULTS / "unequal.jsonl"
 RANKS, STAGES, ACCUMULATIONS, UPDATES, QUICK_UPDATES = (2, 3), (0, 1, 2, 3), (1, 4), 300, 3
 GRADIENTS, PARAMETERS, LOSSES = 1e-6, 1e-5, 1e-5
 """The targets."""
+READ = (
+    "benchmarks/unequal_case.py", "training/agreement.py", "training/objective.py", "training/engine/ds_config.py",
+    "training/engine/engine.py", "training/engine/local.py", "training/engine/together.py", "training/engine/zero.py",
+)  # fmt: skip
+"""What the rows depend on, beside `act` and `halting`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 with kept.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-    ordered = [rows[case] for case in cases]
+    ordered = [rows[case] for case in sorted(cases, key=lambda case: (case.ranks, case.stage))]
     head, lines = table(ordered)
     print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
     figures = against_targets(ordered)
@@ -65,8 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def all_cases(ranks: Sequence[int], updates: int) -> list[Case]:
-    """Every combination."""
-    return [Case(*numbers, updates) for numbers in itertools.product(ranks, STAGES, ACCUMULATIONS, BACKPROPS, RATES)]
+    """Every combination, all stages of one before the next."""
+    combinations = itertools.product(ranks, ACCUMULATIONS, BACKPROPS, RATES, STAGES)
+    return [
+        Case(count, stage, accumulation, kind, optimizer, updates)
+        for count, accumulation, kind, optimizer, stage in combinations
+    ]
 
 
 def run_all(cases: Sequence[Case], limit: float) -> Iterator[tuple[Case, Row]]:
@@ -156,8 +165,8 @@ def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def code_version() -> str:
     """A fingerprint of what the rows depend on."""
     digest = hashlib.sha256()
-    packages = [path for package in ("act", "halting", "training") for path in sorted((ROOT / package).rglob("*.py"))]
-    for path in (*packages, ROOT / "benchmarks" / "unequal_case.py"):
+    packages = [path for package in ("act", "halting") for path in sorted((ROOT / package).rglob("*.py"))]
+    for path in (*packages, *(ROOT / name for name in READ)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -26,10 +26,13 @@ class LoopBlock(nn.Module):
     Attributes:
         packable: it computes any set of slots; otherwise it is given every position of the batch (the dense path).
         causal: tokens look at earlier positions only.
+        collective: ranks do something together inside of it (experts that are split over them). Each then loops as long
+            as any has a token, and a rank without one goes back through as many steps as the others.
     """
 
     packable: bool = True
     causal: bool = False
+    collective: bool = False
 
     def enter(self, x: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots) -> Float[Tensor, "A D"]:
         """What this step reads: the state with the loop's inputs injected and the step signal added."""

@@ -144,11 +144,13 @@ class Recurrence(nn.Module):
         total = self.readout.begin(state)
         memory, gain = _outside_autocast(self.rule.begin, self._view(slots, limit, state, state, remaining, total))
         ledger = Ledger(slots, remaining.dtype)
+        ends: list[Tensor] = []  # of a collective block: states from which a backward passes through every step
 
         for step in range(1, limit + 1):
             if not (self.keep_going(len(slots)) or step == 1):
                 break
             if self.backprop.cuts_before(step, last):
+                ends += [state] if self.block.collective else []
                 state, cache, frozen = state.detach(), cache.detach(), None if frozen is None else frozen.detach()
             chosen = packed_slots(slots) if packs else dense_slots(slots)
             before, given = place(state, slots, chosen, frozen), place(inputs, slots, chosen)
@@ -177,7 +179,10 @@ class Recurrence(nn.Module):
                 state, inputs, remaining, total, gain, memory = carried
             slots = slots.next_step()
 
-        return self._tied(x, ledger.output(x), ledger.trace())
+        # A rank whose tokens have left goes on without rows, and no output depends on those steps. Where other ranks
+        # need it on their way back, it has to take that way too.
+        ends += [state] if self.block.collective else []
+        return self._tied([*self.parameters(), x, *ends], ledger.output(x), ledger.trace())
 
     def _fresh_cache(self, slots: Slots, valid: Tensor | None, packs: bool) -> KeyValueCache:
         visible = None if slots.full else valid
@@ -200,9 +205,8 @@ class Recurrence(nn.Module):
             slots.step, limit, entering, state, remaining, slots.row, slots.position, logits, lambda: self.draw(slots)
         )
 
-    def _tied(self, x: Tensor, output: Tensor, trace: LoopTrace) -> tuple[Tensor, LoopTrace]:
+    def _tied(self, anchors: list[Tensor], output: Tensor, trace: LoopTrace) -> tuple[Tensor, LoopTrace]:
         """Law 6: each differentiable tensor that leaves the loop reaches every parameter and the loop's inputs."""
-        anchors = [*self.parameters(), x]
 
         def tied(packed: PackedSteps | None) -> PackedSteps | None:
             return None if packed is None else packed._replace(values=tie(packed.values, anchors))

@@ -31,7 +31,8 @@ def settings(tmp_path):
 
 
 def test_numbers_come_from_the_run(settings):
-    assert settings(ZERO2) == {**ZERO2, **NUMBERS, "zero_force_ds_cpu_optimizer": False}
+    own = {"zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}
+    assert settings(ZERO2) == {**ZERO2, **NUMBERS, **own}
     assert settings(ZERO2, precision="bf16")["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
     assert settings(ZERO2, ranks=4, accumulation=1)["train_micro_batch_size_per_gpu"] == 2
 

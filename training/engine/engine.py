@@ -1,6 +1,7 @@
 """The seam of an engine: forward, backward, optimizer step and state of one model, on one process or many."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from torch import Tensor, nn
 
 from act.model import LoopedTransformer, ModelOutput
 from training import agreement
+from training.config import OptimizerConfig
 from training.engine import portable
 from training.engine.held import Held
 from training.tasks.task import Batch
+
+MakeOptimizer = Callable[[nn.Module, OptimizerConfig], torch.optim.Optimizer]
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     rest = [parameter for parameter in trained if id(parameter) not in chosen]
     groups = [{"params": decays, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def adamw(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer of every run."""
+    return torch.optim.AdamW(
+        parameter_groups(model, settings.weight_decay),
+        lr=settings.learning_rate,
+        betas=(settings.beta1, settings.beta2),
+    )

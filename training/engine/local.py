@@ -7,7 +7,7 @@ from torch import Tensor
 
 from act.model import LoopedTransformer, ModelOutput
 from training.config import OptimizerConfig
-from training.engine.engine import Engine, StepResult, parameter_groups
+from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw
 from training.engine.held import HeldWhole
 from training.tasks.task import Batch
 
@@ -20,15 +20,20 @@ class LocalEngine(Engine):
         optimizer: its settings.
         device: where to run.
         bf16: run forward under bfloat16 autocast (parameters and halting arithmetic stay float32).
+        make_optimizer: another optimizer than AdamW (engines are compared under SGD too, which does not amplify
+            rounding).
     """
 
-    def __init__(self, model: LoopedTransformer, optimizer: OptimizerConfig, device: torch.device, bf16: bool = False):
+    def __init__(
+        self,
+        model: LoopedTransformer,
+        optimizer: OptimizerConfig,
+        device: torch.device,
+        bf16: bool = False,
+        make_optimizer: MakeOptimizer = adamw,
+    ):
         self.model, self.device, self.bf16, self.clip = model.to(device), device, bf16, optimizer.clip
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, optimizer.weight_decay),
-            lr=optimizer.learning_rate,
-            betas=(optimizer.beta1, optimizer.beta2),
-        )
+        self.optimizer = make_optimizer(model, optimizer)
 
     def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):

@@ -14,9 +14,10 @@ from halting.errors import UsageError
 from training import agreement
 from training.config import RunConfig
 from training.engine.ds_config import deepspeed_settings
-from training.engine.engine import Engine, StepResult, parameter_groups
+from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw
 from training.engine.held import Held, HeldByZero3, HeldByZero12, HeldWhole
 from training.engine.launch import stop
+from training.engine.together import hand_gradients_on_together
 from training.tasks.task import Batch
 
 
@@ -24,33 +25,33 @@ class DeepSpeedEngine(Engine):
     """AdamW with gradient clipping under ZeRO. `launch.start` comes first.
 
     The whole recurrence is one ZeRO-3 leaf: its parameters are gathered once for all steps, so ranks may loop unequally
-    (law 6). Only where something outside of the leaf is called at every step does each rank loop as long as any does:
-    the head, by a rule that reads logits, and a coda that reads out every step.
+    (law 6). Each rank loops as long as any does only where the block is `collective`, and under ZeRO-3 where something
+    outside of the leaf is called at every step: the head, by a rule that reads logits, and a coda that reads out every
+    step.
 
     Args:
         model: the model, the same on all ranks.
         config: batch size, accumulation, precision, optimizer, and the file with ZeRO settings.
+        make_optimizer: another optimizer than AdamW, as in `LocalEngine`.
 
     Raises:
         UsageError: for a ds_config that cannot be, or that conflicts with the run.
     """
 
-    def __init__(self, model: LoopedTransformer, config: RunConfig):
+    def __init__(self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw):
         settings = deepspeed_settings(config, agreement.world_size())
         import deepspeed  # late: it takes its time, and `launch.start` has to prepare the environment
 
         self.model, self.clip, self.accumulation = model, config.optimizer.clip, config.accumulation
         self.stage = int(settings["zero_optimization"]["stage"])
         self.whole = self.stage < 3
-        self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config.optimizer.weight_decay),
-            lr=config.optimizer.learning_rate,
-            betas=(config.optimizer.beta1, config.optimizer.beta2),
-        )
+        self.optimizer = make_optimizer(model, config.optimizer)
         if self.stage == 0:
             # There DeepSpeed clips without telling the norm, and steps whatever it is.
             settings["gradient_clipping"] = 0.0
             self.optimizer.register_step_pre_hook(self._clip_or_skip)
+        if self.stage in (1, 2):
+            hand_gradients_on_together(model.recurrence)
         if self.stage == 3:
             deepspeed.utils.set_z3_leaf_modules(model, [Recurrence])
             model.recurrence.register_forward_pre_hook(_want_input_gradient)
@@ -73,7 +74,8 @@ class DeepSpeedEngine(Engine):
         self._logits: Tensor | None = None
 
     def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
-        agree = self.stage == 3 and self._leaves_the_leaf_each_step(record_lens)
+        together = self.model.recurrence.block.collective
+        agree = together or (self.stage == 3 and self._leaves_the_leaf_each_step(record_lens))
         self.model.recurrence.keep_going = agreement.someone_active(self.device) if agree else bool
         output: ModelOutput = self.engine(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
         self._logits = output.logits if torch.is_grad_enabled() else self._logits
@@ -111,7 +113,7 @@ class DeepSpeedEngine(Engine):
         self._norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         if not math.isfinite(self._norm):
             for parameter in parameters:
-                parameter.grad = None  # AdamW leaves such a parameter and its moments alone
+                parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
 
     @property
     def held(self) -> Held:

@@ -27,8 +27,9 @@ class RankReport:
         computing: seconds in which its processor worked on updates; NaN on a GPU, which computes beside the host.
         waiting: the other seconds of its updates: for slower ranks, for what the ranks send each other, and for a
             processor that other programs took. The least of all ranks is about what the sending costs.
-        evenness: the mean rank's token-steps ÷ the slowest rank's, summed over updates: the share of the ranks' time
-            that is used where time follows token-steps, 1 at best.
+        evenness: the mean rank's token-steps ÷ those of the rank that has most, summed over updates: the share of the
+            ranks' time that is used where time follows token-steps, 1 at best.
+        evenness_of_seconds: the same of the processor's seconds, up to where the ranks add up their losses.
     """
 
     steps: list[float]
@@ -36,6 +37,7 @@ class RankReport:
     computing: list[float]
     waiting: list[float]
     evenness: float
+    evenness_of_seconds: float
 
     @property
     def mean_steps(self) -> list[float]:
@@ -72,9 +74,11 @@ class RankReport:
             for name in ("steps", "tokens", "computing", "waiting")
             for rows in [[line[name] for line in same]]
         }
-        work = [sum(line["steps"]) for line in same]
-        slow = [done / line["evenness"] if line["evenness"] else 0.0 for done, line in zip(work, same, strict=True)]
-        return cls(**sums, evenness=sum(work) / max(1.0, sum(slow)))
+        return cls(
+            **sums,
+            evenness=_together([(sum(line["steps"]), line["evenness"]) for line in same]),
+            evenness_of_seconds=_together([(sum(line["tokens"]), line["evenness_of_seconds"]) for line in same]),
+        )
 
 
 class Ranks:
@@ -87,7 +91,8 @@ class Ranks:
     def __init__(self, device: torch.device):
         self.device = device
         self._steps = self._tokens = self._computing = self._waiting = 0.0
-        self._done = self._slowest = 0.0
+        self._began = 0.0
+        self._mean, self._most = (torch.zeros(2, dtype=torch.float64, device=device) for _ in range(2))
 
     @contextmanager
     def update(self) -> Iterator[None]:
@@ -96,38 +101,48 @@ class Ranks:
         The seconds are told apart by the processor: a thread that waits in a collective sleeps, and one that computes
         works, since PyTorch computes on the CPU in the thread that asks. So nothing is added to what the ranks send.
         """
-        wall, worked = time.perf_counter(), time.thread_time()
+        wall, self._began = time.perf_counter(), time.thread_time()
         yield
-        wall, worked = time.perf_counter() - wall, time.thread_time() - worked
-        knows = self.device.type == "cpu"
-        self._computing += worked if knows else math.nan
-        self._waiting += max(0.0, wall - worked) if knows else math.nan
+        wall, worked = time.perf_counter() - wall, self._worked()
+        self._computing += worked
+        self._waiting += max(0.0, wall - worked)
 
     def count(self, tokens: int, steps: int) -> None:
         """Adds a micro-batch."""
         self._tokens, self._steps = self._tokens + tokens, self._steps + steps
 
     def own(self, steps: Tensor) -> Tensor:
-        """[R] an update's token-steps at this rank's place, to be summed over ranks."""
-        at = torch.zeros(agreement.world_size(), dtype=torch.float64, device=steps.device)
-        at[agreement.rank()] = steps
-        return at
+        """[2R] at this rank's places: an update's token-steps, and the seconds it has worked; to be summed over
+        ranks."""
+        places = torch.zeros(2, agreement.world_size(), dtype=torch.float64, device=steps.device)
+        places[0, agreement.rank()], places[1, agreement.rank()] = steps, self._worked()
+        return places.flatten()
 
-    def met(self, steps: Tensor) -> None:
-        """Adds an update.
-
-        Args:
-            steps: [R] token-steps of each rank.
-        """
-        self._done += float(steps.sum())
-        self._slowest += float(steps.max()) * len(steps)
+    def met(self, of_ranks: Tensor) -> None:
+        """Adds an update: what `own` gave, summed over ranks."""
+        both = of_ranks.view(2, -1)
+        self._mean += both.mean(1)
+        self._most += both.amax(1)
 
     def report(self) -> RankReport:
         """What was counted, on all ranks; called by all."""
         own = (self._steps, self._tokens, self._computing, self._waiting)
         # One column a figure: a NaN stays in its own.
         columns = [agreement.everyone(value, self.device) for value in own]
-        return RankReport(*columns, evenness=self._done / max(1.0, self._slowest))
+        evenness, of_seconds = torch.where(self._most > 0, self._mean / self._most, 1.0).tolist()
+        return RankReport(*columns, evenness, of_seconds)
+
+    def _worked(self) -> float:
+        """Seconds that the processor has worked in this update; NaN where it leaves the work to a GPU."""
+        return time.thread_time() - self._began if self.device.type == "cpu" else math.nan
+
+
+def _together(parts: list[tuple[float, float | None]]) -> float:
+    """The evenness of several stretches, from the work and the evenness of each."""
+    if any(evenness is None for _, evenness in parts):
+        return math.nan
+    slowest = sum(work / evenness for work, evenness in parts if evenness)
+    return sum(work for work, _ in parts) / slowest if slowest else 1.0
 
 
 def _span(values: list[float], form: str) -> str:

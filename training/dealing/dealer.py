@@ -35,15 +35,14 @@ class Dealer:
 
     Args:
         task: makes the examples.
-        predictor: guesses their costs; None deals by order.
+        predictor: guesses their costs; None deals by order, and so does a single rank, which waits for nobody.
         micro_batches: backward passes an update.
         size: rows in each.
     """
 
     def __init__(self, task: Task, predictor: Predictor | None, micro_batches: int, size: int):
         self.task, self.micro_batches, self.size = task, micro_batches, size
-        alone = agreement.world_size() * micro_batches == 1
-        self.predictor = None if alone else predictor
+        self.predictor = predictor if agreement.world_size() > 1 else None
         self._counted: Tensor | None = None
 
     def hand(self, first: int, device: torch.device) -> Hand:

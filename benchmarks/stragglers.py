@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"\n{recipe}, {micro_batch} sequences a rank, spread {mine[0].spread:.3f}\n" + table(mine), flush=True
             )
     plotted = [each for each in found if each.micro_batch == MICRO_BATCHES[0]]
+    if options.picture is not None:
+        save_picture(plotted, options.picture)
+        print(f"\nwritten to {options.picture}")
     figures = against_targets(plotted)
     if options.measure:
         try:
@@ -55,9 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         figures += of_real_ranks(naive, dealt)
     print("\n" + aligned(*told(figures)))
-    if options.picture is not None:
-        save_picture(plotted, options.picture)
-        print(f"\nwritten to {options.picture}")
     if options.json is not None:
         write(figures, options.json)
     return 0 if options.quick else exit_code(figures)

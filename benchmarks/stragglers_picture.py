@@ -6,6 +6,7 @@ from pathlib import Path
 from benchmarks.stragglers_simulated import Efficiency
 from halting.viewers.colours import WRONG, colour_at
 
+_LEFT, _GAP = 0.07, 0.055
 _INK, _FAINT = "#1f2328", "#6a7077"
 _LOOKS = {
     "truth": ("true counts", colour_at(1.0), "o"),
@@ -36,13 +37,13 @@ def save_picture(found: Sequence[Efficiency], path: Path) -> None:
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(12, 4.9), dpi=160, facecolor="white")
         FigureCanvasAgg(figure)
-        figure.text(0.062, 0.945, "What ranks lose by waiting for the slowest", size=17, weight="bold", va="center")
+        figure.text(_LEFT, 0.945, "What ranks lose by waiting for the slowest", size=17, weight="bold", va="center")
         micro_batch = found[0].micro_batch
         about = f"simulated from recorded step counts  ·  {micro_batch} sequences a rank and update  ·  dealt by …"
-        figure.text(0.062, 0.875, about, size=10, color=_FAINT, va="center")
-        room = (0.985 - 0.062 + 0.03) / len(recipes)
+        figure.text(_LEFT, 0.875, about, size=10, color=_FAINT, va="center")
+        room = (0.985 - _LEFT + _GAP) / len(recipes)
         for number, recipe in enumerate(recipes):
-            axes = figure.add_axes((0.062 + number * room, 0.125, room - 0.03, 0.62))
+            axes = figure.add_axes((_LEFT + number * room, 0.125, room - _GAP, 0.62))
             mine = [each for each in found if each.recipe == recipe]
             for way, (name, colour, marker) in _LOOKS.items():
                 line = [each for each in mine if each.way == way]
@@ -71,6 +72,6 @@ def save_picture(found: Sequence[Efficiency], path: Path) -> None:
             axes.set_xlabel("ranks")
             if number == 0:
                 axes.set_ylabel("efficiency: mean ÷ slowest rank")
-            axes.legend(loc="lower left", frameon=False, fontsize=9)
+                axes.legend(loc="lower left", frameon=False, fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png")

@@ -43,16 +43,16 @@ def simulate(recipe: str, counts: Counts, ranks: int, micro_batch: int, updates:
         counts: what it recorded.
         ranks: how many.
         micro_batch: sequences of each.
-        updates: how many are drawn; 0: as many as make 4,096 ranks, at least 8.
+        updates: how many are drawn; 0: as many as make 4,096 ranks, at least 24.
     """
     last, draws = counts.last(LAST), np.random.default_rng(ranks)
     known = {"length": last.length, "difficulty": last.difficulty, "ponder": last.ponder, "truth": last.steps}
     known = {way: column.astype(np.float64) for way, column in known.items() if np.isfinite(column).all()}
     mean, most = 0.0, dict.fromkeys(("order", *known), 0.0)
-    for _ in range(updates or max(8, 4096 // ranks)):
+    for _ in range(updates or max(24, 4096 // ranks)):
         drawn = draws.integers(len(last.steps), size=ranks * micro_batch)
         steps = last.steps[drawn].astype(np.float64)
-        mean += steps.sum() / ranks
+        mean += float(steps.sum()) / ranks
         most["order"] += slowest(steps, in_order(len(steps), 1, ranks))
         for way, column in known.items():
             most[way] += slowest(steps, deal(column[drawn], 1, ranks))

@@ -94,8 +94,8 @@ def _by_rank(ranks: RankReport) -> list[str]:
     ]
     return [
         markdown(("rank", "steps a token", "tokens", "seconds computing", "waiting"), rows),
-        f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's over those of the rank that had most, update by "
-        "update. What ranks lose by that, `--deal-by ponder` wins back in part.",
+        f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's ÷ those of the rank that had most, in each "
+        "update. What is lost by that, `--deal-by ponder` wins back in part.",
     ]
 
 

@@ -46,7 +46,7 @@ def alarms(tally: Tally, *, adaptive: bool, gate_gradient: float | None, steps_o
     if lowest > 0 and highest / lowest >= _RANKS_APART:
         said.append(
             f"mean steps differ {highest / lowest:.1f}× between ranks ({lowest:.2f} to {highest:.2f}): the others wait "
-            "for the slowest; mix the examples of the ranks, or lower --loop.max-steps"
+            "for the slowest; try --deal-by ponder, or lower --loop.max-steps"
         )
     return said
 

@@ -13,6 +13,7 @@ from halting.rule import HaltingRule
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
 from training.config import LoopConfig, RunConfig
+from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.parts import build
 from training.ponder_penalty import coefficient
 from training.tasks.task import Task
@@ -25,6 +26,7 @@ class Built:
     task: Task
     model: LoopedTransformer
     cost: PonderCost | None
+    predictor: Predictor | None = None
 
 
 def build_task(config: RunConfig) -> Task:
@@ -101,6 +103,19 @@ def build_backprop(config: LoopConfig) -> Backprop:
     return schemes[config.backprop]
 
 
+def build_predictor(config: RunConfig, task: Task) -> Predictor | None:
+    """What guesses the costs of sequences, for dealing them; None where they go as they come.
+
+    Raises:
+        UsageError: for one that the task does not allow.
+    """
+    if config.deal_by == "length":
+        return ByLength()
+    if config.deal_by == "difficulty":
+        return ByDifficulty(task)
+    return ByPonder(task) if config.deal_by == "ponder" else None
+
+
 def build_model(config: RunConfig, task: Task) -> LoopedTransformer:
     """The model, initialised from the run's seed whatever was drawn before; frozen where the run does not train it."""
     shape = config.model
@@ -164,4 +179,4 @@ def build_all(config: RunConfig) -> Built:
     """Task, model and cost; everything that cannot work together is refused here, before anything is written."""
     task = build_task(config)
     model = build_model(config, task)
-    return Built(task, model, build_cost(config, model.recurrence.rule))
+    return Built(task, model, build_cost(config, model.recurrence.rule), build_predictor(config, task))

@@ -32,6 +32,7 @@ class Progress:
         train_seconds: spent training, evaluation left out.
         penalty: state of the ponder penalty.
         best: the best validation accuracy so far.
+        dealing: what the dealer has learned.
     """
 
     update: int = 0
@@ -39,6 +40,7 @@ class Progress:
     train_seconds: float = 0.0
     penalty: dict | None = None
     best: float = -1.0
+    dealing: dict | None = None
 
 
 def folder_of(checkpoints: Path, update: int) -> Path:

@@ -223,6 +223,9 @@ class RunConfig(Record):
     """examples per update, over all ranks and accumulation steps"""
     accumulation: int = Field(1, ge=1)
     """backward passes per update; saves memory, changes nothing else"""
+    deal_by: Literal["order", "length", "difficulty", "ponder"] = "order"
+    """how the examples of an update are dealt to ranks and accumulation steps: as they come, or so that all compute
+    equally long by what a sequence's tokens, their difficulty, or tokens like them in the last updates let expect"""
     seed: int = Field(0, ge=0)
     """of the weights and the data"""
     precision: Literal["float32", "bf16"] = "float32"

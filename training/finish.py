@@ -12,6 +12,7 @@ from training.config import RunConfig
 from training.engine.engine import Engine
 from training.evaluation import evaluate
 from training.metrics import Metrics, to_json
+from training.ranks import RankReport
 from training.recording import about_run, record_map
 from training.report import agreement_of_steps, report
 from training.screen import Screen, clock
@@ -45,6 +46,8 @@ def finish(
     final = folder / "final"
     if first:
         final.mkdir(exist_ok=True)
+        if (ranks := RankReport.over_run(folder)) is not None:
+            summary["by_rank"] = ranks.values()
     agreement.barrier()
     engine.save_weights(final)
     if first:

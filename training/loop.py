@@ -13,6 +13,7 @@ from training.alarms import alarms, penalty_gradient
 from training.build import Built
 from training.checkpoint import Progress
 from training.config import RunConfig
+from training.dealing import Dealer
 from training.engine.engine import Engine
 from training.evaluation import evaluate
 from training.interrupt import StopRequest
@@ -21,9 +22,9 @@ from training.learning_rate import learning_rate
 from training.metrics import Metrics
 from training.objective import objective
 from training.ponder_penalty import PonderPenalty
+from training.ranks import KIND, Ranks
 from training.screen import Screen, clock, evaluation_line, position, thousands
 from training.showing import show_fixed_example
-from training.tasks.task import Batch
 from training.training_depth import training_depth
 
 _MOST_SKIPPED = 5  # updates in a row whose gradient is not finite
@@ -104,7 +105,9 @@ class Training:
         if progress.penalty is not None:
             self.penalty.load_state_dict(progress.penalty)
         self.micro_batch = config.batch_size // (agreement.world_size() * config.accumulation)
-        self.since = _Since()
+        self.dealer = Dealer(built.task, built.predictor, config.accumulation, self.micro_batch)
+        self.dealer.load_state_dict(progress.dealing)
+        self.since, self.ranks = _Since(), Ranks(engine.device)
         self.evaluations = progress.update // config.eval_every
         self.skipped = 0
 
@@ -119,7 +122,8 @@ class Training:
                 before = time.perf_counter()
                 coefficient = self.penalty.at(self.progress.update)
                 rate = learning_rate(config.optimizer, self.progress.update, config.updates)
-                measured = self.update(coefficient, rate, request)
+                with self.ranks.update():
+                    measured = self.update(coefficient, rate, request)
                 if not math.isfinite(measured.loss):
                     return self._lose(f"loss became {measured.loss}", self.progress.update + 1)
                 if self._often_skipped(measured):
@@ -133,6 +137,7 @@ class Training:
                     examples=self.progress.examples + config.batch_size,
                     train_seconds=self.progress.train_seconds + seconds,
                     penalty=self.penalty.state_dict(),
+                    dealing=self.dealer.state_dict(),
                 )
                 self.since.add(measured, seconds)
                 self._note(measured, coefficient, rate, seconds)
@@ -157,23 +162,27 @@ class Training:
         """One optimizer update over the global batch. The counts that a loss is divided by are the global batch's, so
         the gradient is the same for any number of ranks and micro-batches."""
         engine, device = self.engine, self.engine.device
-        batches = [self.rows(number).to(device) for number in range(self.config.accumulation)]
-        counts = torch.stack([torch.stack((batch.asked.sum(), batch.valid.sum())) for batch in batches]).sum(0)
-        asked, valid = agreement.total(counts.double()).clamp(min=1.0).unbind()
+        hand = self.dealer.hand(self.progress.examples, device)
+        asked, valid = hand.asked, hand.valid
         depth = training_depth(self.config, self.progress.update)
         sums = torch.zeros(4, dtype=torch.float64, device=device)
-        for batch in batches:
+        for batch in hand.batches:
             output = engine.forward(batch, max_steps=depth)
             terms = objective(output, batch, self.cost)
             loss = terms.task / asked.to(terms.task.dtype)
             if self.cost is not None:
                 loss = loss + coefficient * terms.cost / valid.to(terms.cost.dtype)
             engine.backward(loss)
+            self.dealer.count(batch, output.trace.steps)
             steps = output.trace.steps.sum()
-            self.since.count(int(batch.valid.sum()), int(steps))
+            self.ranks.count(int(batch.valid.sum()), int(steps))
             sums[:3] += torch.stack((terms.task.detach().double(), terms.cost.detach().double(), steps.double()))
         sums[3] = float(request.asked)
-        task, cost, steps, stop = agreement.total(sums).tolist()
+        parts = (sums, self.ranks.own(sums[2]), self.dealer.counted(device))
+        total, of_ranks, taught = agreement.total(torch.cat(parts)).split([len(part) for part in parts])
+        self.ranks.met(of_ranks)
+        self.dealer.learn(taught)
+        task, cost, steps, stop = total.tolist()
         task_loss, ponder_cost = task / float(asked), cost / float(valid)
         measured = Update(
             loss=task_loss + (coefficient * ponder_cost if self.cost is not None else 0.0),
@@ -190,11 +199,6 @@ class Training:
         engine.model.recurrence.rule.end_update(agreement.total)
         return replace(measured, gradient_norm=result.gradient_norm, skipped=result.skipped)
 
-    def rows(self, micro: int) -> Batch:
-        """This rank's rows of a micro-batch: the global batch is laid out by micro-batch, then by rank."""
-        start = (micro * agreement.world_size() + agreement.rank()) * self.micro_batch
-        return self.task.batch("train", self.progress.examples + start, self.micro_batch)
-
     def evaluate(self, last: bool) -> None:
         """Figures over unseen examples, warnings, and now and then the map of the first of them."""
         config, update = self.config, self.progress.update
@@ -209,19 +213,23 @@ class Training:
                 update, config.updates, figures, tally.survival(), tally.max_steps, self.since.tokens_per_second, eta
             )
         )
-        steps_of_ranks = agreement.everyone(self.since.own_mean_steps, self.engine.device)
+        ranks = self.ranks.report()
+        if agreement.world_size() > 1:
+            self.metrics.write(KIND, update, **ranks.values())
+            self.screen.say(ranks.line())
+        own = self.task.batch("train", self.progress.examples + agreement.rank() * self.micro_batch, self.micro_batch)
         for text in alarms(
             tally,
             adaptive=any(True for _ in self.engine.model.recurrence.rule.parameters()),
-            gate_gradient=penalty_gradient(self.engine, self.rows(0).rows(0, 8), self.cost, self.penalty.value),
-            steps_of_ranks=steps_of_ranks,
+            gate_gradient=penalty_gradient(self.engine, own.rows(0, 8), self.cost, self.penalty.value),
+            steps_of_ranks=ranks.mean_steps,
         ):
             self.metrics.write("warning", update, says=text)
             self.screen.warn(text)
         self.evaluations += 1
         if self.evaluations % config.map_every == 0 and not last:
             show_fixed_example(self.engine, self.task, self.screen)
-        self.since = _Since()
+        self.since, self.ranks = _Since(), Ranks(self.engine.device)
 
     def is_sound(self) -> bool:
         """Whether the weights, and an answer that they give, are finite on all ranks, and so worth a checkpoint."""
@@ -280,22 +288,14 @@ class Training:
 
 
 class _Since:
-    """What happened since the last evaluation. `own_…` is this rank's alone."""
+    """What happened since the last evaluation."""
 
     def __init__(self) -> None:
         self.updates, self.tokens, self.seconds = 0, 0, 0.0
-        self.own_tokens, self.own_steps = 0, 0
 
     def add(self, measured: Update, seconds: float) -> None:
         self.updates, self.tokens, self.seconds = self.updates + 1, self.tokens + measured.valid, self.seconds + seconds
 
-    def count(self, tokens: int, steps: int) -> None:
-        self.own_tokens, self.own_steps = self.own_tokens + tokens, self.own_steps + steps
-
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / max(self.seconds, 1e-9)
-
-    @property
-    def own_mean_steps(self) -> float:
-        return self.own_steps / max(1, self.own_tokens)

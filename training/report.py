@@ -8,6 +8,7 @@ import torch
 
 from training import metrics
 from training.config import RunConfig
+from training.ranks import RankReport
 from training.table import markdown
 
 
@@ -33,6 +34,8 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
             _by_difficulty(summary, difficulty),
             _agreement_in_words(summary, difficulty),
         ]
+    if "by_rank" in summary:
+        parts += ["## Ranks", *_by_rank(RankReport(**summary["by_rank"]))]
     parts += ["## Warnings", _warnings(folder)]
     parts += [
         "## How to make it again",
@@ -81,6 +84,19 @@ def _agreement_in_words(summary: dict[str, Any], difficulty: str) -> str:
     else:
         told = "**the steps do not follow the difficulty**"
     return f"Rank correlation of steps and {difficulty} over {over}: {rho:.3f}; {told}."
+
+
+def _by_rank(ranks: RankReport) -> list[str]:
+    columns = zip(ranks.mean_steps, ranks.tokens, ranks.computing, ranks.waiting, strict=True)
+    rows = [
+        (str(number), f"{steps:.3f}", f"{tokens:,.0f}", *("–" if s != s else f"{s:.1f}" for s in seconds))
+        for number, (steps, tokens, *seconds) in enumerate(columns)
+    ]
+    return [
+        markdown(("rank", "steps a token", "tokens", "seconds computing", "waiting"), rows),
+        f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's ÷ those of the rank that had most, in each "
+        "update. What is lost by that, `--deal-by ponder` wins back in part.",
+    ]
 
 
 def agreement_of_steps(figures: dict[str, Any]) -> tuple[str, float | None]:

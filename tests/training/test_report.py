@@ -3,8 +3,14 @@
 import math
 
 import pytest
+from small_runs import small
 
-from training.report import agreement_of_steps
+from training.build import build_all
+from training.checkpoint import Progress
+from training.finish import summarise
+from training.ranks import RankReport
+from training.report import agreement_of_steps, report
+from training.tally import Tally
 
 
 @pytest.mark.parametrize(
@@ -18,3 +24,12 @@ from training.report import agreement_of_steps
 )
 def test_steps_are_compared_over_what_leaves_together(figures, told):
     assert agreement_of_steps(figures) == told
+
+
+def test_a_report_has_a_row_for_each_rank(tmp_path):
+    ranks = RankReport([3000.0, 2500.0], [1000.0, 1000.0], [1.0, 2.0], [0.5, math.nan], 0.9, math.nan)
+    config = small(tmp_path)
+    summary = summarise(config, build_all(config), Progress(), Tally(4)) | {"by_rank": ranks.values()}
+    page = report(config, summary, tmp_path)
+    assert "| 0 | 3.000 | 1,000 | 1.0 | 0.5 |" in page and "| 1 | 2.500 | 1,000 | 2.0 | – |" in page
+    assert "even to 90.0%" in page

@@ -122,6 +122,13 @@ def test_batches_stack(make: Callable[[int], Task], cuts: tuple[int, ...]):
         assert same(part, whole.rows(start - cuts[0], stop - cuts[0]))
 
 
+@pytest.mark.parametrize("numbers", [[5], [7, 3, 4], [0, 2**40, 9], [6, 6]])
+def test_examples_by_number_are_those_of_batches(make: Callable[[int], Task], numbers: list[int]):
+    picked = make(0).examples("train", numbers)
+    for row, number in enumerate(numbers):
+        assert same(picked.rows(row, row + 1), make(0).batch("train", number, 1))
+
+
 def test_a_batch_does_not_depend_on_earlier_calls(make: Callable[[int], Task]):
     task = make(1)
     first = task.batch("test", 7, 5)

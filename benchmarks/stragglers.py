@@ -1,0 +1,115 @@
+"""`python -m benchmarks.stragglers`: what ranks lose by waiting for the slowest, and what dealing sequences recovers.
+
+Simulated for 8 to 1,024 ranks from the step counts of real trainings, which are recorded once (minutes) and kept in
+benchmarks/results; with --measure, on two real ranks too (minutes each time: its figures are of time).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.stragglers_counts import counts_of
+from benchmarks.stragglers_measured import MICRO_BATCH, RANKS, Measured, measure
+from benchmarks.stragglers_picture import save_picture
+from benchmarks.stragglers_simulated import RANKS as SIMULATED
+from benchmarks.stragglers_simulated import WAYS, Efficiency, simulate
+from benchmarks.targets import Figure, exit_code, write
+from training.table import aligned, markdown
+
+RECIPES = ("pointer_chase", "addition")
+MICRO_BATCHES = (8, 2, 32)
+"""The first is the one that is held to the targets and plotted."""
+TRUTH, PONDER = 0.75, 0.25
+WITHIN, SAME = 0.05, 1e-5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints tables and figures; 1 when a target is missed, 2 when something could not be run."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stragglers", description=__doc__)
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="whose step counts")
+    parser.add_argument("--measure", action="store_true", help="train on two real ranks too")
+    parser.add_argument("--updates", type=int, default=300, help="of each of these trainings; the second half counts")
+    parser.add_argument("--quick", action="store_true", help="60 updates to record, few ranks: does it run at all?")
+    parser.add_argument("--picture", type=Path, default=None, help="write the plot")
+    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
+    options = parser.parse_args(argv)
+    ranks = SIMULATED[:2] if options.quick else SIMULATED
+    found: list[Efficiency] = []
+    for recipe in options.recipes:
+        counts = counts_of(recipe, options.quick)
+        for micro_batch in MICRO_BATCHES:
+            for number in ranks:
+                found += simulate(recipe, counts, number, micro_batch)
+            mine = [each for each in found if (each.recipe, each.micro_batch) == (recipe, micro_batch)]
+            print(
+                f"\n{recipe}, {micro_batch} sequences a rank, spread {mine[0].spread:.3f}\n" + table(mine), flush=True
+            )
+    plotted = [each for each in found if each.micro_batch == MICRO_BATCHES[0]]
+    if options.picture is not None:
+        save_picture(plotted, options.picture)
+        print(f"\nwritten to {options.picture}")
+    figures = against_targets(plotted)
+    if options.measure:
+        try:
+            naive, dealt = (measure(way, 12 if options.quick else options.updates) for way in ("order", "ponder"))
+        except RuntimeError as error:
+            print(error, file=sys.stderr)
+            return 2
+        figures += of_real_ranks(naive, dealt)
+    print("\n" + aligned(*told(figures)))
+    if options.json is not None:
+        write(figures, options.json)
+    return 0 if options.quick else exit_code(figures)
+
+
+def table(found: Sequence[Efficiency]) -> str:
+    """Efficiencies in Markdown, a row a number of ranks, with what is recovered."""
+    ways = [way for way in WAYS if any(each.way == way for each in found)]
+    rows = []
+    for number in sorted({each.ranks for each in found}):
+        of = {each.way: each for each in found if each.ranks == number}
+        cells = [
+            f"{of[way].efficiency:.3f}" + ("" if way == "order" else f" ({of[way].recovered:.2f})") for way in ways
+        ]
+        rows.append((f"{number:,}", *cells))
+    return markdown(("ranks", *ways), rows)
+
+
+def against_targets(found: Sequence[Efficiency]) -> list[Figure]:
+    """The least that true counts and the last map recover, over all numbers of ranks, of each recipe."""
+    figures = []
+    for recipe in dict.fromkeys(each.recipe for each in found):
+        for way, target, name in (("truth", TRUTH, "true counts"), ("ponder", PONDER, "the last map")):
+            least = min(each.recovered for each in found if (each.recipe, each.way) == (recipe, way))
+            what = f"{recipe}: recovered of what naive dealing loses, by {name}, least of all ranks"
+            figures.append(Figure(what, least, f"≥ {target}", least >= target))
+    return figures
+
+
+def of_real_ranks(naive: Measured, dealt: Measured) -> list[Figure]:
+    """What two real ranks lost, in their processors' seconds, against what their token-steps foretell."""
+    about = f"{RANKS} real ranks, addition, {MICRO_BATCH} sequences each"
+    figures = []
+    for name, each in (("naive", naive), ("the last map", dealt)):
+        off = abs(each.evenness_of_seconds - each.evenness)
+        pair = f"{each.evenness_of_seconds:.3f} and {each.evenness:.3f}"
+        what = f"{about}: efficiency in seconds and in token-steps, {name}: {pair}; apart"
+        figures.append(Figure(what, off, f"≤ {WITHIN}", off <= WITHIN))
+    lost, left = 1 - naive.evenness_of_seconds, 1 - dealt.evenness_of_seconds
+    figures.append(Figure(f"{about}: seconds lost, the last map ÷ naive", left / lost, "< 1", left < lost))
+    waited = f"{about}: seconds not computing, share: the last map − naive ({dealt.waited:.3f} − {naive.waited:.3f})"
+    figures.append(Figure(waited, dealt.waited - naive.waited, "< 0", dealt.waited < naive.waited))
+    apart = max(abs(a - b) / abs(a) for a, b in zip(naive.losses, dealt.losses, strict=True))
+    figures.append(Figure(f"{about}: largest difference of losses, relative", apart, f"≤ {SAME:g}", apart <= SAME))
+    return figures
+
+
+def told(figures: Sequence[Figure]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Head and rows of a table of figures."""
+    rows = [(each.figure, f"{each.value:.3g}", each.target, "yes" if each.met else "NO") for each in figures]
+    return ("figure", "value", "target", "met"), rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

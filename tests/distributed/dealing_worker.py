@@ -1,0 +1,99 @@
+"""One rank: the gradient of a global batch, and whole small trainings, however its sequences are dealt."""
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from training import agreement
+from training.build import build_all
+from training.checkpoint import Progress, found, load
+from training.config import RunConfig
+from training.dealing import Dealer
+from training.engine import DeepSpeedEngine, LocalEngine, start
+from training.loop import Training
+from training.metrics import Metrics
+from training.objective import objective
+from training.screen import Screen
+
+DS_CONFIG = Path(__file__).parent.parent.parent / "ds_configs" / "zero1.json"
+WAYS = ("order", "length", "difficulty", "ponder")
+
+
+def config_of(deal_by: str) -> RunConfig:
+    """A run of 12 updates on sequences of many lengths."""
+    return RunConfig.model_validate(
+        {
+            "recipe": "addition",
+            "data": {"kind": "Addition", "options": {"digits": 5}},
+            "model": {"width": 16, "num_heads": 2, "positions": "learned"},
+            "loop": {"max_steps": 4},
+            "penalty": {"value": 0.01, "warmup": 6},
+            "updates": 12,
+            "batch_size": 16,
+            "accumulation": 2,
+            "eval_every": 5,
+            "eval_examples": 4,
+            "save_every": 4,
+            "deepspeed_config": str(DS_CONFIG),
+            "deal_by": deal_by,
+        }
+    )
+
+
+def gradient(config: RunConfig) -> tuple[list[int], torch.Tensor]:
+    """What each rank had to do, and the gradient of one update, summed over ranks by hand."""
+    built = build_all(config)
+    engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
+    built.model.double()
+    dealer = Dealer(built.task, built.predictor, config.accumulation, config.batch_size // 4)
+    taken = 0
+    for _ in range(2):  # the second is dealt by what the first has taught
+        hand, taken = dealer.hand(0, torch.device("cpu")), 0
+        engine.model.zero_grad()
+        for batch in hand.batches:
+            output = engine.forward(batch)
+            terms = objective(output, batch, built.cost)
+            (terms.task / hand.asked + 0.01 * terms.cost / hand.valid).backward()
+            dealer.count(batch, output.trace.steps)
+            taken += int(output.trace.steps.sum())
+        dealer.learn(agreement.total(dealer.counted(torch.device("cpu"))))
+    flat = torch.cat([parameter.grad.flatten() for parameter in built.model.parameters() if parameter.grad is not None])
+    return [int(each) for each in agreement.everyone(taken, torch.device("cpu"))], agreement.total(flat)
+
+
+def train(config: RunConfig, folder: Path, resumed: bool = False) -> list[dict]:
+    """A training of 12 updates, or its last ones; its lines of metrics.jsonl."""
+    built, first = build_all(config), agreement.rank() == 0
+    engine = DeepSpeedEngine(built.model, config)
+    if first:
+        folder.mkdir(exist_ok=True)
+    agreement.barrier()
+    progress = load(found(folder / "checkpoints")[0], engine) if resumed else Progress()
+    metrics = Metrics(folder if first else None, progress.update)
+    ended = Training(config, built, engine, folder, metrics, Screen(None), progress).run()
+    metrics.close()
+    assert ended.reason == "finished"
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] if first else []
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    gradients = {way: gradient(config_of(way)) for way in WAYS}
+    reference = gradients["order"][1]
+    written = {
+        "taken": {way: taken for way, (taken, _) in gradients.items()},
+        "apart": {way: float((each - reference).norm() / reference.norm()) for way, (_, each) in gradients.items()},
+        "runs": {way: train(config_of(way), folder / way) for way in WAYS},
+    }
+    written["resumed"] = train(config_of("ponder"), folder / "ponder", resumed=True)
+    if agreement.rank() == 0:
+        (folder / "found.json").write_text(json.dumps(written))
+
+
+if __name__ == "__main__":
+    main()

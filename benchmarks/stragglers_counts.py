@@ -85,7 +85,7 @@ def record(config: RunConfig) -> Counts:
         predictors[1] = ByDifficulty(built.task)
     engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        training = _Updates(config, built, engine, Path(folder), Metrics(None), Screen(None), Progress())
+        training = Updates(config, built, engine, Path(folder), Metrics(None), Screen(None), Progress())
         training.dealer = dealer = _Listening(training.dealer, predictors)
         ended = training.run()
     assert ended.reason == "finished", ended
@@ -99,7 +99,7 @@ def record(config: RunConfig) -> Counts:
     )
 
 
-class _Updates(Training):
+class Updates(Training):
     """Updates alone."""
 
     def evaluate(self, last: bool) -> None:

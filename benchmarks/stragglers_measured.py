@@ -1,5 +1,6 @@
-"""Two real ranks that train by order and by a prediction: what they waited."""
+"""Two real ranks that train by order and by the last map, in turns: what they waited."""
 
+import json
 import os
 import signal
 import socket
@@ -11,53 +12,64 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.trainings import ROOT
-from training.metrics import read
+import numpy as np
+from numpy.typing import NDArray
 
-RANKS, MICRO_BATCH = 2, 8
-FLAGS = (
-    *("addition", "--model.width", "256", "--optimizer.learning-rate", "0.0005", "--penalty.warmup", "0"),
-    *("--batch-size", str(RANKS * MICRO_BATCH), "--threads", "1", "--eval-examples", "16", "--test-examples", "16"),
-)
-_WATCHDOG = 900.0
+from benchmarks.trainings import ROOT
+
+RANKS, MICRO_BATCH = 2, 4
+_WATCHDOG = 1200.0
+_FIRST = 2  # updates that warm up
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One training on two ranks, after its first half.
+    """One way to deal on real ranks, update by update, [R U]: of each update on each rank the least of all repeats,
+    which are the same computation, so that what other programs on the machine took is mostly left out.
 
     Args:
-        deal_by: how it dealt.
-        evenness: mean ÷ slowest rank's token-steps.
-        evenness_of_seconds: the same of the processor's seconds.
-        waited: the share of the ranks' time in which they did not compute.
-        seconds: of training, all ranks together.
-        losses: of every update.
+        steps: token-steps.
+        computing, waiting: seconds, as `training.ranks` tells them apart.
+        losses: [U].
     """
 
-    deal_by: str
-    evenness: float
-    evenness_of_seconds: float
-    waited: float
-    seconds: float
-    losses: list[float]
+    steps: NDArray
+    computing: NDArray
+    waiting: NDArray
+    losses: NDArray
+
+    def lost(self, of: NDArray) -> float:
+        """The share of the ranks' time that is lost where `of` is what a rank takes: 1 − mean ÷ most."""
+        return 1 - float(of.mean(0).sum() / of.max(0).sum())
+
+    @property
+    def behind(self) -> float:
+        """Token-steps that the mean rank has less than the one with most, an update."""
+        return float((self.steps.max(0) - self.steps.mean(0)).mean())
 
 
-def measure(deal_by: str, updates: int) -> Measured:
-    """Trains on two ranks under ZeRO-1.
+def measure(updates: int, repeats: int) -> dict[str, Measured]:
+    """Trains on two ranks under ZeRO-1, by each way in turns.
 
     Raises:
         RuntimeError: where a rank fails, or takes too long.
     """
-    words = [*FLAGS, "--updates", str(updates), "--eval-every", str(updates // 2), "--deal-by", deal_by]
     with tempfile.TemporaryDirectory() as folder:
-        place = ["--output", folder, "--name", "run"]
-        _launch([*words, *place, "--deepspeed-config", str(ROOT / "ds_configs" / "zero1.json")], Path(folder))
-        last = read(Path(folder) / "run", "ranks")[-1]
-        losses = [line["loss"] for line in read(Path(folder) / "run", "train")]
-    computing, waiting = sum(last["computing"]), sum(last["waiting"])
-    seconds = computing + waiting
-    return Measured(deal_by, last["evenness"], last["evenness_of_seconds"], waiting / seconds, seconds, losses)
+        _launch([folder, str(updates), str(repeats), str(MICRO_BATCH)], Path(folder))
+        written = [json.loads((Path(folder) / f"rank-{rank}.json").read_text()) for rank in range(RANKS)]
+    found = {}
+    for way, losses in written[0]["losses"].items():
+        each = np.array([rank["updates"][way] for rank in written])[:, :, _FIRST:]  # rank, repeat, update, figure
+        assert (each[:, :, :, 0] == each[:, :1, :, 0]).all(), "repeats do the same"
+        steps, computing, waiting = np.moveaxis(each.min(1), -1, 0)
+        found[way] = Measured(steps, computing, waiting, np.array(losses))
+    return found
+
+
+def seconds_a_step(found: Sequence[Measured]) -> float:
+    """Seconds that a token-step takes: the slope of a straight line through all updates on all ranks."""
+    steps = np.concatenate([each.steps.flatten() for each in found])
+    return float(np.polyfit(steps, np.concatenate([each.computing.flatten() for each in found]), 1)[0])
 
 
 def _launch(words: Sequence[str], folder: Path) -> None:
@@ -73,7 +85,7 @@ def _launch(words: Sequence[str], folder: Path) -> None:
             with log.open("wb") as out:
                 ranks.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "training.train", *words],
+                        [sys.executable, "-m", "benchmarks.stragglers_worker", *words],
                         env={**os.environ, **shared, **own},
                         cwd=ROOT,
                         stdout=out,

@@ -129,7 +129,7 @@ class Ranks:
         own = (self._steps, self._tokens, self._computing, self._waiting)
         # One column a figure: a NaN stays in its own.
         steps, tokens, computing, waiting = (agreement.everyone(value, self.device) for value in own)
-        evenness, of_seconds = torch.where(self._most > 0, self._mean / self._most, 1.0).tolist()
+        evenness, of_seconds = torch.where(self._most == 0, 1.0, self._mean / self._most).tolist()
         return RankReport(steps, tokens, computing, waiting, evenness, of_seconds)
 
     def _worked(self) -> float:

@@ -54,6 +54,13 @@ def test_updates_of_two_ranks_are_even_by_their_slowest():
     assert report.evenness == pytest.approx(40 / 60) and report.evenness_of_seconds == pytest.approx(3 / 4)
 
 
+def test_seconds_that_nobody_knows_stay_unknown():
+    ranks = Ranks(torch.device("cpu"))
+    ranks.met(torch.tensor([10.0, 30.0, math.nan, math.nan], dtype=torch.float64))
+    report = ranks.report()
+    assert report.evenness == pytest.approx(20 / 30) and math.isnan(report.evenness_of_seconds)
+
+
 def test_sleeping_is_waiting_and_reckoning_is_computing():
     ranks = Ranks(torch.device("cpu"))
     with ranks.update():

@@ -47,6 +47,13 @@ class Measured:
         """Token-steps that the mean rank has less than the one with most, an update."""
         return float((self.steps.max(0) - self.steps.mean(0)).mean())
 
+    @property
+    def waited(self) -> float:
+        """Seconds an update that the mean rank waits more than the one with most token-steps: what all ranks wait alike
+        (for what they send, for a processor that others took) is left out."""
+        of_slowest = np.take_along_axis(self.waiting, self.steps.argmax(0)[None], 0)
+        return float((self.waiting.mean(0) - of_slowest).mean())
+
 
 def measure(updates: int, repeats: int) -> dict[str, Measured]:
     """Trains on two ranks under ZeRO-1, by each way in turns.

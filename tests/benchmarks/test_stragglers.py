@@ -75,13 +75,20 @@ def test_targets_can_be_missed(tmp_path):
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    ("dealt", "met"),
-    [
-        (Measured("ponder", 0.99, 0.98, 0.10, 9.0, [1.0, 2.0]), [True] * 5),
-        (Measured("ponder", 0.99, 0.91, 0.30, 9.0, [1.0, 2.1]), [True, False, False, False, False]),
-    ],
-)
-def test_real_ranks_are_held_to_their_token_steps(dealt, met):
-    naive = Measured("order", 0.93, 0.92, 0.2, 9.0, [1.0, 2.0])
-    assert [figure.met for figure in of_real_ranks(naive, dealt)] == met
+def measured(steps: list[list[float]], scale: float, losses: float = 1.0) -> Measured:
+    """Two ranks that take 2 s beside 1 s a token-step; each waits for the other `scale` times as long as it should, and
+    both wait 5 s for something else."""
+    taken = np.array(steps)
+    return Measured(taken, 2 + taken, 5 + scale * (taken.max(0) - taken), np.full(2, losses))
+
+
+def test_real_ranks_are_held_to_their_token_steps():
+    naive, dealt = measured([[8, 2], [2, 8]], 1.0), measured([[5, 5], [5, 4]], 1.0)
+    assert naive.behind == pytest.approx(3) and naive.waited == pytest.approx(3)
+    assert naive.lost(naive.computing) == pytest.approx(1 - 7 / 10)
+    figures = of_real_ranks({"order": naive, "ponder": dealt})
+    assert [figure.met for figure in figures] == [True] * 4 and figures[2].value == pytest.approx(1)
+    useless = of_real_ranks({"order": naive, "ponder": measured([[8, 2], [2, 8.5]], 1.0, losses=1.1)})
+    assert [figure.met for figure in useless][1::2] == [False, False]
+    elsewhere = of_real_ranks({"order": measured([[8, 2], [2, 8]], 0.0), "ponder": dealt})
+    assert not elsewhere[2].met, "nobody waited for the slow rank"

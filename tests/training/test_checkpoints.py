@@ -41,14 +41,21 @@ def damaged(path: Path, how: str) -> None:
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
 
 
-@pytest.mark.parametrize("how", ["gone", "cut", "one bit"])
-@pytest.mark.parametrize("pattern", ["model.safetensors", "random-0000.pt", "progress.json", "optimizer.safetensors"])
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("gone", "random-0000.pt"),
+        ("cut", "model.safetensors"),
+        ("one bit", "optimizer.safetensors"),
+        ("one bit", "progress.json"),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
-    run: Path, how: str, pattern: str, capsys: pytest.CaptureFixture[str]
+    run: Path, how: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = losses(run)
     newest = run / "checkpoints" / "update-000012"
-    victim = next(path for path in sorted(newest.rglob(pattern)) if path.is_file())
+    victim = newest / name
     damaged(victim, how)
     capsys.readouterr()
     assert main(["--resume", str(run)]) == 0

@@ -38,7 +38,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/distributed
-	$(BIN)/python -m pytest tests/distributed
+	$(BIN)/python -m pytest -n 2 --dist loadscope tests/distributed
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

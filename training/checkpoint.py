@@ -105,7 +105,7 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, 
             final.rename(checkpoints / f"{_REPLACED}{final.name}")
         partial.rename(final)
         manifest.sync_folder(checkpoints)
-        _drop_old(checkpoints, keep_last, keep_every)
+        _drop_old(final, keep_last, keep_every)
     agreement.barrier()
     return final
 
@@ -138,8 +138,12 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
     ) from failure
 
 
-def _drop_old(checkpoints: Path, keep_last: int, keep_every: int | None) -> None:
-    for old in found(checkpoints)[: -max(1, keep_last)]:
+def _drop_old(newest: Path, keep_last: int, keep_every: int | None) -> None:
+    """Removes what is older than the last few. Those of later updates than the one just written do not count: the run
+    has passed them over as damaged, and they must not take the places of whole ones."""
+    checkpoints = newest.parent
+    there = found(checkpoints)
+    for old in there[: there.index(newest) + 1][: -max(1, keep_last)]:
         update = int(old.name.rpartition("-")[2])
         if keep_every is None or update == 0 or update % keep_every:
             _remove(old)

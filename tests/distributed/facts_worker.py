@@ -133,22 +133,15 @@ FACTS: dict[str, tuple[Callable[[], None] | None, Attempt]] = {
     "an empty rank, not together, stage 2": (not_together, functools.partial(empty_rank, stage=2)),
     "no leaf, stage 3": (without_a_leaf, functools.partial(one_update, stage=3)),
     "reads logits without agreement, stage 3": (without_agreement, one_forward_that_reads_logits),
-    "experts, nothing exchanged or agreed": (
-        None,
-        functools.partial(one_update_with_experts, exchanges=False, collective=False),
-    ),
-    "experts, exchanged but not agreed": (
-        None,
-        functools.partial(one_update_with_experts, exchanges=True, collective=False),
-    ),
-    "experts, exchanged and agreed": (
-        None,
-        functools.partial(one_update_with_experts, exchanges=True, collective=True),
-    ),
-    "experts, without a way back": (
-        without_a_way_back,
-        functools.partial(one_update_with_experts, exchanges=True, collective=True),
-    ),
+    **{
+        f"experts, {name}": (change, functools.partial(one_update_with_experts, exchanges=exchanges, collective=agree))
+        for name, change, exchanges, agree in (
+            ("nothing exchanged or agreed", None, False, False),
+            ("exchanged but not agreed", None, True, False),
+            ("exchanged and agreed", None, True, True),
+            ("without a way back", without_a_way_back, True, True),
+        )
+    },
 }
 
 

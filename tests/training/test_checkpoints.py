@@ -121,6 +121,13 @@ def test_older_ones_go_only_when_the_new_one_is_whole(run: Path, monkeypatch: py
     assert names(run) == ["update-000014"]
 
 
+def test_damaged_ones_do_not_take_the_places_of_whole_ones(run: Path) -> None:
+    damaged(run / "checkpoints" / "update-000012" / "model.safetensors", "cut")
+    assert main(["--resume", str(run), "--updates", "10", "--keep-last", "1"]) == 0
+    assert names(run) == ["update-000010", "update-000012"]
+    assert checkpoint.newest_whole(run / "checkpoints")[0] == run / "checkpoints" / "update-000010"
+
+
 def test_an_error_that_is_no_failed_write_stays_itself(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(folder: Path) -> None:
         raise RuntimeError("a bug")

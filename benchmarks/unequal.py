@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
 from benchmarks.unequal_case import BACKPROPS, RATES, Case
+from training.engine.launch import free_port
 from training.table import aligned, markdown
 
 KEPT = RESULTS / "unequal.jsonl"
@@ -126,11 +126,8 @@ class Watch:
             _kill(processes)
 
     def _start(self) -> list[subprocess.Popen[bytes]]:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
         ranks, processes = self.cases[0].ranks, []
-        shared = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        shared = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": 1}
         # A rank waits longer than the watchdog does, so that who hangs is named as hung.
         command = [sys.executable, "-m", "benchmarks.unequal_worker", str(self.folder), str(2 * self.limit)]
         for rank in range(ranks):

@@ -104,6 +104,7 @@ class Ranks:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
         environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         self.log = work / "log.txt"
+        self.started = time.time()
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, env=environment, cwd=work, stdout=log, stderr=log, start_new_session=True
@@ -112,23 +113,31 @@ class Ranks:
     def wait_until_past(self, update: int) -> bool:
         """Waits until it has trained beyond an update; whether it came so far."""
         until = time.monotonic() + PATIENCE
-        while Seen().take(self.folder) <= update or not self._says("going on after", update):
+        while Seen().take(self.folder) <= update or not self._writes():
             if self.process.poll() is not None or time.monotonic() > until:
                 return False
             time.sleep(0.02)
         return True
 
-    def _says(self, text: str, update: int) -> bool:
-        """Until it says where it goes on, the lines on disk are those of the start before."""
-        return update == 0 or text in self.log.read_text(encoding="utf-8", errors="replace")
+    def _writes(self) -> bool:
+        """Until this start has touched the file, the lines in it are those of the start before."""
+        path = self.folder / FILE
+        return path.exists() and path.stat().st_mtime > self.started
 
     def wait_for_saving(self) -> None:
         """Waits until a checkpoint is being written."""
         until = time.monotonic() + PATIENCE
-        while not list((self.folder / "checkpoints").glob(".partial-*")):
+        while not self._saves():
             if self.process.poll() is not None or time.monotonic() > until:
                 return
             time.sleep(0.0005)
+
+    def _saves(self) -> bool:
+        """What a kill before left unfinished is older than this start, and does not count."""
+        with contextlib.suppress(FileNotFoundError):  # renamed just now
+            partial = (self.folder / "checkpoints").glob(".partial-*")
+            return any(path.stat().st_mtime > self.started for path in partial)
+        return False
 
     def end(self, number: int = signal.SIGKILL) -> None:
         """Sends the group a signal, and waits for its end."""

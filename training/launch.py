@@ -1,5 +1,6 @@
 """`ponder launch`: deepspeed, started again from the last whole checkpoint when a job dies."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import torch
 
 from halting.errors import UsageError
@@ -150,7 +152,10 @@ class Attempt:
 
         def pass_on(number: int, _frame: object) -> None:
             self.told_to_stop = True
-            _signal_group(process.pid, number)
+            if _has_launched(process):
+                _signal_group(process.pid, number)
+            else:  # a Ctrl-C is lost among the imports of deepspeed; nothing is there yet that would have to save
+                process.terminate()
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -160,6 +165,14 @@ class Attempt:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _has_launched(runner: subprocess.Popen) -> bool:
+    """Whether deepspeed's command has come as far as to start its launcher, here or through pdsh."""
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(runner.pid).children()
+        return any("deepspeed.launcher." in " ".join(each.cmdline()) for each in started)
+    return False
 
 
 def _end_group(group: int, seconds: float) -> None:

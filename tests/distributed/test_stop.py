@@ -129,6 +129,8 @@ def test_a_job_that_loses_a_rank_says_which_and_is_started_again(tmp_path: Path)
         wait_for("a restart", lambda: "restart 1 of 3 from update" in output.read_text(), tmp_path)
         assert f"rank 1 (process {second.pid} on " in output.read_text()
         before = newest(tmp_path)
+        # Until it says where it goes on, the lines on disk are those of the start before.
+        wait_for("going on", lambda: f"going on after update {before}" in output.read_text(), tmp_path)
         wait_for("training after it", lambda: updates(tmp_path) > before + 1, tmp_path)
         supervisor.send_signal(signal.SIGINT)
         supervisor.wait(PATIENCE)

@@ -1,6 +1,6 @@
 """`python -m benchmarks.chaos`: kills a training on two ranks again and again, and proves that nothing was lost.
 
-Both ranks are killed at once (SIGKILL to their process group), a third of the times while a checkpoint is being
+Both ranks are killed at once (SIGKILL to their process group), a third of the times aimed at a checkpoint that is being
 written, else at a random moment of training; then the run is gone on with. Asked for: every run can be gone on with,
 and every loss that was ever written down, of an update done once or several times, is bit for bit that of a run that
 nobody disturbed. Rows are kept after each kill, so that a benchmark that is stopped goes on where it was.
@@ -45,7 +45,8 @@ class Kill:
     Args:
         stage: ZeRO stage.
         number: which of this stage, from 0.
-        saving: it came while a checkpoint was being written.
+        saving: it was aimed at a checkpoint that was being written.
+        torn: it left an unfinished checkpoint behind, so it did hit one.
         resumed: the update that the killed start had gone on from.
         reached: the last update that it wrote down.
         loadable: that start came to train; where not, `says` tells why.
@@ -54,6 +55,7 @@ class Kill:
     stage: int
     number: int
     saving: bool
+    torn: bool
     resumed: int
     reached: int
     loadable: bool
@@ -127,13 +129,13 @@ class Ranks:
     def wait_for_saving(self) -> None:
         """Waits until a checkpoint is being written."""
         until = time.monotonic() + PATIENCE
-        while not self._saves():
+        while not self.saves():
             if self.process.poll() is not None or time.monotonic() > until:
                 return
             time.sleep(0.0005)
 
-    def _saves(self) -> bool:
-        """What a kill before left unfinished is older than this start, and does not count."""
+    def saves(self) -> bool:
+        """Whether an unfinished checkpoint of this start is there; what a kill before left is older."""
         with contextlib.suppress(FileNotFoundError):  # renamed just now
             partial = (self.folder / "checkpoints").glob(".partial-*")
             return any(path.stat().st_mtime > self.started for path in partial)
@@ -179,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def torment(home: Path, stage: int, kills: int, seen: Seen, rows: Path | None) -> list[Kill]:
-    """Kills a training so often; every third time while it is saving."""
+    """Kills a training so often; every third time it is aimed at its saving."""
     home.mkdir(parents=True, exist_ok=True)
     kept = _kept(rows, stage, home)
     seen.losses.update({int(update): set(losses) for update, losses in _losses(home).items()})
@@ -197,7 +199,7 @@ def torment(home: Path, stage: int, kills: int, seen: Seen, rows: Path | None) -
         loadable = loadable and ranks.process.poll() is None
         ranks.end()
         says = "" if loadable else ranks.log.read_text(encoding="utf-8", errors="replace")[-1500:]
-        kept.append(Kill(stage, number, saving, resumed, seen.take(ranks.folder), loadable, says))
+        kept.append(Kill(stage, number, saving, ranks.saves(), resumed, seen.take(ranks.folder), loadable, says))
         (home / "losses.json").write_text(json.dumps({update: sorted(each) for update, each in seen.losses.items()}))
         if rows is not None:
             with rows.open("a", encoding="utf-8") as file:
@@ -228,9 +230,9 @@ def figures_of(kills: Sequence[Kill], seen: dict[int, Seen], reference: dict[int
         for update, losses in each.losses.items()
     )
     compared = sum(len(each.losses) for each in seen.values())
-    saving = sum(kill.saving for kill in kills)
+    torn = sum(kill.torn for kill in kills)
     return [
-        Figure(f"runs lost, of {len(kills)} kills, {saving} while saving", unloadable, "= 0", unloadable == 0),
+        Figure(f"runs lost, of {len(kills)} kills; {torn} cut a checkpoint", unloadable, "= 0", unloadable == 0),
         Figure(f"updates whose loss differs, of {compared}", differing, "= 0", differing == 0),
         Figure("updates compared", compared, "≥ 1", compared > 0),
     ]

@@ -1,0 +1,61 @@
+"""Accuracy against compute: which settings nothing beats, and where more compute begins to buy little."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ParetoPoint:
+    """One setting, measured once or under several seeds.
+
+    Args:
+        label: what tells it from the others, in a word or two ("0.01").
+        accuracy: its quality, the more the better; the mean over seeds.
+        compute: what it cost, the less the better; the mean over seeds.
+        penalty: the ponder penalty; None where that is not what was varied.
+        interval: least and most accuracy over the seeds; None for one seed.
+        compute_interval: the same of compute.
+        collapsed: its tokens all stop at one step.
+        details: what a table or a tooltip says beside, name and value.
+    """
+
+    label: str
+    accuracy: float
+    compute: float
+    penalty: float | None = None
+    interval: tuple[float, float] | None = None
+    compute_interval: tuple[float, float] | None = None
+    collapsed: bool = False
+    details: tuple[tuple[str, str], ...] = ()
+
+
+def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
+    """Those that no other beats: none is as good in one objective and better in the other. The cheapest first."""
+    front: list[ParetoPoint] = []
+    for point in sorted(points, key=lambda each: (each.compute, -each.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
+
+
+def knee(points: Sequence[ParetoPoint]) -> ParetoPoint | None:
+    """Where the front bends most: the point farthest above the straight line between its two ends, both objectives
+    scaled to the front's range (the distance of Das 1999, "On characterizing the knee of the Pareto curve").
+
+    Collapsed points are ends of the line, as they are models that one can have, but never the knee; where nothing lies
+    above the line, the most accurate point is it. None where all have collapsed.
+    """
+    front = pareto_front(points)
+    sound = [point for point in front if not point.collapsed]
+    if not sound:
+        return None
+    cheap, best = front[0], front[-1]
+    wide, high = best.compute - cheap.compute, best.accuracy - cheap.accuracy
+    if wide <= 0 or high <= 0:
+        return sound[-1]
+
+    def above(point: ParetoPoint) -> float:
+        return (point.accuracy - cheap.accuracy) / high - (point.compute - cheap.compute) / wide
+
+    bent = max(sound, key=above)
+    return bent if above(bent) > 1e-9 else sound[-1]

@@ -1,0 +1,133 @@
+"""The Pareto front as a picture: accuracy against compute, penalties labelled, the knee starred, collapse shaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from halting.errors import UsageError
+from halting.viewers.colours import WRONG, colour_at
+from halting.viewers.pareto import ParetoPoint, knee, pareto_front
+
+if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
+    from matplotlib.axes import Axes
+
+_INK, _FAINT, _GRID = "#22252a", "#6b7078", "#e4e6e8"
+_FRONT, _BEATEN = colour_at(0.8), "#a3a8ad"
+_MOST_LABELS = 24
+
+
+def draw_pareto(
+    at: "Axes",
+    points: Sequence[ParetoPoint],
+    compute_name: str = "executed steps a token",
+    accuracy_name: str = "accuracy",
+    title: str = "Accuracy against compute",
+) -> None:
+    """Draws the points into axes: those of the front joined, beaten ones grey, collapsed ones as crosses on shade.
+
+    Args:
+        at: the axes.
+        points: at least one.
+        compute_name, accuracy_name: what the axes say.
+        title: over them.
+    """
+    front, best = pareto_front(points), knee(points)
+    at.plot(
+        [point.compute for point in front],
+        [point.accuracy for point in front],
+        color=_FRONT,
+        linewidth=1.6,
+        zorder=2,
+    )
+    for point in points:
+        _draw_interval(at, point, _FRONT if point in front else _BEATEN)
+    kinds = {
+        "on the front": [point for point in front if not point.collapsed],
+        "beaten": [point for point in points if point not in front and not point.collapsed],
+    }
+    for (name, found), colour in zip(kinds.items(), (_FRONT, _BEATEN), strict=True):
+        if found:
+            x, y = [point.compute for point in found], [point.accuracy for point in found]
+            at.scatter(x, y, s=34, color=colour, edgecolors="white", linewidths=0.8, zorder=3, label=name)
+    _limits(at, points)
+    if collapsed := [point for point in points if point.collapsed]:
+        x, y = [point.compute for point in collapsed], [point.accuracy for point in collapsed]
+        at.scatter(x, y, s=46, marker="x", color=WRONG, linewidths=1.8, zorder=4, label="collapsed")
+        left, right = at.get_xlim()
+        room = 0.03 * (right - left)
+        at.axvspan(min(x) - room, max(x) + room, color=WRONG, alpha=0.10, linewidth=0, zorder=0)
+    if best is not None:
+        star = at.scatter([best.compute], [best.accuracy], s=230, marker="*", color="#f0c419", zorder=5, label="knee")
+        star.set_edgecolor(_INK)
+        star.set_linewidth(0.9)
+    _label(at, points, front, best)
+    at.set_title(title, loc="left", size=11, weight="bold", pad=8)
+    at.set_xlabel(compute_name)
+    at.set_ylabel(accuracy_name)
+    at.legend(loc="lower right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
+    at.grid(color=_GRID, linewidth=0.8)
+    at.set_axisbelow(True)
+    at.tick_params(length=0)
+    for side in ("top", "right", "left"):
+        at.spines[side].set_visible(False)
+
+
+def save_pareto(
+    points: Sequence[ParetoPoint],
+    path: str | Path,
+    compute_name: str = "executed steps a token",
+    accuracy_name: str = "accuracy",
+    title: str = "Accuracy against compute",
+) -> None:
+    """Writes the picture as a PNG.
+
+    Raises:
+        UsageError: where there is no point.
+    """
+    if not points:
+        raise UsageError(
+            "There is no point to draw.", "A front is drawn through what was measured.", "Run a trial first."
+        )
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style.context(["default", {"font.size": 9.5, "axes.edgecolor": "#c4c7cb", "font.family": ["DejaVu Sans"]}]):
+        figure = Figure(figsize=(8.0, 5.0), dpi=160, facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        draw_pareto(figure.add_subplot(), points, compute_name, accuracy_name, title)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png")
+
+
+def _draw_interval(at: "Axes", point: ParetoPoint, colour: str) -> None:
+    if point.interval is not None:
+        at.plot([point.compute] * 2, point.interval, color=colour, linewidth=1, alpha=0.7, zorder=1)
+    if point.compute_interval is not None:
+        at.plot(point.compute_interval, [point.accuracy] * 2, color=colour, linewidth=1, alpha=0.7, zorder=1)
+
+
+def _limits(at: "Axes", points: Sequence[ParetoPoint]) -> None:
+    """Room around the data for stars and labels."""
+    x = [value for point in points for value in (point.compute, *(point.compute_interval or ()))]
+    y = [value for point in points for value in (point.accuracy, *(point.interval or ()))]
+    wide = max(x) - min(x) or abs(max(x)) or 1.0
+    high = max(y) - min(y) or abs(max(y)) or 1.0
+    at.set_xlim(min(x) - 0.07 * wide, max(x) + 0.12 * wide)
+    at.set_ylim(min(y) - 0.10 * high, max(y) + 0.12 * high)
+
+
+def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], best: ParetoPoint | None) -> None:
+    """Names the points, those of the front first where there are many; a name that would lie on another is left out."""
+    placed: list[tuple[float, float, float]] = []
+    (left, right), (low, high) = at.get_xlim(), at.get_ylim()
+    first = [*([best] if best else []), *front]
+    for point in [*first, *(each for each in points if each not in first)][:_MOST_LABELS]:
+        x, y = (point.compute - left) / (right - left), (point.accuracy - low) / (high - low)
+        width = 0.013 * len(point.label) + 0.02
+        if any(abs(y - other) < 0.045 and x < end and begin < x + width for begin, end, other in placed):
+            continue
+        placed.append((x, x + width, y))
+        near = (9, 7) if point == best else (6, 5)
+        style = {"size": 8.5, "color": _INK if point in front else _FAINT}
+        at.annotate(point.label, (point.compute, point.accuracy), near, textcoords="offset points", zorder=6, **style)

@@ -1,0 +1,73 @@
+"""The front, its knee, and their pictures."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from halting.errors import UsageError
+from halting.viewers.pareto import ParetoPoint, knee, pareto_front
+from halting.viewers.pareto_page import pareto_page
+from halting.viewers.pareto_picture import save_pareto
+
+
+def points(*pairs: tuple[float, float]) -> list[ParetoPoint]:
+    return [ParetoPoint(f"{number}", accuracy, compute) for number, (compute, accuracy) in enumerate(pairs)]
+
+
+def labels(found: list[ParetoPoint]) -> list[str]:
+    return [point.label for point in found]
+
+
+def test_the_front_holds_what_nothing_beats_the_cheapest_first():
+    assert labels(pareto_front(points((4, 0.9), (1, 0.2), (2, 0.8), (3, 0.7), (2, 0.6)))) == ["1", "2", "0"]
+    # As good for more compute, and as dear with less accuracy, are beaten; the same twice is there once.
+    assert labels(pareto_front(points((1, 0.5), (2, 0.5), (1, 0.4), (1, 0.5)))) == ["0"]
+    assert pareto_front([]) == []
+
+
+def test_the_knee_is_where_the_front_bends_most():
+    bent = points((1, 0.0), (2, 0.9), (3, 0.95), (10, 1.0))
+    assert knee(bent) == bent[1]
+    # Another unit of either objective changes nothing.
+    scaled = [ParetoPoint(each.label, 100 * each.accuracy - 7, 1e6 * each.compute) for each in bent]
+    assert knee(scaled) == scaled[1]
+    straight = points((1, 0.0), (2, 0.5), (3, 1.0))
+    assert knee(straight) == straight[2]
+    assert knee(points((1, 0.5))) == points((1, 0.5))[0] and knee([]) is None
+
+
+def test_a_collapsed_point_ends_the_line_but_is_never_the_knee():
+    cheap = ParetoPoint("cheap", 0.8, 1.0, collapsed=True)
+    rest = points((2, 0.9), (3, 0.99), (9, 1.0))
+    assert knee([cheap, *rest]) == rest[1]
+    assert knee([cheap]) is None
+    # Were it one to choose, it would be the knee of these.
+    assert knee([ParetoPoint("dear", 1.0, 9.0), ParetoPoint("none", 0.0, 0.9), cheap]) != cheap
+
+
+FULL = [
+    ParetoPoint("0.3", 0.7, 1.0, 0.3, (0.69, 0.71), (1.0, 1.0), collapsed=True, details=(("seeds", "3"),)),
+    ParetoPoint("0.01 <b>", 0.99, 2.4, 0.01, (0.98, 0.995), (2.2, 2.6), details=(("seeds", "3"), ("rho", "0.8"))),
+    ParetoPoint("0", 0.991, 5.0, 0.0),
+    ParetoPoint("0.001", 0.99, 6.0, 0.001),
+]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_picture_is_drawn(tmp_path: Path, count: int):
+    save_pareto(FULL[:count], tmp_path / "deep" / "front.png")
+    assert (tmp_path / "deep" / "front.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(UsageError, match="no point"):
+        save_pareto([], tmp_path / "none.png")
+
+
+def test_the_page_is_whole_and_needs_nothing_else():
+    page = pareto_page(FULL, "pointer_chase <i>", ["30 s a trial"])
+    assert not re.search(r"<script|https?:|<link|<img|@import|<i>|<b>", page)
+    assert page.count('class="star"') == 1 and page.count('class="cross"') == 2 and page.count('class="beaten"') == 1
+    assert page.count("<tr>") == 1 + len(FULL) and "★ knee" in page and "✗ collapsed" in page
+    assert "0.01 &lt;b&gt;" in page and "30 s a trial" in page
+    for opened in ("svg", "g", "table", "body"):
+        assert len(re.findall(rf"<{opened}[ >]", page)) == page.count(f"</{opened}>")
+    assert pareto_page(FULL[2:3], "one").count('class="star"') == 1

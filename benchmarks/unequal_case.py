@@ -119,7 +119,7 @@ def make_model(backprop: str) -> LoopedTransformer:
     )
     gate = model.recurrence.rule.get_submodule("gate")
     with torch.no_grad():
-        model.embedding.weight[list(QUICK), 0], model.embedding.weight[list(SLOW), 0] = 6.0, -2.5
+        model.embedding.weight[list(QUICK), 0], model.embedding.weight[list(SLOW), 0] = 6.0, -3.0
         gate.get_parameter("weight").normal_(std=0.05)[:, 0] = 1.0
     return model
 

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from halting import ponder_file
 from halting.errors import UsageError
+from halting.grouping import grouped
 
 IGNORE = -100
 """The target of a position at which nothing is asked."""
-_MAX_DISTINCT = 20  # more difficulties than this are put into ten groups of equal size
 
 # Axes and type of every array; the order is that of the file.
 _ARRAYS: dict[str, tuple[str, type[np.generic]]] = {
@@ -188,10 +188,7 @@ class PonderMap:
         difficulty, steps = self._rated()
         if difficulty.size == 0:
             return []
-        distinct, group, counts = np.unique(difficulty, return_inverse=True, return_counts=True)
-        if len(distinct) > _MAX_DISTINCT:
-            middle = np.cumsum(counts) - counts / 2  # the rank of each difficulty; equal ones stay together
-            group = (10 * middle / difficulty.size).astype(int)[group]
+        group = grouped(difficulty)
         members = [group == number for number in np.unique(group)]
         return [
             DifficultyGroup(float(difficulty[m].mean()), float(steps[m].mean()), float(steps[m].std()), int(m.sum()))

@@ -7,17 +7,22 @@ import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
+from halting.aggregates import aggregate
 from halting.errors import UsageError
 from halting.ponder_map import PonderMap
-from halting.viewers import page, picture, terminal
+from halting.viewers import page, picture, picture_aggregates, terminal
+from training import aggregating
 from training.metrics import to_json
 from training.run import load_run, newest_run
 from training.tasks.task import SPLITS
 from training.written import refuse_existing, write_text
+
+_SHOWN, _AGGREGATED = 3, 256
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Options:
     """a text to think about, instead of the run's own examples"""
     split: str | None = None
     """fresh examples of train, validation or test, instead of the map that the run kept"""
-    num: int = 3
-    """how many sequences to show (and, with --split, to run)"""
+    num: int | None = None
+    """how many sequences to show, 3 if left out; with --split also how many to run, 256 with --aggregates"""
     max_steps: int | None = None
     """another step limit"""
     png: Path | None = None
@@ -42,6 +47,9 @@ class Options:
     """write the numbers"""
     open: bool = False
     """open the page in a browser"""
+    aggregates: bool = False
+    """instead of the map, what a paper would print of it: mean steps by group with intervals, calibration, compute
+    spent in vain; as a table, with --png as a picture, with --json as numbers"""
     bars: bool = False
     """histograms of steps, and of steps by difficulty"""
     ascii: bool = False
@@ -57,9 +65,15 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(options.run) if options.run is not None else newest_run()
     found = find_map(folder, options)
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
-    print(terminal.render(found, options.num, width=options.width, ascii_only=plain, bars=options.bars))
-    if options.png is not None:
-        options.png.parent.mkdir(parents=True, exist_ok=True)
+    if options.aggregates:
+        figures = aggregate(found, _deeper(folder, options, found))
+        print(aggregating.text(figures, found, ascii_only=plain))
+    else:
+        figures = None
+        print(terminal.render(found, options.num or _SHOWN, options.width, ascii_only=plain, bars=options.bars))
+    if options.png is not None and figures is not None:
+        picture_aggregates.save_picture(figures, found, options.png)
+    elif options.png is not None:
         picture.save_picture(found, options.png)
     page_file = options.html
     if options.open and page_file is None:
@@ -67,7 +81,8 @@ def main(argv: Sequence[str]) -> int:
     if page_file is not None:
         write_text(page_file, page.to_html(found))
     if options.json is not None:
-        write_text(options.json, to_json(as_json(found)) + "\n")
+        numbers = as_json(found) if figures is None else {"metadata": _about(found), **figures.values()}
+        write_text(options.json, to_json(numbers) + "\n")
     for path in (options.png, page_file, options.json):
         if path is not None:
             print(f"wrote {path}")
@@ -78,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
 
 def find_map(folder: Path, options: Options) -> PonderMap:
     """The map that the options ask for: the kept one, or one made now."""
-    if options.num < 1:
+    if options.num is not None and options.num < 1:
         raise UsageError(f"--num is {options.num}.", "Nothing would be shown.", "Write 1 or more.")
     if options.text is not None and options.split is not None:
         raise UsageError(
@@ -93,7 +108,18 @@ def find_map(folder: Path, options: Options) -> PonderMap:
     split = options.split or "test"
     if split not in SPLITS:
         raise UsageError(f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them.")
-    return run.ponder_map(run.task.batch(split, 0, options.num), options.max_steps)
+    num = options.num or (_AGGREGATED if options.aggregates else _SHOWN)
+    return run.ponder_map(run.task.batch(split, 0, num), options.max_steps)
+
+
+def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | None:
+    """The same examples with all steps for every token; None for a text, to which no right answer is known."""
+    if options.text is not None:
+        return None
+    run = load_run(folder)
+    batch = run.task.batch(options.split or "test", 0, found.num_sequences)
+    same = np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
+    return aggregating.deeper_map(run, batch, found.max_steps) if same else None
 
 
 def as_json(found: PonderMap) -> dict:
@@ -122,8 +148,11 @@ def as_json(found: PonderMap) -> dict:
                 token["target_probability"] = one.target_probability[0, place].astype(float).tolist()
             tokens.append(token)
         sequences.append(tokens)
-    metadata = {key: value for key, value in found.metadata.items() if key != "answers"}
-    return json.loads(to_json({"metadata": metadata, "summary": found.summary(), "sequences": sequences}))
+    return json.loads(to_json({"metadata": _about(found), "summary": found.summary(), "sequences": sequences}))
+
+
+def _about(found: PonderMap) -> dict[str, Any]:
+    return {key: value for key, value in found.metadata.items() if key != "answers"}
 
 
 def _open(path: Path) -> None:

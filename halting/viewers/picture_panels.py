@@ -52,7 +52,7 @@ def draw_heat(at: "Axes", scale: "Axes", one: PonderMap, values: NDArray[np.floa
         edge = 0.7 if size > 10 else 0.45
         there = np.flatnonzero(left > 0)
         at.scatter(there, left[there], s=size, c="white", edgecolors=INK, linewidths=edge, zorder=3)
-    _set_title(at, title)
+    set_title(at, title)
     at.set_ylabel("step  (dot: it left)" if tokens <= _MOST_DOTS else "step")
     at.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     _name_tokens(at, [shortened(visible(text), 6) for text in one.texts[0][:tokens]])
@@ -97,7 +97,7 @@ def draw_mean_steps(at: "Axes", ponder_map: PonderMap) -> None:
     if (spearman := ponder_map.spearman()) is not None:
         x_place, side = (0.97, "right") if spearman >= 0 else (0.03, "left")  # the corner where the curve is not
         at.text(x_place, 0.05, f"Spearman {spearman:.2f}", ha=side, color=FAINT, transform=at.transAxes)
-    _set_title(at, title)
+    set_title(at, title)
     at.set_ylabel("mean steps  (band: ± one deviation)")
     at.set_ylim(0, ponder_map.max_steps)
     at.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
@@ -105,7 +105,7 @@ def draw_mean_steps(at: "Axes", ponder_map: PonderMap) -> None:
         at.set_xticks(x, [f"{x[0]:.4g}"])
     else:
         at.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=bool(np.all(x == np.round(x)))))
-    _plain_axes(at, "y")
+    plain_axes(at, "y")
 
 
 def _steps_by_position(ponder_map: PonderMap) -> tuple[NDArray, NDArray, NDArray]:
@@ -130,7 +130,7 @@ def draw_histogram(at: "Axes", ponder_map: PonderMap) -> None:
     taken = np.arange(0 if shares[0] else 1, len(shares))
     colours = [step_colour(step, ponder_map.max_steps) if step else BLANK for step in taken.tolist()]
     at.barh(taken, shares[taken], height=0.86, color=colours, edgecolor="#c4c7cb", linewidth=0.4)
-    _set_title(at, "Share of tokens")
+    set_title(at, "Share of tokens")
     at.set_ylabel("steps taken")
     at.set_xlabel("tokens, all sequences")
     at.set_ylim(taken[0] - 0.5, len(shares) - 0.5)
@@ -138,14 +138,15 @@ def draw_histogram(at: "Axes", ponder_map: PonderMap) -> None:
     at.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     at.xaxis.set_major_locator(MaxNLocator(nbins=4))
     at.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
-    _plain_axes(at, "x")
+    plain_axes(at, "x")
 
 
-def _set_title(at: "Axes", title: str) -> None:
-    at.set_title(title, loc="left", size=11, weight="bold", pad=8)
+def set_title(at: "Axes", title: str, size: float = 11) -> None:
+    """Above the panel, to the left."""
+    at.set_title(title, loc="left", size=size, weight="bold", pad=8)
 
 
-def _plain_axes(at: "Axes", grid: str) -> None:
+def plain_axes(at: "Axes", grid: str) -> None:
     """No ticks and no frame but the line at the bottom; a pale grid across the axis named."""
     at.grid(axis=grid, color="#e4e6e8", linewidth=0.8)  # pyright: ignore[reportArgumentType]
     at.set_axisbelow(True)

@@ -72,6 +72,23 @@ def test_show_prints_the_map_and_writes_what_is_asked_for(run, elsewhere, capsys
     assert "m.png exists already" in capsys.readouterr().err
 
 
+def test_show_aggregates_a_map_as_table_picture_and_numbers(run, elsewhere, capsys):
+    assert main(["show", str(run), "--aggregates", "--ascii", "--png", "a.png", "--json", "a.json"]) == 0
+    out = capsys.readouterr().out
+    assert out.isascii() and "overthinking" in out and "right had all taken 4 steps" in out and "hops" in out
+    assert (elsewhere / "a.png").read_bytes().startswith(b"\x89PNG")
+    told = json.loads((elsewhere / "a.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())  # the run's 16 test examples are those of its map
+    assert told["sequences"] == 16 and told["steps"]["value"] == pytest.approx(summary["mean_steps"])
+    assert told["accuracy"]["value"] == pytest.approx(summary["accuracy"])
+    steps = {group["name"]: group["steps"]["value"] for group in told["by"]["difficulty"]}
+    assert steps == pytest.approx(summary["steps_by_difficulty"])
+    assert told["right_if_deeper"]["compute"]["value"] is not None
+    assert main(["show", str(run), "--aggregates", "--text", "red →0 →1"]) == 0
+    out = capsys.readouterr().out
+    assert "3 tokens of 1 sequence;" in out and "underthinking" not in out
+
+
 def test_show_thinks_about_a_typed_text_and_about_fresh_examples(run, capsys):
     assert main(["show", str(run), "--text", "red →0 →1"]) == 0
     assert "red" in capsys.readouterr().out

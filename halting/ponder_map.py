@@ -178,6 +178,10 @@ class PonderMap:
             )
         return self._taken(np.array([row]), np.flatnonzero(self.valid[row]))
 
+    def first_tokens(self, most: int) -> "PonderMap":
+        """The map without the positions from `most` on."""
+        return self._taken(np.arange(self.num_sequences), np.arange(min(most, self.valid.shape[1])))
+
     def _taken(self, rows: NDArray[np.integer], positions: NDArray[np.integer]) -> "PonderMap":
         arrays = {name: getattr(self, name) for name in _ARRAYS}
         taken = {name: None if array is None else array[rows][:, positions] for name, array in arrays.items()}

@@ -11,6 +11,7 @@ VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
     "launch": ("training.launch", "deepspeed, started again from the last whole checkpoint when a job dies"),
     "show": ("training.show", "the ponder map of a run: who thought how long"),
+    "compare": ("training.compare", "runs, or checkpoints (RUN@500), on the same examples: where they differ"),
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
     "profile": ("training.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),

@@ -91,7 +91,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has not finished), or
-            "runs/NAME/checkpoints/update-000500".
+            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
         device: where the model goes.
 
     Raises:
@@ -114,10 +114,34 @@ def locate(given: Path) -> tuple[Path, Path]:
     Raises:
         UsageError: for a folder that holds no run, or no weights yet.
     """
+    given = _at_update(given)
     inside = given.parent.name == "checkpoints"
     home = given.parent.parent if inside else given
     read_config(home)
     return home, _weights_file(given, inside)
+
+
+def _at_update(given: Path) -> Path:
+    """The folder of "runs/NAME@500", the checkpoint of update 500; any other path as it is.
+
+    Raises:
+        UsageError: where that update has no whole checkpoint.
+    """
+    name, at, update = given.name.rpartition("@")
+    if not at or not update.isdecimal() or given.exists():
+        return given
+    home = given.with_name(name)
+    read_config(home)
+    kept = checkpoint.found(home / "checkpoints")
+    wanted = checkpoint.folder_of(home / "checkpoints", int(update))
+    if wanted not in kept:
+        there = ", ".join(str(int(path.name.rpartition("-")[2])) for path in kept) or "none"
+        raise UsageError(
+            f"{home} has no checkpoint of update {int(update)}.",
+            f"Those that it has are of the updates {there}; older ones are removed while it trains.",
+            "Name one of these, or train with --keep-every to keep more.",
+        )
+    return wanted
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

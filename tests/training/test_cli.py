@@ -89,6 +89,27 @@ def test_show_aggregates_a_map_as_table_picture_and_numbers(run, elsewhere, caps
     assert "3 tokens of 1 sequence;" in out and "underthinking" not in out
 
 
+def test_compare_lays_runs_and_checkpoints_side_by_side(run, elsewhere, capsys):
+    """The last checkpoint holds the final weights, so that nothing differs from it; an early one differs."""
+    given = [str(run), f"{run}@12", f"{run}@8"]
+    assert main(["compare", *given, "--num", "4", "--png", "c.png", "--json", "c.json", "--ascii"]) == 0
+    out = capsys.readouterr().out
+    assert out.isascii() and "B  run@12" in out and "C  run@8" in out and "hops" in out
+    assert (elsewhere / "c.png").read_bytes().startswith(b"\x89PNG")
+    first, same, early = json.loads((elsewhere / "c.json").read_text())["maps"]
+    assert same["against_first"]["steps"]["value"] == same["against_first"]["answers"]["value"] == 0
+    assert same["steps"] == first["steps"] and same["answers"] == first["answers"] != early["answers"]
+    assert main(["compare", str(run)]) == main(["compare", str(run), f"{run}@7"]) == 2
+    assert "the updates 8, 12" in capsys.readouterr().err
+    assert (
+        train(small(elsewhere, name="longer", updates=1, data={"kind": "PointerChase", "options": {"length": 7}})) == 0
+    )
+    assert main(["compare", str(elsewhere / "longer"), str(run)]) == 2
+    assert train(small(elsewhere, name="bits", updates=1, data={"kind": "Parity"})) == 0
+    assert main(["compare", str(elsewhere / "bits"), str(run)]) == 2
+    assert "Compare runs of one task" in capsys.readouterr().err
+
+
 def test_show_thinks_about_a_typed_text_and_about_fresh_examples(run, capsys):
     assert main(["show", str(run), "--text", "red →0 →1"]) == 0
     assert "red" in capsys.readouterr().out

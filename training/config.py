@@ -232,6 +232,8 @@ class RunConfig(Record):
     """what the model computes in; halting arithmetic stays float32"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where; auto takes a GPU if there is one"""
+    report_to: tuple[Literal["csv", "tensorboard", "wandb", "comet"], ...] = ()
+    """monitors of DeepSpeed's that get all figures too; metrics.jsonl and TensorBoard's file are always written"""
     eval_every: int = Field(250, ge=1)
     """updates between evaluations"""
     eval_examples: int = Field(256, ge=1)

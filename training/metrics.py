@@ -2,10 +2,14 @@
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 FILE = "metrics.jsonl"
+
+Report = Callable[[Sequence[tuple[str, float, int]]], None]
+"""Takes some figures, each with its name, value and update."""
 
 
 class Metrics:
@@ -16,32 +20,45 @@ class Metrics:
         folder: the run folder; None writes nothing (ranks other than the first).
         update: updates done before; lines of later ones, which a killed run left behind its last checkpoint, are cut
             off.
+        reports: others that get the numbers.
     """
 
-    def __init__(self, folder: Path | None, update: int = 0):
+    def __init__(self, folder: Path | None, update: int = 0, reports: Sequence[Report] = ()):
         self._file = self._board = None
+        self._reports = list(reports)
         if folder is None:
             return
-        from torch.utils.tensorboard import SummaryWriter  # late: it is slow to import, and other ranks don't need it
-
         self.cut_off = _cut_after(folder / FILE, update)
         self._file = (folder / FILE).open("a", encoding="utf-8")
+        try:  # late: it is slow to import, and other ranks don't need it
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:  # the doctor says so; an error here would be rank 0's alone, and the others would wait
+            return
         self._board = SummaryWriter(str(folder), purge_step=update + 1 if update else None, flush_secs=30)
 
     def write(self, kind: str, update: int, **values: Any) -> None:
-        """One line: {"kind": …, "update": …, values}. Numbers go to TensorBoard as kind/name."""
-        if self._file is None or self._board is None:
+        """One line: {"kind": …, "update": …, values}. Numbers go to TensorBoard and to the reports as kind/name."""
+        if self._file is None:
             return
         self._file.write(to_json({"kind": kind, "update": update, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                self._board.add_scalar(f"{kind}/{name}", value, update)
+        figures = [
+            (f"{kind}/{name}", value, update)
+            for name, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        ]
+        if self._board is not None:
+            for figure in figures:
+                self._board.add_scalar(*figure)
+        if figures:
+            for report in self._reports:
+                report(figures)
 
     def close(self) -> None:
         """Flushes and closes the files."""
-        if self._file is not None and self._board is not None:
+        if self._file is not None:
             self._file.close()
+        if self._board is not None:
             self._board.close()
 
 

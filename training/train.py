@@ -22,6 +22,7 @@ from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.members import Members, end_without
+from training.engine.monitors import Monitors, refuse_missing
 from training.entry import run_entry
 from training.fingerprint import facts
 from training.finish import finish
@@ -133,6 +134,8 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
     screen = standard_screen(agreement.rank())
     if config.deepspeed_config is not None:
         deepspeed_settings(config, agreement.world_size())  # conflicts are refused before a folder is made
+    if config.report_to:
+        refuse_missing(config.report_to)
     kept = _newest_whole(resume, screen) if resume is not None else None
     folder = resume or run_folder.create(config, device)
     _keep_chatter(chatter, folder)
@@ -157,6 +160,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         if members is not None:
             members.stop_watching()
     engine.close()
+    launch.stop()
     return code
 
 
@@ -169,7 +173,8 @@ def _run(
     progress: Progress,
     launcher: LauncherWatch,
 ) -> int:
-    metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update)
+    reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+    metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update, reports)
     if progress.update:
         _say_resumed(engine, folder, screen, metrics, progress.update)
     try:
@@ -207,7 +212,7 @@ def _say_resumed(engine: Engine, folder: Path, screen: Screen, metrics: Metrics,
 def _start(config: RunConfig, chatter: Path) -> tuple[torch.device, Members | None]:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda.", "torch sees no GPU here.", "Write --device cpu, or ask ponder doctor why.")
-    if config.deepspeed_config is not None:
+    if config.deepspeed_config is not None or config.report_to:  # DeepSpeed's monitors want a world, be it of one
         limit, cpu = timedelta(minutes=config.timeout), config.device == "cpu"
         joined = launch.start(limit, cpu=cpu, chatter=chatter, facts=facts(config))
         return joined.device, joined.members

@@ -35,7 +35,13 @@ def free_port() -> int:
 
 
 def launch(
-    script: str, *arguments: object, folder: Path, ranks: int | None = 2, timeout: float = 120.0, ready: bool = True
+    script: str,
+    *arguments: object,
+    folder: Path,
+    ranks: int | None = 2,
+    timeout: float = 120.0,
+    ready: bool = True,
+    before: Path | None = None,
 ) -> list[Ended]:
     """Runs a script of this folder as so many ranks (None: as one process without a launcher) on the CPU.
 
@@ -46,11 +52,12 @@ def launch(
         ranks: how many.
         timeout: seconds after which every process of the launch is killed, by its own group.
         ready: fail where a rank ends with another code than 0.
+        before: a folder whose modules come before the installed ones.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in LAUNCHER_NAMES}
     root = str(HERE.parent.parent)
     shared = {
-        "PYTHONPATH": root,
+        "PYTHONPATH": f"{before}{os.pathsep}{root}" if before else root,
         "OMP_NUM_THREADS": "1",
         "PYTHONFAULTHANDLER": "1",
         "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),

@@ -57,6 +57,7 @@ def test_equal_numbers_and_auto_may_stand(settings):
         ({"fp16": {"enabled": True}}, ["fp16.enabled = true", "--precision"]),
         ({"optimizer": {"type": "Adam"}}, ["section optimizer", "--optimizer.learning-rate"]),
         ({"scheduler": {"type": "WarmupLR"}}, ["section scheduler", "--optimizer.learning-rate"]),
+        ({"csv_monitor": {"enabled": True}}, ["section csv_monitor", "--report-to csv"]),
         ({"zero_optimisation": {}}, ["zero_optimisation", "Did you mean zero_optimization?"]),
         (
             {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme"}}},

@@ -67,11 +67,14 @@ def test_two_ranks_write_the_losses_of_one_process(tmp_path, monkeypatch, recipe
     monkeypatch.chdir(tmp_path)
     assert main([recipe, *SHORT, *flags, "--name", "alone"]) == 0
     config = str(ROOT / "ds_configs" / f"zero{stage}.json")
-    ended = deepspeed(tmp_path, recipe, "--deepspeed_config", config, *SHORT, *flags, "--name", "ranks")
+    monitored = ["--report-to", "csv"]
+    ended = deepspeed(tmp_path, recipe, "--deepspeed_config", config, *SHORT, *flags, "--name", "ranks", *monitored)
     assert ended.returncode == 0, ended.stdout[-5000:]
     alone, ranks = losses(tmp_path / "runs" / "alone"), losses(tmp_path / "runs" / "ranks")
     assert len(alone) == len(ranks) == UPDATES
     np.testing.assert_allclose(ranks, alone, rtol=1e-5)
+    told = (tmp_path / "runs" / "ranks" / "csv" / "train_loss.csv").read_text().split()
+    assert told == ["step,loss", *(f"{update},{loss}" for update, loss in enumerate(ranks, 1))]
     # One header and one summary: the second rank is silent.
     assert ended.stdout.count("written to runs/ranks") == 1
     assert not list((tmp_path / "extensions").glob("**/*.so")), "something was compiled"

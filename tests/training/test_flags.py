@@ -115,7 +115,9 @@ def another(annotation: Any, default: Any) -> tuple[Any, list[str]]:
     if typing.get_origin(annotation) is Literal:
         value = next(choice for choice in typing.get_args(annotation) if choice != default)
     elif typing.get_origin(annotation) is tuple:
-        return ("a", "b"), ["a", "b"]
+        inner = typing.get_args(annotation)[0]
+        words = list(typing.get_args(inner)[:2]) if typing.get_origin(inner) is Literal else ["a", "b"]
+        return tuple(words), words
     elif annotation is int:
         value = 2 * default if default else 2
     else:

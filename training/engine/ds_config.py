@@ -140,6 +140,12 @@ def _refuse_sections(path: Path, given: dict[str, Any], known: set[str]) -> None
                 f"Drop it from the file, and write --optimizer.* flags such as "
                 f"{flag_name('optimizer', 'learning_rate')}.",
             )
+        if name in ("tensorboard", "wandb", "csv_monitor", "comet"):
+            raise UsageError(
+                f"{path} has the section {name} ({json.dumps(value)}).",
+                "Where figures go is the run's own, with or without DeepSpeed's engine.",
+                f"Drop it from the file, and write --report-to {name.removesuffix('_monitor')}.",
+            )
         if name not in known:
             raise UsageError(
                 f"{path} has the key {name} ({json.dumps(value)}).",

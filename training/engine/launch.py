@@ -70,9 +70,9 @@ def start(
         import deepspeed  # late: it takes its time, and reads DS_ACCELERATOR when imported
     except ImportError as error:
         raise UsageError(
-            f"--deepspeed-config needs DeepSpeed, which cannot be imported: {error}.",
-            "ZeRO and offload are DeepSpeed's; one process runs without.",
-            "Run `pip install deepspeed`, or leave the flag out.",
+            f"--deepspeed-config and --report-to need DeepSpeed, which cannot be imported: {error}.",
+            "ZeRO, offload and the monitors are DeepSpeed's; one process runs without.",
+            "Run `pip install deepspeed`, or leave these flags out.",
         ) from error
     if chatter is not None:
         chatter_to(chatter)  # once more: importing DeepSpeed gives its logger a handler for the screen

@@ -14,6 +14,7 @@ from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
 from training.config import LoopConfig, RunConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
+from training.flops import Flops, count_flops
 from training.parts import build
 from training.ponder_penalty import coefficient
 from training.tasks.task import Task
@@ -21,12 +22,19 @@ from training.tasks.task import Task
 
 @dataclass(frozen=True)
 class Built:
-    """What a run is made of."""
+    """What a run is made of.
+
+    Args:
+        task, model, cost: of the run.
+        predictor: what guesses the costs of sequences, where they are dealt by that.
+        flops: of a token of the longest sequence; counted here, while each parameter is whole.
+    """
 
     task: Task
     model: LoopedTransformer
     cost: PonderCost | None
     predictor: Predictor | None = None
+    flops: Flops | None = None
 
 
 def build_task(config: RunConfig) -> Task:
@@ -179,4 +187,6 @@ def build_all(config: RunConfig) -> Built:
     """Task, model and cost; everything that cannot work together is refused here, before anything is written."""
     task = build_task(config)
     model = build_model(config, task)
-    return Built(task, model, build_cost(config, model.recurrence.rule), build_predictor(config, task))
+    cost = build_cost(config, model.recurrence.rule)
+    flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
+    return Built(task, model, cost, build_predictor(config, task), flops)

@@ -33,6 +33,7 @@ class Progress:
         penalty: state of the ponder penalty.
         best: the best validation accuracy so far.
         dealing: what the dealer has learned.
+        flops: floating-point operations of training so far, over all ranks, by the steps that tokens took.
     """
 
     update: int = 0
@@ -41,6 +42,7 @@ class Progress:
     penalty: dict | None = None
     best: float = -1.0
     dealing: dict | None = None
+    flops: float = 0.0
 
 
 def folder_of(checkpoints: Path, update: int) -> Path:

@@ -250,6 +250,11 @@ class RunConfig(Record):
     """updates between checkpoints that are kept for good; None: none is"""
     time_limit: float | None = Field(None, gt=0)
     """seconds of training after which the run finishes early; None: no limit"""
+    flops_limit: float | None = Field(None, gt=0)
+    """floating-point operations of training, of all ranks, after which the run finishes early; None: no limit"""
+    schedule: Literal["updates", "limit"] = "updates"
+    """what warm-ups and decays of learning rate and penalty go by: updates; or limit, which stretches those of all
+    updates over time_limit or flops_limit, and trains until it is met"""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice, one a core. Small models gain nothing from several, and lose much on a busy
     machine"""
@@ -291,6 +296,12 @@ class RunConfig(Record):
                 f"--halting.min-steps {self.halting.min_steps} lies above --loop.max-steps {self.loop.max_steps}.",
                 "Every token leaves at max_steps at the latest, so the rule would never be asked.",
                 f"Write --halting.min-steps {self.loop.max_steps} or less, or raise --loop.max-steps.",
+            )
+        if self.schedule == "limit" and self.time_limit is None and self.flops_limit is None:
+            raise UsageError(
+                "--schedule limit comes without a limit.",
+                "Warm-ups and decays are stretched over --time-limit or --flops-limit, and there is neither.",
+                "Write one of them, or drop --schedule.",
             )
         for name, role in ROLES.items():
             part: Part | None = getattr(self, name)

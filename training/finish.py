@@ -86,6 +86,7 @@ def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally)
         "updates": progress.update,
         "examples": progress.examples,
         "train_seconds": round(progress.train_seconds, 2),
+        "training_flops": progress.flops,
         "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in built.model.parameters()),
         "max_steps": config.loop.max_steps,
         **figures,

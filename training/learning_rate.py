@@ -5,12 +5,12 @@ import math
 from training.config import OptimizerConfig
 
 
-def learning_rate(config: OptimizerConfig, update: int, updates: int) -> float:
+def learning_rate(config: OptimizerConfig, update: float, updates: int) -> float:
     """Linear warm-up, then cosine, linear or no decay down to `final_fraction` of the peak at the last update.
 
     Args:
         config: peak and shape.
-        update: counted from 0.
+        update: counted from 0; between two where schedules are stretched.
         updates: how many there are in all.
     """
     if update < config.warmup:

@@ -16,6 +16,7 @@ from training.config import RunConfig
 from training.dealing import Dealer
 from training.engine.engine import Engine
 from training.evaluation import evaluate
+from training.horizon import Horizon
 from training.interrupt import StopRequest
 from training.launcher_watch import LauncherWatch
 from training.learning_rate import learning_rate
@@ -36,13 +37,13 @@ class Ended:
 
     Args:
         progress: where it stands.
-        reason: "finished" and "time limit" have trained all that was asked for; "stopped" was told to by a signal;
+        reason: "finished" and "limit" have trained all that was asked for; "stopped" was told to by a signal;
             "lost" met a loss that is not finite, and its last checkpoint is from before.
         says: why, in words.
     """
 
     progress: Progress
-    reason: Literal["finished", "time limit", "stopped", "lost"]
+    reason: Literal["finished", "limit", "stopped", "lost"]
     says: str = ""
 
 
@@ -101,7 +102,8 @@ class Training:
         self.engine, self.metrics, self.screen = engine, metrics, screen
         self.checkpoints = folder / "checkpoints"
         self.progress, self.launcher = progress, launcher
-        self.penalty = PonderPenalty(config.penalty, built.cost)
+        self.penalty, self.horizon = PonderPenalty(config.penalty, built.cost), Horizon(config)
+        self.flops, self.seconds = built.flops, 0.0
         if progress.penalty is not None:
             self.penalty.load_state_dict(progress.penalty)
         self.micro_batch = config.batch_size // (agreement.world_size() * config.accumulation)
@@ -115,13 +117,15 @@ class Training:
         """Trains to the end, or until something ends it."""
         config = self.config
         self.engine.train()
+        self.seconds = self._seconds_agreed()
         if self.progress.update == 0:
             self.save()  # whatever comes, the run can go on; and a disk that is full is noticed before the work
         with StopRequest(self.launcher) as request:
-            while self.progress.update < config.updates:
+            while not self.horizon.ends(self.progress) and self.horizon.met(self.progress, self.seconds) is None:
                 before = time.perf_counter()
-                coefficient = self.penalty.at(self.progress.update)
-                rate = learning_rate(config.optimizer, self.progress.update, config.updates)
+                scheduled = self.horizon.scheduled(self.progress, self.seconds)
+                coefficient = self.penalty.at(scheduled)
+                rate = learning_rate(config.optimizer, scheduled, config.updates)
                 with self.ranks.update():
                     measured = self.update(coefficient, rate, request)
                 if not math.isfinite(measured.loss):
@@ -138,11 +142,13 @@ class Training:
                     train_seconds=self.progress.train_seconds + seconds,
                     penalty=self.penalty.state_dict(),
                     dealing=self.dealer.state_dict(),
+                    flops=self.progress.flops + self._flops(measured),
                 )
+                self.seconds = self._seconds_agreed()
                 self.since.add(measured, seconds)
                 self._note(measured, coefficient, rate, seconds)
-                late = config.time_limit is not None and self._seconds_agreed() >= config.time_limit
-                last = late or self.progress.update == config.updates
+                late = self.horizon.met(self.progress, self.seconds)
+                last = late is not None or self.horizon.ends(self.progress)
                 evaluates = last or self.progress.update % config.eval_every == 0
                 saves = last or measured.stop or self.progress.update % config.save_every == 0
                 if (saves or evaluates) and not self.is_sound():
@@ -154,8 +160,8 @@ class Training:
                     self.evaluate(last)
                 if saves:
                     self.save()
-                if late and self.progress.update < config.updates:
-                    return Ended(self.progress, "time limit", f"after {config.time_limit:g} s")
+                if late and not self.horizon.ends(self.progress):
+                    return Ended(self.progress, "limit", late)
         return Ended(self.progress, "finished")
 
     def update(self, coefficient: float, rate: float, request: StopRequest) -> Update:
@@ -206,11 +212,10 @@ class Training:
         tally = evaluate(self.engine, self.task, "validation", config.eval_examples, self.micro_batch)
         figures = tally.figures()
         self.progress = replace(self.progress, best=max(self.progress.best, figures["accuracy"]))
-        eta = (config.updates - update) * self.since.seconds / max(1, self.since.updates)
         self.metrics.write("evaluation", update, **figures, steps_by_difficulty=tally.by_difficulty())
         self.screen.say(
             evaluation_line(
-                update, config.updates, figures, tally.survival(), tally.max_steps, self.since.tokens_per_second, eta
+                self._where(), figures, tally.survival(), tally.max_steps, self.since.tokens_per_second, self._eta()
             )
         )
         ranks = self.ranks.report()
@@ -246,10 +251,9 @@ class Training:
         self.screen.clear()
 
     def _note(self, measured: Update, coefficient: float, rate: float, seconds: float) -> None:
-        update, updates = self.progress.update, self.config.updates
         self.metrics.write(
             "train",
-            update,
+            self.progress.update,
             loss=measured.loss,
             task_loss=measured.task_loss,
             ponder_cost=measured.ponder_cost,
@@ -260,15 +264,30 @@ class Training:
             max_steps=measured.depth,
             tokens_per_second=measured.valid / max(seconds, 1e-9),
         )
-        eta = (updates - update) * self.since.seconds / self.since.updates
         self.screen.progress(
-            f"{position(update, updates)}  loss {measured.loss:.3f}  steps {measured.mean_steps:.2f}  "
-            f"{thousands(self.since.tokens_per_second)} tok/s  eta {clock(eta)}"
+            f"{self._where()}  loss {measured.loss:.3f}  steps {measured.mean_steps:.2f}  "
+            f"{thousands(self.since.tokens_per_second)} tok/s  eta {clock(self._eta())}"
         )
+
+    def _where(self) -> str:
+        done = self.horizon.done(self.progress, self.seconds) if self.horizon.stretched else None
+        return position(self.progress.update, self.config.updates, done)
+
+    def _eta(self) -> float:
+        """Seconds to go, by the speed since the last evaluation."""
+        if not self.horizon.stretched:
+            return (self.config.updates - self.progress.update) * self.since.seconds / max(1, self.since.updates)
+        done = self.horizon.done(self.progress, self.seconds)
+        return self.progress.train_seconds * (1 - done) / max(done, 1e-9)
 
     def _seconds_agreed(self) -> float:
         """Training seconds of the slowest rank, so that all ranks reach a time limit at the same update."""
+        if self.config.time_limit is None:
+            return self.progress.train_seconds  # nothing is decided by it
         return max(agreement.everyone(self.progress.train_seconds, self.engine.device))
+
+    def _flops(self, measured: Update) -> float:
+        return measured.valid * self.flops.training(measured.mean_steps) if self.flops is not None else 0.0
 
     def _often_skipped(self, measured: Update) -> bool:
         self.skipped = self.skipped + 1 if measured.skipped else 0

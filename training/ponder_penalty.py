@@ -25,7 +25,7 @@ class PonderPenalty:
     def __init__(self, config: PenaltyConfig, cost: PonderCost | None):
         self.value, self.warmup = coefficient(config, cost), config.warmup
 
-    def at(self, update: int) -> float:
+    def at(self, update: float) -> float:
         """The coefficient of update number `update`, counted from 0."""
         return self.value if self.warmup <= 0 else self.value * min(1.0, update / self.warmup)
 

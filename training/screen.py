@@ -64,17 +64,20 @@ def standard_screen(rank: int) -> Screen:
     return Screen(sys.stdout if rank == 0 else None)
 
 
-def position(update: int, updates: int) -> str:
-    """`step  250/1500 17%`."""
+def position(update: int, updates: int, stretched_to: float | None = None) -> str:
+    """`step  250/1500 17%`; `step  250 42%` of a run that a limit ends, where 42 % of it are spent."""
+    if stretched_to is not None:
+        return f"step {update:>{len(str(updates))}} {stretched_to:4.0%}"
     return f"step {update:>{len(str(updates))}}/{updates} {update / updates:4.0%}"
 
 
 def evaluation_line(
-    update: int, updates: int, figures: dict[str, float], survival: list[float], max_steps: int, rate: float, eta: float
+    where: str, figures: dict[str, float], survival: list[float], max_steps: int, rate: float, eta: float
 ) -> str:
     """One line an evaluation.
 
     Args:
+        where: the run stands, as `position` says it.
         figures: of a tally.
         survival: the share of tokens that run step 1, 2, … N.
         rate: training tokens a second.
@@ -82,7 +85,7 @@ def evaluation_line(
     """
     return "  ".join(
         (
-            position(update, updates),
+            where,
             f"loss {figures['loss']:.3f}",
             f"tok {figures['accuracy']:.1%}",
             f"seq {figures['sequence_accuracy']:.1%}",

@@ -192,8 +192,9 @@ def _run(
                 f"to go on: ponder train --resume {folder}"
             )
             return 0
-        if ended.reason == "time limit":
-            screen.say(f"ended {ended.says}, at update {ended.progress.update} of {config.updates}")
+        if ended.reason == "limit":
+            of = "" if config.schedule == "limit" else f" of {config.updates}"
+            screen.say(f"ended {ended.says}, at update {ended.progress.update}{of}")
         finish(config, built, engine, folder, screen, metrics, ended.progress)
         return 0
     finally:

@@ -5,13 +5,16 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import tyro
 
 from training import doctor_checks as checks
 from training.doctor_checks import Finding
+from training.doctor_hosts import examine_hosts
 from training.doctor_probes import probe_many_ranks
+from training.remote import Remote
 
 _MARKS = {"works": "✓", "warns": "!", "broken": "✗"}
 _PLAIN_MARKS = {"works": "+", "warns": "!", "broken": "x"}
@@ -29,6 +32,14 @@ class Options:
     """print the findings as JSON"""
     output: Path = Path("runs")
     """where runs would be kept"""
+    hostfile: Path | None = None
+    """look at the machines that deepspeed --hostfile FILE would start ranks on, too"""
+    port: int = 29500
+    """where ranks would meet on the first of them (--master_port)"""
+    ssh: bool = True
+    """ask them through ssh; --no-ssh for launches by hand"""
+    ssh_port: int | None = None
+    """where their sshd listens"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -36,7 +47,11 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Options, args=list(argv), prog="ponder doctor", description=Options.__doc__)
     plain = "utf" not in (sys.stdout.encoding or "").lower()
     found = []
-    for finding in examine(options.quick, options.output):
+    findings = examine(options.quick, options.output)
+    if options.hostfile is not None:
+        remote = Remote(options.ssh_port) if options.ssh else None
+        findings = chain(findings, examine_hosts(options.hostfile, options.port, remote))
+    for finding in findings:
         found.append(finding)
         if not options.json:
             print(as_text(finding, plain), flush=True)
@@ -66,6 +81,8 @@ def examine(quick: bool = False, output: Path = Path("runs")) -> Iterator[Findin
     yield checks.check_deepspeed(probe)
     yield checks.check_ops(probe)
     yield checks.check_locks(checks.extensions_folder())
+    yield checks.check_builds(checks.extensions_folder())
+    yield checks.check_launcher()
     yield checks.check_compiler()
     yield checks.check_backends(probe)
     if not quick:

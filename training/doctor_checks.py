@@ -154,6 +154,45 @@ def check_locks(folder: Path) -> Finding:
     return Finding("extensions", "warns", says, mend)
 
 
+def check_builds(folder: Path, own: Path = Path(sys.prefix)) -> Finding:
+    """What was built there was built by this environment: against its torch, and not another one's.
+
+    Args:
+        folder: of the builds.
+        own: where this environment is.
+    """
+    name = "builds"
+    others = [
+        path.parent
+        for path in (sorted(folder.glob("*/build.ninja")) if folder.is_dir() else [])
+        if f"{own}{os.sep}" not in path.read_text(encoding="utf-8", errors="replace")
+    ]
+    if not others:
+        return Finding(name, "works", f"none of another environment in {folder}")
+    says = f"{', '.join(path.name for path in others)} in {folder}: built by another environment, for its torch"
+    commands = "".join(f"\nrm -r '{path}'" for path in others)
+    mend = "Unset TORCH_EXTENSIONS_DIR (runs then use a folder of this environment's own), or remove them:"
+    return Finding(name, "warns", says, f"{mend}{commands}")
+
+
+def check_launcher(default: Path = Path("/job/hostfile")) -> Finding:
+    """What `deepspeed` starts without being told how many ranks, or where.
+
+    Args:
+        default: the hostfile that it reads where none is named.
+    """
+    if default.exists():
+        says = f"without --hostfile deepspeed takes the machines of {default}"
+        mend = f"Name another file, deepspeed --hostfile FILE, or remove {default} to train on this machine alone."
+        return Finding("launcher", "warns", says, mend)
+    gpus = torch.cuda.device_count()
+    if gpus:
+        says = f"deepspeed without --num_gpus starts {_count(gpus, 'rank')} here, one a GPU"
+        return Finding("launcher", "works", says)
+    says = "deepspeed without --num_gpus starts 1 rank here, as there is no GPU to count; --num_gpus 2 starts two"
+    return Finding("launcher", "works", says)
+
+
 def check_compiler() -> Finding:
     """A C++ compiler."""
     named = os.environ.get("CXX")

@@ -18,8 +18,10 @@ from halting.ponder_map import PonderMap
 from halting.viewers import page, picture, picture_aggregates, terminal
 from training import aggregating
 from training.metrics import to_json
-from training.run import load_run, newest_run
-from training.tasks.task import SPLITS
+from training.pareto_file import read_points
+from training.run import Run, load_run, newest_run
+from training.saving import measure_saved
+from training.tasks.task import SPLITS, Batch
 from training.written import refuse_existing, write_text
 
 _SHOWN, _AGGREGATED = 3, 256
@@ -41,6 +43,10 @@ class Options:
     """another step limit"""
     png: Path | None = None
     """write a picture"""
+    pareto: Path | None = None
+    """points of a sweep, for the picture: JSON objects with label, accuracy and compute"""
+    measure: bool = True
+    """measure, for the picture, what halting saves against a fixed depth"""
     html: Path | None = None
     """write a page"""
     json: Path | None = None
@@ -62,6 +68,7 @@ def main(argv: Sequence[str]) -> int:
     """Shows a map; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder show", description=Options.__doc__)
     refuse_existing(options.png, options.html, options.json)
+    points = [] if options.pareto is None else read_points(options.pareto)
     folder = Path(options.run) if options.run is not None else newest_run()
     found = find_map(folder, options)
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
@@ -74,7 +81,11 @@ def main(argv: Sequence[str]) -> int:
     if options.png is not None and figures is not None:
         picture_aggregates.save_picture(figures, found, options.png)
     elif options.png is not None:
-        picture.save_picture(found, options.png)
+        saved = None
+        if options.measure:
+            run = load_run(folder)
+            saved = measure_saved(run, _measured_batch(run, options))
+        picture.save_picture(found, options.png, pareto=points, saved=saved)
     page_file = options.html
     if options.open and page_file is None:
         page_file = Path(found.metadata.get("run", "ponder_map") + ".html")
@@ -110,6 +121,13 @@ def find_map(folder: Path, options: Options) -> PonderMap:
         raise UsageError(f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them.")
     num = options.num or (_AGGREGATED if options.aggregates else _SHOWN)
     return run.ponder_map(run.task.batch(split, 0, num), options.max_steps)
+
+
+def _measured_batch(run: Run, options: Options) -> Batch:
+    """The typed text, or as many examples as an update of its training has."""
+    if options.text is not None:
+        return run.batch_of(options.text)
+    return run.task.batch(options.split or "test", 0, run.config.batch_size // run.config.accumulation)
 
 
 def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | None:

@@ -1,11 +1,10 @@
-"""The ponder map as one picture: the token strip; under it where the mass went, what was known when, what was hard."""
+"""The ponder map as one sheet of six pictures: the token strip; where the mass went and what was known when; steps
+against difficulty, accuracy against compute, and compute saved."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from halting.errors import UsageError
 from halting.ponder_map import PonderMap
@@ -13,6 +12,9 @@ from halting.viewers import picture_panels as panels
 from halting.viewers.canvas import MARGIN, ROOM, WIDTH, Canvas, paint
 from halting.viewers.caption import facts
 from halting.viewers.colours import WRONG
+from halting.viewers.compute_saved import ComputeSaved, draw_saved
+from halting.viewers.pareto import ParetoPoint
+from halting.viewers.pareto_picture import draw_pareto
 from halting.viewers.picture_strip import Strip, draw_strip, strip_layout
 
 if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
@@ -23,11 +25,34 @@ _STRIP_TOP = 1.32
 _PANEL = 2.75
 _UNDER_STRIP = 0.6
 _UNDER_PANEL = 0.95
-_WIDE = 40  # beyond so many tokens, the two heat maps lie under each other over most of the width
+_BOTTOM = 0.85
+_WIDE = 40  # beyond so many tokens, the two heat maps lie under each other over the whole width
+_SCALE = 0.6  # room for the scale of a heat map, and its numbers
+_THIRD, _NEXT = 2.7, 3.9
+_NO_FRONT = """No sweep was handed in: one run is one point.
+
+Train with several values of --penalty.value,
+write label, accuracy and compute of each as a
+list of JSON objects, and hand it over:
+ponder show RUN --png FILE --pareto LIST"""
 
 
-def save_picture(ponder_map: PonderMap, path: str | Path, sequence: int = 0) -> None:
-    """Writes a PNG of one sequence (its first 512 tokens), and of the steps of the whole map.
+def save_picture(
+    ponder_map: PonderMap,
+    path: str | Path,
+    sequence: int = 0,
+    *,
+    pareto: Sequence[ParetoPoint] = (),
+    saved: ComputeSaved | None = None,
+) -> None:
+    """Writes a PNG of one sequence (its first 512 tokens), and of the whole map.
+
+    Args:
+        ponder_map: the map.
+        path: where to.
+        sequence: which of its sequences.
+        pareto: what a sweep found; where there is none, the panel says how to make one.
+        saved: what was measured against fixed depth; where nothing was, the map's steps alone are shown.
 
     Raises:
         UsageError: no such sequence, or one without tokens.
@@ -39,37 +64,49 @@ def save_picture(ponder_map: PonderMap, path: str | Path, sequence: int = 0) -> 
             "It is padding alone, so there is nothing to draw.",
             "Name another sequence.",
         )
-    paint(path, partial(_draw, ponder_map=ponder_map, one=one, row=sequence))
+    paint(path, partial(_draw, ponder_map=ponder_map, one=one, row=sequence, pareto=pareto, saved=saved))
 
 
-def _draw(figure: "Figure", ponder_map: PonderMap, one: PonderMap, row: int) -> None:
+def _draw(
+    figure: "Figure",
+    ponder_map: PonderMap,
+    one: PonderMap,
+    row: int,
+    pareto: Sequence[ParetoPoint],
+    saved: ComputeSaved | None,
+) -> None:
     strip = strip_layout(one, ROOM)
-    lens = one.target_probability is not None and bool(np.isfinite(one.target_probability[:, : strip.tokens]).any())
+    top = _STRIP_TOP + strip.height + _UNDER_STRIP
+    next_row = _PANEL + _UNDER_PANEL
     wide = strip.tokens > _WIDE
-    panels_top = _STRIP_TOP + strip.height + _UNDER_STRIP
-    rows = 2 if wide and lens else 1
-    height = panels_top + rows * _PANEL + (rows - 1) * _UNDER_PANEL + 0.75
+    last_row = top + next_row * (2 if wide else 1)
+    height = last_row + _PANEL + _BOTTOM
     figure.set_size_inches(WIDTH, height)
     canvas = Canvas(figure, height)
     _draw_heading(canvas, ponder_map, one, strip, row)
     draw_strip(canvas.axes(MARGIN, _STRIP_TOP, strip.columns * strip.cell, strip.height), one, strip)
+    half = ROOM / 2 - 0.35
+    places = [(MARGIN, top), (MARGIN, top + next_row)] if wide else [(MARGIN, top), (WIDTH - MARGIN - half, top)]
+    heat_width = (ROOM if wide else half) - _SCALE
+    for heat, (left, above) in zip(panels.heats(one, strip.tokens), places, strict=True):
+        at = canvas.axes(left, above, heat_width, _PANEL)
+        if heat.values is None:
+            panels.say_nothing(at, heat.title, "No answers were read out, or nothing was asked.")
+            continue
+        scale = canvas.axes(left + heat_width + 0.1, above, 0.11, _PANEL)
+        panels.draw_heat(at, scale, one, heat.values, heat.title)
+    at, front, compute = (canvas.axes(MARGIN + place * _NEXT, last_row, _THIRD, _PANEL) for place in range(3))
+    panels.draw_mean_steps(at, ponder_map)
+    _draw_front(front, pareto)
+    draw_saved(compute, ponder_map, saved)
 
-    next_row = panels_top + _PANEL + _UNDER_PANEL
-    if wide:
-        heat_width, last_left = 0.66 * ROOM, MARGIN + 0.66 * ROOM + 1.35
-        heat_places = [(MARGIN, panels_top), (MARGIN, next_row)]
-    elif lens:
-        heat_width, last_left = 0.262 * ROOM, MARGIN + 0.746 * ROOM
-        heat_places = [(MARGIN, panels_top), (MARGIN + 0.371 * ROOM, panels_top)]
+
+def _draw_front(at: "Axes", pareto: Sequence[ParetoPoint]) -> None:
+    title = "Accuracy against compute"
+    if pareto:
+        draw_pareto(at, pareto, title=title)
     else:
-        heat_width, last_left = 0.5 * ROOM, MARGIN + 0.5 * ROOM + 1.5
-        heat_places = [(MARGIN, panels_top)]
-    for (title, values), (left, top) in zip(panels.heats(one, strip.tokens), heat_places, strict=False):
-        scale = canvas.axes(left + heat_width + 0.1, top, 0.11, _PANEL)
-        panels.draw_heat(canvas.axes(left, top, heat_width, _PANEL), scale, one, values, title)
-    on_the_right: list[Callable[[Axes, PonderMap], None]] = [panels.draw_mean_steps, panels.draw_histogram]
-    for draw, top in zip(on_the_right[:rows], (panels_top, next_row), strict=False):
-        draw(canvas.axes(last_left, top, WIDTH - MARGIN - last_left, _PANEL), ponder_map)
+        panels.say_nothing(at, title, _NO_FRONT)
 
 
 def _draw_heading(canvas: Canvas, ponder_map: PonderMap, one: PonderMap, strip: Strip, row: int) -> None:

@@ -1,13 +1,13 @@
 """The panels of the picture: heat maps of one sequence, and curves of the steps of the whole map."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halting.ponder_map import PonderMap
-from halting.viewers.caption import difficulty_name, percent
-from halting.viewers.colours import BLANK, colour_at, step_colour
+from halting.viewers.caption import difficulty_name
+from halting.viewers.colours import BLANK, colour_at
 from halting.viewers.picture_strip import shortened
 from halting.viewers.visible_text import visible
 
@@ -20,13 +20,29 @@ _MOST_DOTS = 160  # more would run into one another
 _SMALLEST = 6.5  # points: below this size, tokens are named by their position
 
 
-def heats(one: PonderMap, tokens: int) -> list[tuple[str, NDArray[np.floating]]]:
-    """Title and values [L N] of the heat maps of a map of one sequence: mass, and what was known where targets are."""
+class Heat(NamedTuple):
+    """A heat map: its title, and its values [L N] from 0 to 1; None where there is nothing to show."""
+
+    title: str
+    values: NDArray[np.floating] | None
+
+
+def heats(one: PonderMap, tokens: int) -> tuple[Heat, Heat]:
+    """Of a map of one sequence: the mass, and what was known at each step where targets are."""
     ran = np.arange(1, one.max_steps + 1) <= one.steps[0, :tokens, None]
-    found = [("Exit mass: when it left the loop", np.where(ran, one.mass[0, :tokens], np.nan))]
-    if one.target_probability is not None and np.isfinite(one.target_probability[0, :tokens]).any():
-        found.append(("Chance of the right answer so far", one.target_probability[0, :tokens]))
-    return found
+    mass = np.where(ran, one.mass[0, :tokens], np.nan)
+    chance = None if one.target_probability is None else one.target_probability[0, :tokens]
+    known = chance is not None and bool(np.isfinite(chance).any())
+    return Heat("Exit mass: when it left the loop", mass), Heat(
+        "Chance of the right answer, had it stopped", chance if known else None
+    )
+
+
+def say_nothing(at: "Axes", title: str, says: str) -> None:
+    """A panel without a picture says why."""
+    set_title(at, title)
+    at.text(0, 0.92, says, va="top", color=FAINT, linespacing=1.5, transform=at.transAxes)
+    at.set_axis_off()
 
 
 def draw_heat(at: "Axes", scale: "Axes", one: PonderMap, values: NDArray[np.floating], title: str) -> None:
@@ -119,26 +135,6 @@ def _steps_by_position(ponder_map: PonderMap) -> tuple[NDArray, NDArray, NDArray
         np.array([steps[group].mean() for group in groups]),
         np.array([steps[group].std() for group in groups]),
     )
-
-
-def draw_histogram(at: "Axes", ponder_map: PonderMap) -> None:
-    """The share of the map's tokens that took each number of steps."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    steps = ponder_map.steps[ponder_map.valid]
-    shares = np.bincount(steps, minlength=ponder_map.max_steps + 1) / steps.size
-    taken = np.arange(0 if shares[0] else 1, len(shares))
-    colours = [step_colour(step, ponder_map.max_steps) if step else BLANK for step in taken.tolist()]
-    at.barh(taken, shares[taken], height=0.86, color=colours, edgecolor="#c4c7cb", linewidth=0.4)
-    set_title(at, "Share of tokens")
-    at.set_ylabel("steps taken")
-    at.set_xlabel("tokens, all sequences")
-    at.set_ylim(taken[0] - 0.5, len(shares) - 0.5)
-    at.set_xlim(0, max(float(shares.max()) * 1.04, 0.01))
-    at.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    at.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    at.xaxis.set_major_formatter(FuncFormatter(lambda share, _: percent(share)))
-    plain_axes(at, "x")
 
 
 def set_title(at: "Axes", title: str, size: float = 11) -> None:

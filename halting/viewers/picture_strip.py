@@ -50,7 +50,7 @@ def strip_layout(one: PonderMap, width: float) -> Strip:
     """Rows of nearly equal length that fit into `width`; longer texts get wider cells."""
     tokens = min(one.valid.shape[1], _MOST_TOKENS)
     longest = max(len(_text(one, place)) for place in range(tokens))
-    most = 56 if longest <= 1 else max(60 // (longest + 1), 14)
+    most = 56 if longest <= 1 else max(96 // (longest + 1), 14)
     rows = ceil(tokens / most)
     columns = ceil(tokens / rows)
     cell = min(width / columns, max(0.68, 0.3 + 0.07 * longest))

@@ -17,6 +17,8 @@ from halting import PonderMap, UsageError
 from halting.viewers import page
 from halting.viewers.caption import percent
 from halting.viewers.colours import WRONG, colour_at, contrast, luminance, step_colour, text_on
+from halting.viewers.compute_saved import ComputeSaved, Measured
+from halting.viewers.pareto import ParetoPoint
 from halting.viewers.picture import save_picture
 from halting.viewers.terminal import render
 from halting.viewers.visible_text import one_cell, visible
@@ -305,6 +307,23 @@ def test_wrong_answers_are_outlined_in_the_picture(tmp_path: Path) -> None:
         pixels = image.imread(tmp_path / "map.png")[:, :, :3] * 255
         counts.append(int((np.abs(pixels - [int(WRONG[n : n + 2], 16) for n in (1, 3, 5)]) < 1).all(-1).sum()))
     assert counts[0] > 200 and counts[1] == 0
+
+
+def test_the_sheet_shows_a_front_and_what_was_saved(tmp_path: Path) -> None:
+    points = [ParetoPoint("0", 0.99, 6.0), ParetoPoint("0.01", 0.98, 2.0), ParetoPoint("1", 0.2, 1.0, collapsed=True)]
+    measured = (Measured("FLOPs, training", 1, 4, "1 of 4"), Measured("time, training", 6, 5, "6 of 5 ms"))
+    save_picture(small(), tmp_path / "bare.png")
+    save_picture(small(), tmp_path / "full.png", pareto=points, saved=ComputeSaved(10, measured, "a test"))
+    bare, full = (image.imread(tmp_path / f"{name}.png")[:, :, :3] for name in ("bare", "full"))
+    differs = (bare != full).any(-1)
+    rows, columns = differs.any(1).nonzero()[0], differs.any(0).nonzero()[0]
+    assert bare.shape == full.shape and rows.min() > 0.6 * bare.shape[0] and columns.min() > 0.35 * bare.shape[1]
+    assert (full[:8] == 1).all() and (full[-8:] == 1).all() and (full[:, -8:] == 1).all(), (
+        "something runs over the edge"
+    )
+    assert differs[:, : int(0.6 * 1920)].any() and differs[:, int(0.7 * 1920) :].any(), (
+        "both panels show what they were given"
+    )
 
 
 def test_pictures_of_other_sequences(tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_show_prints_the_map_and_writes_what_is_asked_for(run, elsewhere, capsys
     assert "m.png exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        ("[]", "it holds none"),
+        ('[{"label": "a", "accuracy": 1}]', "lacks compute"),
+        ("{", "no points"),
+        (None, "No such"),
+    ],
+)
+def test_show_refuses_a_front_that_is_none(run, elsewhere, capsys, points, says):
+    if points is not None:
+        (elsewhere / "front.json").write_text(points)
+    assert main(["show", str(run), "--png", "m.png", "--pareto", "front.json"]) == 2
+    assert says in capsys.readouterr().err and not (elsewhere / "m.png").exists()
+
+
 def test_show_aggregates_a_map_as_table_picture_and_numbers(run, elsewhere, capsys):
     assert main(["show", str(run), "--aggregates", "--ascii", "--png", "a.png", "--json", "a.json"]) == 0
     out = capsys.readouterr().out

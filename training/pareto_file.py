@@ -1,0 +1,56 @@
+"""Points of a Pareto front read from JSON, as a sweep writes them."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from halting.errors import UsageError
+from halting.viewers.pareto import ParetoPoint
+
+_KNOWN = {field.name for field in fields(ParetoPoint)}
+_NEEDED = {"label", "accuracy", "compute"}
+
+
+def read_points(path: Path) -> list[ParetoPoint]:
+    """The points of a JSON file: a list of objects, or an object whose `points` is one, each with the fields of a
+    `ParetoPoint`; others are passed over.
+
+    Raises:
+        UsageError: for a file that is not there or holds something else.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        rows = told["points"] if isinstance(told, dict) else told
+        points = [_point(row) for row in rows]
+    except OSError as error:
+        raise UsageError(
+            f"--pareto {path} cannot be read: {error.strerror}.",
+            "The points of the front are read from it.",
+            "Write the JSON file of a sweep.",
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _refusal(path, str(error)) from None
+    if not points:
+        raise _refusal(path, "it holds none")
+    return points
+
+
+def _point(row: dict[str, Any]) -> ParetoPoint:
+    if missing := _NEEDED - row.keys():
+        raise ValueError(f"a point lacks {', '.join(sorted(missing))}")
+    given = {name: value for name, value in row.items() if name in _KNOWN}
+    for name in ("interval", "compute_interval"):
+        if given.get(name) is not None:
+            low, high = given[name]
+            given[name] = (float(low), float(high))
+    given["details"] = tuple((str(name), str(value)) for name, value in given.get("details") or ())
+    return ParetoPoint(**{**given, "accuracy": float(row["accuracy"]), "compute": float(row["compute"])})
+
+
+def _refusal(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"--pareto {path} holds no points of a front: {why}.",
+        "Each point is an object with label, accuracy and compute, in a list or under the key points.",
+        "Write the JSON file of a sweep.",
+    )

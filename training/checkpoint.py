@@ -2,20 +2,19 @@
 
 import errno
 import json
-import random
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from halting.errors import UsageError
 from training import agreement, manifest
 from training.engine.engine import Engine
 from training.engine.held import own_elements
+from training.random_state import random_state, restore_random_state, seed_rank
 
 _NAME = re.compile(r"update-(\d+)")
 _PARTIAL, _REPLACED = ".partial-", ".replaced-"
@@ -94,7 +93,7 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, 
             partial.mkdir(parents=True)
 
     def write_own() -> None:
-        torch.save(_random_state(), partial / f"random-{agreement.rank():04d}.pt")
+        torch.save(random_state(), partial / f"random-{agreement.rank():04d}.pt")
         if agreement.rank() == 0:
             shape = {"ranks": agreement.world_size(), "stage": engine.stage, "shapes": shapes(engine)}
             text = json.dumps({**asdict(progress), **shape}, indent=1)
@@ -209,9 +208,9 @@ def load(folder: Path, engine: Engine) -> Progress:
     engine.load(folder)
     rank = agreement.rank()
     of_rank = rank if rank < ranks else 0
-    _restore_random_state(torch.load(folder / f"random-{of_rank:04d}.pt", weights_only=True))
-    if rank >= ranks:
-        _seed_new_rank(rank)
+    restore_random_state(torch.load(folder / f"random-{of_rank:04d}.pt", weights_only=True))
+    if rank >= ranks:  # what rank 0 draws next differs from update to update
+        seed_rank(int(torch.randint(2**31, ())), rank)
     return Progress(**about)
 
 
@@ -230,33 +229,3 @@ def refuse_other_model(saved: dict[str, list[int]], wanted: dict[str, list[int]]
                 "Its weights cannot be put into this one.",
                 "Resume with the run's own config (ponder train --resume RUN), or train from scratch.",
             )
-
-
-def _random_state() -> dict:
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
-    version, words, python_gauss = random.getstate()
-    state = {
-        "torch": torch.get_rng_state(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
-        "python": [version, list(words), python_gauss],
-    }
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def _seed_new_rank(rank: int) -> None:
-    seed = int(torch.randint(2**31, ())) + rank
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-
-
-def _restore_random_state(state: dict) -> None:
-    torch.set_rng_state(state["torch"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    version, words, python_gauss = state["python"]
-    random.setstate((version, tuple(words), python_gauss))
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

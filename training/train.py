@@ -33,6 +33,7 @@ from training.loop import Training
 from training.metrics import Metrics
 from training.parts import load_recipe, recipe_names
 from training.ponder_penalty import coefficient
+from training.random_state import seed_rank
 from training.run import read_config
 from training.screen import Screen, standard_screen
 from training.start_from import read_start
@@ -147,6 +148,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         screen.say(start.says())
     try:
         engine = _engine(config, built, device)
+        seed_rank(config.seed, agreement.rank())
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
         if members is not None:
             members.watch(folder)

@@ -1,0 +1,40 @@
+"""What a rank draws from: seeded by the run and the rank, kept in checkpoints, restored from them."""
+
+import random
+
+import numpy as np
+import torch
+
+
+def seed_rank(seed: int, rank: int) -> None:
+    """Seeds torch, numpy and Python by the run's seed and the rank, so that a run can be repeated whatever the process
+    drew before, and no rank draws what another draws."""
+    words = np.random.SeedSequence([seed, rank]).generate_state(2)
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))
+    np.random.seed(words)
+    random.seed(words.tobytes())
+
+
+def random_state() -> dict:
+    """Where the generators of this process stand, as torch.load(weights_only=True) reads it."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    version, words, python_gauss = random.getstate()
+    state = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "python": [version, list(words), python_gauss],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict) -> None:
+    """Puts the generators where `random_state` found them."""
+    torch.set_rng_state(state["torch"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, words, python_gauss = state["python"]
+    random.setstate((version, tuple(words), python_gauss))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -37,6 +37,7 @@ demo: $(STAMP)
 	$(BIN)/ponder show
 
 test: $(STAMP)
+	$(BIN)/python tools/browser.py
 	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/distributed
 	$(BIN)/python -m pytest -n 2 --dist loadscope tests/distributed
 

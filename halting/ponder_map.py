@@ -278,9 +278,9 @@ class PonderMap:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the first three sequences, coloured and numbered by steps."""
-        from halting.viewers import page
+        from halting.viewers.snippet import snippet
 
-        return page.snippet(self, sequences=3)
+        return snippet(self, sequences=3)
 
 
 def _checked(name: str, given: ArrayLike | None, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

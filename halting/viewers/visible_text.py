@@ -7,12 +7,17 @@ _NAMED = {"\n": "⏎", "\t": "⇥", "\x7f": "␡"}
 _DROPPED = "\u200d\ufe0f"
 
 
-def visible(text: str, ascii_only: bool = False, keep_spaces: bool = False) -> str:
-    """The text with whitespace and control characters shown: " the\\n" is "␣the⏎", or "\\sthe\\n" in ASCII."""
+def visible(text: str, ascii_only: bool = False, keep_spaces: bool = False, joined: bool = False) -> str:
+    """The text with whitespace and control characters shown: " the\\n" is "␣the⏎", or "\\sthe\\n" in ASCII. Emoji of
+    several parts stay `joined` where a browser draws them."""
     if ascii_only:
         shown = text.encode("unicode_escape").decode().replace("\\\\", "\\")
         return shown if keep_spaces else shown.replace(" ", "\\s")
     kept = " " if keep_spaces else ""
+    if joined and (inside := text.strip("\u200d")):
+        return _marked("".join(c if c in kept + _DROPPED else _shown(c) for c in inside))
+    if joined:
+        return "".join(map(_shown, text))
     return _marked("".join(c if c in kept else _shown(c) for c in text if c not in _DROPPED))
 
 

@@ -1,0 +1,59 @@
+"""One headless browser for the tests of a module, and pages that may neither complain nor reach for anything."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import browser
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """A headless Chromium; without one the tests are skipped, and fail where CI=true."""
+    program = browser.find()
+    if program is None:
+        reason = "no Chromium or Chrome: python tools/browser.py installs one"
+        if browser.must_be_there():
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=list(browser.FLAGS))
+        yield chromium
+        chromium.close()
+
+
+@contextmanager
+def watched(chromium: Browser, allowed: str, **context: Any) -> Iterator[Page]:
+    """A page that must make no request but to addresses that begin with `allowed`, write nothing to the console and
+    raise nothing."""
+    wrong: list[str] = []
+    opened = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
+    page = opened.new_page()
+    page.set_default_timeout(60_000)
+    page.on(
+        "request", lambda request: None if request.url.startswith((allowed, "data:")) else wrong.append(request.url)
+    )
+    page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    yield page
+    opened.close()
+    assert wrong == []
+
+
+def file_opener(chromium: Browser, folder: Path) -> Callable[..., Any]:
+    """Opens HTML texts as files, as a person would: `with opener(text, color_scheme="dark") as page`."""
+
+    @contextmanager
+    def open_text(text: str, **context: Any) -> Iterator[Page]:
+        path = folder / f"{abs(hash(text))}.html"
+        path.write_text(text, encoding="utf-8")
+        with watched(chromium, path.as_uri(), **context) as page:
+            page.goto(path.as_uri())
+            page.wait_for_selector("#legend .scale")
+            yield page
+
+    return open_text

@@ -13,6 +13,7 @@ from halting.costs.top_k_target import TopKTarget
 from halting.costs.uniform_prior import UniformPrior
 from halting.costs.updates_plus_remainder import UpdatesPlusRemainder
 from halting.errors import UsageError
+from halting.exit_threshold import ExitThreshold
 from halting.exponential_blend import ExponentialBlend
 from halting.gate import Gate
 from halting.mass import ledger_dtype, settle
@@ -49,6 +50,7 @@ __all__ = [
     "EveryStep",
     "ExitBy",
     "ExitGate",
+    "ExitThreshold",
     "ExpectedSteps",
     "ExpertChoiceRouter",
     "ExponentialBlend",

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from halting.errors import UsageError
+from halting.exit_threshold import ExitThreshold
 from halting.trace import LoopTrace
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class HaltingRule(nn.Module):
         by_sequence: the tokens of a sequence leave together.
         ranks_tokens: it lets tokens go by their rank among those of their sequence, so none can be held back.
         gives_aux: the names in `StepDecision.aux`.
+        exit_threshold: the option that says how early tokens leave in evaluation; None where no option does.
         default_readout, default_cost: the classes that train it; None where it has no cost.
 
     Raises:
@@ -103,6 +105,7 @@ class HaltingRule(nn.Module):
     by_sequence: ClassVar[bool] = False
     ranks_tokens: ClassVar[bool] = False
     gives_aux: ClassVar[tuple[str, ...]] = ()
+    exit_threshold: ClassVar[ExitThreshold | None] = None
     default_readout: "ClassVar[type[Readout]]"
     default_cost: "ClassVar[type[PonderCost] | None]" = None
 

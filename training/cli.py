@@ -14,6 +14,7 @@ VERBS = {
     "compare": ("training.compare", "runs, or checkpoints (RUN@500), on the same examples: where they differ"),
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
+    "calibrate": ("training.calibrate", "the cheapest exit whose loss of quality is bounded, with a stated confidence"),
     "profile": ("training.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),
     "export": (
         "training.export",

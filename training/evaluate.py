@@ -9,7 +9,8 @@ import tyro
 
 from halting.errors import UsageError
 from training.evaluation import evaluate
-from training.exits import Exit, parse_exit
+from training.exits import Exit, exit_of, parse_exit
+from training.guarantee import CALIBRATED, Guarantee
 from training.metrics import to_json
 from training.report import agreement_of_steps
 from training.run import Run, load_run, newest_run
@@ -24,14 +25,16 @@ class Options:
 
     run: Annotated[str | None, tyro.conf.Positional] = None
     """run folder, or one of its checkpoints; the newest run if left out"""
-    exit: tuple[str, ...] = ("learned",)
-    """how tokens leave, one or several of
+    exit: tuple[str, ...] = ()
+    """how tokens leave; learned if left out, and calibrated beside it where there is a guarantee. One or several of
     learned (the trained rule), learned:q=0.7 (with another option),
     fixed:8 (all at one step),
     convergence, convergence:1e-3, convergence:kl:5e-4
     (what settles: state, cosine, entropy, kl, argmax),
     confidence, confidence:0.9, confidence:gap:0.5
-    (what is sure: max, gap, entropy)"""
+    (what is sure: max, gap, entropy),
+    calibrated, calibrated:NAME
+    (as ponder calibrate found)"""
     by: Literal["difficulty"] | None = None
     """a table of steps and accuracy at each difficulty"""
     split: Literal["train", "validation", "test"] = "test"
@@ -47,14 +50,20 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Evaluates; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder eval", description=Options.__doc__)
-    exits = [parse_exit(spec) for spec in dict.fromkeys(options.exit)]
+    for spec in options.exit:
+        if not is_calibrated(spec):
+            parse_exit(spec)
     refuse_counts(examples=options.examples, batch_size=options.batch_size)
     refuse_existing(options.json)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
+    guarantees = guarantees_of(run, options.exit)
+    exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
     num_examples = options.examples or run.config.test_examples
     tallies = {each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size) for each in exits}
     print(f"{run.folder}, {options.split} split, {num_examples} examples\n")
     print(exits_table(tallies))
+    for name, guarantee in guarantees.items():
+        print(f"\n{name} is {guarantee.exit}. {guarantee.in_words()}")
     if options.by == "difficulty":
         print("\n" + difficulty_table(tallies, run.task.difficulty_name))
     if options.json is not None:
@@ -64,6 +73,23 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(rows, indent=2) + "\n")
         print(f"\nwrote {options.json}")
     return 0
+
+
+def is_calibrated(spec: str) -> bool:
+    """Whether an exit stands for that of a guarantee."""
+    return spec.partition(":")[0] == CALIBRATED
+
+
+def guarantees_of(run: Run, specs: Sequence[str]) -> dict[str, Guarantee]:
+    """The guarantees of the calibrated exits among these; where none is asked for, the run's own, if it has one."""
+    wanted = [spec for spec in specs if is_calibrated(spec)] if specs else [CALIBRATED]
+    found = {}
+    for spec in wanted:
+        name = spec.partition(":")[2]
+        guarantee = run.guarantee(name) if name else run.guarantee()
+        if guarantee is not None:
+            found[spec] = guarantee
+    return found
 
 
 def evaluate_exit(run: Run, leaving: Exit, split: str, num_examples: int, batch_size: int) -> Tally:

@@ -1,11 +1,11 @@
-"""Other exits for a trained model at evaluation: the learned one, with other options too, everybody at one depth, or a
-hard exit without parameters that decides in the learned one's place."""
+"""Other exits for a trained model at evaluation: the learned one, with other options too, everybody at one depth, a
+hard exit without parameters that decides in the learned one's place, or the one that was calibrated."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -21,9 +21,12 @@ from halting.wrappers.per_sequence import PerSequence
 from halting.wrappers.stop_at import StopAt
 from halting.wrappers.wrapper import RuleWrapper
 from training.build import build_rule
+from training.guarantee import CALIBRATED, DEFAULT, place, read
 from training.parts import ROLES, signature_fields
-from training.run import Run
 from training.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from training.run import Run
 
 _HARD_EXITS: dict[str, tuple[type[HaltingRule], str]] = {
     "convergence": (ConvergenceExit, "criterion"),
@@ -50,12 +53,12 @@ class Exit:
     options: dict[str, Any] = field(default_factory=dict)
     bare: bool = False
 
-    def limit(self, run: Run) -> int:
+    def limit(self, run: "Run") -> int:
         """The step limit it needs."""
         return run.model.recurrence.max_steps if self.steps is None else self.steps
 
     @contextmanager
-    def on(self, run: Run) -> Iterator[None]:
+    def on(self, run: "Run") -> Iterator[None]:
         """While entered, the tokens of the run's model leave this way.
 
         Raises:
@@ -63,13 +66,27 @@ class Exit:
         """
         recurrence = run.model.recurrence
         trained, readout = recurrence.rule, recurrence.readout
-        run.model.use(self._rule_for(run, trained).train(trained.training), FinalState() if self.bare else readout)
+        self._put(run)
         try:
             yield
         finally:
             run.model.use(trained, readout)
 
-    def _rule_for(self, run: Run, trained: HaltingRule) -> HaltingRule:
+    def stay(self, run: "Run") -> None:
+        """From now on the tokens of the run's model leave this way.
+
+        Raises:
+            UsageError: as `on`.
+        """
+        limit = self.limit(run)
+        self._put(run)
+        run.model.recurrence.max_steps = limit
+
+    def _put(self, run: "Run") -> None:
+        trained, readout = run.model.recurrence.rule, run.model.recurrence.readout
+        run.model.use(self._rule_for(run, trained).train(trained.training), FinalState() if self.bare else readout)
+
+    def _rule_for(self, run: "Run", trained: HaltingRule) -> HaltingRule:
         if self.steps is not None:
             return FixedSteps(self.steps) if self.bare else StopAt(trained, self.steps)
         if self.rule is not None:
@@ -116,7 +133,27 @@ def parse_exit(spec: str) -> Exit:
     )
 
 
-def _with_options(run: Run, trained: HaltingRule, options: dict[str, Any], name: str) -> HaltingRule:
+def exit_of(run: "Run", spec: str) -> Exit:
+    """The exit that `parse_exit` reads; and for "calibrated", or "calibrated:NAME", that of the guarantee of this name
+    beside the run's weights.
+
+    Raises:
+        UsageError: as `parse_exit`, and where there is no such guarantee.
+    """
+    kind, _, name = spec.partition(":")
+    if kind != CALIBRATED:
+        return parse_exit(spec)
+    found = read(run.weights, name or DEFAULT)
+    if found is None:
+        raise UsageError(
+            f"--exit {spec}: there is no {place(run.weights, name or DEFAULT)}.",
+            "An exit is calibrated once ponder calibrate has shown how much it may lose.",
+            f"Calibrate first: ponder calibrate {run.folder}{f' --name {name}' if name else ''}",
+        )
+    return replace(parse_exit(found.exit), name=spec)
+
+
+def _with_options(run: "Run", trained: HaltingRule, options: dict[str, Any], name: str) -> HaltingRule:
     """The trained rule built anew with other options, in its wrappers and with its trained weights."""
     inner = trained
     while isinstance(inner, RuleWrapper):

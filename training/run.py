@@ -14,6 +14,8 @@ from halting.ponder_map import PonderMap
 from training import checkpoint
 from training.build import build_all
 from training.config import RunConfig
+from training.exits import exit_of
+from training.guarantee import DEFAULT, Guarantee, read
 from training.recording import about_run, record_map
 from training.tasks.task import IGNORE, Batch, Task
 
@@ -70,6 +72,14 @@ class Run:
             about_run(self.config, self.folder.name),
         )
 
+    def guarantee(self, name: str = DEFAULT) -> Guarantee | None:
+        """What `ponder calibrate` has shown of these weights; None where it has not been asked.
+
+        Raises:
+            UsageError: for a guarantee that is damaged or of other weights.
+        """
+        return read(self.weights, name)
+
     def batch_of(self, text: str) -> Batch:
         """A text as a batch of one, without targets."""
         tokens = torch.tensor([self.task.encode(text)])
@@ -86,16 +96,17 @@ class Run:
         return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+def load_run(folder: str | Path, device: str | torch.device = "cpu", exit: str | None = None) -> Run:
     """Reads a run folder, or one of its checkpoints.
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has not finished), or
             "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
         device: where the model goes.
+        exit: how its tokens leave, as `ponder eval --exit` has it, such as "calibrated"; None for the trained rule.
 
     Raises:
-        UsageError: for a folder that holds no run, no weights yet, or damaged ones.
+        UsageError: for a folder that holds no run, no weights yet, or damaged ones; for an exit that it cannot take.
     """
     home, weights = locate(Path(folder))
     config = read_config(home)
@@ -105,7 +116,10 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
     checkpoint.refuse_other_model(shapes, wanted, weights)
     built.model.load_state_dict(state)
-    return Run(home, config, built.task, built.model.to(device).eval(), weights)
+    run = Run(home, config, built.task, built.model.to(device).eval(), weights)
+    if exit is not None:
+        exit_of(run, exit).stay(run)
+    return run
 
 
 def locate(given: Path) -> tuple[Path, Path]:

@@ -7,6 +7,7 @@ import torch
 
 from halting.decaying_threshold import decaying_threshold, refuse_decay
 from halting.errors import UsageError
+from halting.exit_threshold import ExitThreshold, share_reached
 from halting.mass import ledger_dtype
 from halting.readout import FinalState
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
@@ -27,7 +28,7 @@ class ConfidenceExit(HaltingRule):
     With `decay` the threshold is stricter for early tokens, whose mistakes the later ones inherit
     (`decaying_threshold`).
 
-    Differs from the paper: c is given, not calibrated on held-out data, and t is the position in the sequence, prompt
+    Differs from the paper: c is given (`ponder calibrate` finds one), and t is the position in the sequence, prompt
     included. Of CALM's other measures, the small trained classifier is `EarlyExitClassifier`, and hidden-state
     saturation `ConvergenceExit("cosine")`. No threshold is published; the defaults are what a maximum of 0.9 is for two
     answers.
@@ -76,6 +77,9 @@ class ConfidenceExit(HaltingRule):
                 "Use the measure max or gap, or drop decay.",
             )
         refuse_decay(decay, decay_length)
+        self.exit_threshold = (  # pyright: ignore[reportAttributeAccessIssue]
+            ExitThreshold("threshold", 1e-7, 30.0) if measure == "entropy" else share_reached("threshold")
+        )
         self.measure, self.threshold, self.decay, self.decay_length = measure, chosen, decay, decay_length
 
     @torch.no_grad()

@@ -8,12 +8,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.errors import UsageError
+from halting.exit_threshold import ExitThreshold
 from halting.mass import ledger_dtype
 from halting.readout import FinalState
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 
 Criterion = Literal["state", "entropy", "kl", "argmax", "cosine"]
 _PUBLISHED: dict[Criterion, float] = {"state": 0.03, "entropy": 1e-3, "kl": 5e-4, "argmax": 5, "cosine": 1e-3}
+_THRESHOLDS: dict[Criterion, ExitThreshold] = {
+    "state": ExitThreshold("threshold", 1e-6, 10.0),
+    "entropy": ExitThreshold("threshold", 1e-7, 10.0),
+    "kl": ExitThreshold("threshold", 1e-9, 30.0),
+    "argmax": ExitThreshold("threshold", 32, 1, "count"),
+    "cosine": ExitThreshold("threshold", 1e-9, 2.5),
+}
 
 
 class ConvergenceExit(HaltingRule):
@@ -65,6 +73,7 @@ class ConvergenceExit(HaltingRule):
                 f"published {_PUBLISHED[criterion]:g}.",
             )
         self.criterion, self.threshold = criterion, chosen
+        self.exit_threshold = _THRESHOLDS[criterion]  # pyright: ignore[reportAttributeAccessIssue]
         self.reads_logits = criterion in ("entropy", "kl", "argmax")  # pyright: ignore[reportAttributeAccessIssue]
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:

@@ -6,6 +6,7 @@ import torch
 
 from halting.costs.correctness import Correctness
 from halting.errors import UsageError
+from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.readout import DeepSupervision
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
@@ -42,6 +43,7 @@ class CorrectnessHalt(HaltingRule):
     causal = False
     by_sequence = True
     gives_aux = ("q_correct",)
+    exit_threshold = share_reached("threshold")
     default_readout = DeepSupervision
     default_cost = Correctness
 

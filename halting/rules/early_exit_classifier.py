@@ -6,6 +6,7 @@ from torch import Tensor
 from halting.costs.same_answer import SameAnswer
 from halting.decaying_threshold import decaying_threshold, refuse_decay
 from halting.errors import UsageError
+from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.mass import ledger_dtype
 from halting.readout import DeepSupervision
@@ -22,7 +23,7 @@ class EarlyExitClassifier(HaltingRule):
     moves the model, as in the paper, which trains it on a frozen one (`--start-from RUN --train-only rule` does that
     here). Trained together with a model, the readout `DeepSupervision` teaches every step to answer.
 
-    Differs from the paper: c is given, not calibrated on held-out data; and deep supervision weighs all steps alike,
+    Differs from the paper: c is given (`ponder calibrate` finds one); and deep supervision weighs all steps alike,
     where the paper weighs a layer by its number.
 
     Causal. The gate gets gradient from `SameAnswer` alone, through aux "same_logit". Costs one dot product a token and
@@ -40,6 +41,7 @@ class EarlyExitClassifier(HaltingRule):
     """
 
     gives_aux = ("same_logit", "would_leave")
+    exit_threshold = share_reached("threshold")
     default_readout = DeepSupervision
     default_cost = SameAnswer
 

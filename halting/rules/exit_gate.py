@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from halting.costs.uniform_prior import UniformPrior
+from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.mass import ledger_dtype
 from halting.readout import EveryStep
@@ -44,6 +45,7 @@ class ExitGate(HaltingRule):
     q = Quantile()
     spreads_mass = True
     gives_aux = ("exit_logit",)
+    exit_threshold = share_reached("q")
     default_readout = EveryStep
     default_cost = UniformPrior
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from halting.costs.steps_plus_remainder import StepsPlusRemainder
 from halting.errors import UsageError
+from halting.exit_threshold import SHARE_LEFT
 from halting.gate import Gate
 from halting.readout import WeightedMean
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
@@ -31,6 +32,7 @@ class GravesACT(HaltingRule):
     """
 
     spreads_mass = True
+    exit_threshold = SHARE_LEFT
     default_readout = WeightedMean
     default_cost = StepsPlusRemainder
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from halting.costs.geometric_prior import GeometricPrior
 from halting.errors import UsageError
+from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.readout import EveryStep
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
@@ -41,6 +42,7 @@ class PonderNet(HaltingRule):
 
     q = Quantile()
     spreads_mass = True
+    exit_threshold = share_reached("q")
     default_readout = EveryStep
     default_cost = GeometricPrior
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from halting.costs.expected_steps import ExpectedSteps
 from halting.errors import UsageError
+from halting.exit_threshold import share_reached
 from halting.mass import ledger_dtype
 from halting.readout import WeightedMean
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
@@ -41,6 +42,7 @@ class StickBreaking(HaltingRule):
     """
 
     spreads_mass = True
+    exit_threshold = share_reached("threshold")
     default_readout = WeightedMean
     default_cost = ExpectedSteps
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from halting.costs.updates_plus_remainder import UpdatesPlusRemainder
 from halting.errors import UsageError
+from halting.exit_threshold import SHARE_LEFT
 from halting.exponential_blend import ExponentialBlend
 from halting.gate import Gate
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
@@ -51,6 +52,7 @@ class UniversalTransformerACT(HaltingRule):
     causal = False
     by_sequence = True
     gives_aux = ("blend_weight", "update", "remainder")
+    exit_threshold = SHARE_LEFT
     default_readout = ExponentialBlend
     default_cost = UpdatesPlusRemainder
 

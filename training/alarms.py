@@ -15,6 +15,13 @@ _ALMOST_ALL = 0.99
 _RANKS_APART = 3.0
 
 
+def single_step(tally: Tally) -> int | None:
+    """The step before the limit at which almost all tokens leave; None where they leave at several, or at the limit."""
+    share = tally.steps / tally.steps.sum().clamp(min=1)
+    step = int(share.argmax())
+    return step if 0 < step < tally.max_steps and float(share[step]) >= _ALMOST_ALL else None
+
+
 def alarms(tally: Tally, *, adaptive: bool, gate_gradient: float | None, steps_of_ranks: list[float]) -> list[str]:
     """What seems wrong after an evaluation.
 

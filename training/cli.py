@@ -9,6 +9,7 @@ from training.entry import run_entry
 
 VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
+    "tune": ("training.tune", "many short trainings: accuracy against compute over penalties, and which to take"),
     "launch": ("training.launch", "deepspeed, started again from the last whole checkpoint when a job dies"),
     "show": ("training.show", "the ponder map of a run: who thought how long"),
     "compare": ("training.compare", "runs, or checkpoints (RUN@500), on the same examples: where they differ"),

@@ -18,7 +18,7 @@ def create(config: RunConfig, device: torch.device) -> Path:
     """
     failure: UsageError | None = None
     number = 0
-    base = _base_name(config)
+    base = base_name(config)
     if agreement.rank() == 0:
         try:
             number = _make(config, base)
@@ -38,7 +38,7 @@ def next_free(config: RunConfig) -> Path:
     Raises:
         UsageError: where a folder of this name exists already.
     """
-    output, base = Path(config.output), _base_name(config)
+    output, base = Path(config.output), base_name(config)
     if config.name is not None:
         if (output / base).exists():
             raise _exists(output / base)
@@ -46,7 +46,8 @@ def next_free(config: RunConfig) -> Path:
     return next(path for number in count(1) if not (path := output / f"{base}-{number:03d}").exists())
 
 
-def _base_name(config: RunConfig) -> str:
+def base_name(config: RunConfig) -> str:
+    """What a folder of this run is called before its number: its own name, else the recipe's."""
     if config.name is not None:
         return config.name
     where, _, function = config.recipe.rpartition(":")

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -41,6 +41,7 @@ from training.start_from import read_start
 _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
        ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains nothing (--ranks N)
        ponder train --resume RUN [flags]  go on with a run
+       ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found (ponder tune)
        ponder train RECIPE --help         every flag of a recipe
 
 A recipe is a name ({recipes}) or your own: path/to/file.py:function."""
@@ -88,6 +89,13 @@ def read_request(argv: Sequence[str]) -> Request:
     _take(rest, "--local-rank")  # the launcher puts it first; the environment says the same
     resume = _take(rest, "--resume")
     ranks = _take(rest, "--ranks")
+    tuned, picked = _take(rest, "--from-tune"), _take(rest, "--pick")
+    if (picked is not None and tuned is None) or (tuned is not None and resume is not None):
+        raise UsageError(
+            f"--pick {picked} comes without --from-tune." if tuned is None else f"--from-tune {tuned} with --resume.",
+            "A point is picked from a sweep, and for a run that begins.",
+            "Write ponder train RECIPE --from-tune DIR --pick knee.",
+        )
     is_dry = "--dry-run" in rest or "--dry_run" in rest
     rest = [word for word in rest if word not in ("--dry-run", "--dry_run")]
     if ranks is not None and not (ranks.isdecimal() and int(ranks) > 0):
@@ -109,13 +117,29 @@ def read_request(argv: Sequence[str]) -> Request:
                 f"Write ponder train RECIPE [flags], with one of {', '.join(recipe_names())}, or your own "
                 "file.py:function.",
             )
-        config = parse(load_recipe(rest[0]), rest[1:], f"ponder train {rest[0]}")
+        words = [*_chosen(rest, tuned, picked), *rest[1:]] if tuned is not None else rest[1:]
+        config = parse(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
     here = agreement.world_size() if agreement.is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))
     return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
 
 
-def train(config: RunConfig, resume: Path | None = None) -> int:
-    """Trains a config, or goes on with a run; gives the exit code."""
+def _chosen(rest: Sequence[str], tuned: str, picked: str | None) -> Sequence[str]:
+    """The flags of a sweep's point."""
+    from training.tuning.chosen import chosen  # late: a sweep's own trials come through here
+
+    found = chosen(Path(tuned), picked or "knee", rest[0], rest[1:])
+    standard_screen(0 if os.environ.get("RANK", "0") == "0" else 1).say(found.says)
+    return found.words
+
+
+def train(config: RunConfig, resume: Path | None = None, finishing: Callable[..., object] = finish) -> int:
+    """Trains a config, or goes on with a run; gives the exit code.
+
+    Args:
+        config: the run.
+        resume: the run folder to go on with.
+        finishing: what is done with a run that has come to its end; has the arguments of `finish`.
+    """
     launcher = LauncherWatch.of_this_process()
     refuse_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
     _refuse_ranks(config)
@@ -152,7 +176,7 @@ def train(config: RunConfig, resume: Path | None = None) -> int:
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
         if members is not None:
             members.watch(folder)
-        code = _run(config, built, engine, folder, screen, progress, launcher)
+        code = _run(config, built, engine, folder, screen, progress, launcher, finishing)
     except (RuntimeError, OSError):
         # What a collective raises when a rank dies says which connection broke, and not who is gone.
         if members is not None and (gone := members.await_gone()):
@@ -174,6 +198,7 @@ def _run(
     screen: Screen,
     progress: Progress,
     launcher: LauncherWatch,
+    finishing: Callable[..., object],
 ) -> int:
     reports = [Monitors(config.report_to, folder).write] if config.report_to else []
     metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update, reports)
@@ -197,7 +222,7 @@ def _run(
         if ended.reason == "limit":
             of = "" if config.schedule == "limit" else f" of {config.updates}"
             screen.say(f"ended {ended.says}, at update {ended.progress.update}{of}")
-        finish(config, built, engine, folder, screen, metrics, ended.progress)
+        finishing(config, built, engine, folder, screen, metrics, ended.progress)
         return 0
     finally:
         metrics.close()

@@ -43,10 +43,9 @@ def knee(points: Sequence[ParetoPoint]) -> ParetoPoint | None:
     scaled to the front's range (the distance of Das 1999, "On characterizing the knee of the Pareto curve").
 
     Collapsed points are ends of the line, as they are models that one can have, but never the knee; where nothing lies
-    above the line, the most accurate point is it. None where all have collapsed.
+    above the line, the most accurate of the others is it. None where all have collapsed.
     """
-    front = pareto_front(points)
-    sound = [point for point in front if not point.collapsed]
+    front, sound = pareto_front(points), pareto_front([point for point in points if not point.collapsed])
     if not sound:
         return None
     cheap, best = front[0], front[-1]

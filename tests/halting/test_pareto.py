@@ -42,6 +42,8 @@ def test_a_collapsed_point_ends_the_line_but_is_never_the_knee():
     rest = points((2, 0.9), (3, 0.99), (9, 1.0))
     assert knee([cheap, *rest]) == rest[1]
     assert knee([cheap]) is None
+    beaten = ParetoPoint("beaten", 0.7, 2.0)
+    assert knee([cheap, beaten]) == beaten
     # Were it one to choose, it would be the knee of these.
     assert knee([ParetoPoint("dear", 1.0, 9.0), ParetoPoint("none", 0.0, 0.9), cheap]) != cheap
 

@@ -1,0 +1,1 @@
+"""Sweeps: many short trainings, accuracy against compute, and the setting to train for good."""

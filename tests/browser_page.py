@@ -26,9 +26,9 @@ def started() -> Iterator[Browser]:
 
 
 @contextmanager
-def watched(chromium: Browser, allowed: str, **context: Any) -> Iterator[Page]:
-    """A page that must make no request but to addresses that begin with `allowed`, write nothing to the console and
-    raise nothing."""
+def watched(chromium: Browser, allowed: str, expected: str = "\0", **context: Any) -> Iterator[Page]:
+    """A page that must make no request but to addresses that begin with `allowed`, write nothing to the console but
+    what holds the `expected` words, and raise nothing."""
     wrong: list[str] = []
     opened = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
     page = opened.new_page()
@@ -36,7 +36,7 @@ def watched(chromium: Browser, allowed: str, **context: Any) -> Iterator[Page]:
     page.on(
         "request", lambda request: None if request.url.startswith((allowed, "data:")) else wrong.append(request.url)
     )
-    page.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+    page.on("console", lambda message: None if expected in message.text else wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     yield page

@@ -13,6 +13,7 @@ VERBS = {
     "launch": ("training.launch", "deepspeed, started again from the last whole checkpoint when a job dies"),
     "show": ("training.show", "the ponder map of a run: who thought how long"),
     "compare": ("training.compare", "runs, or checkpoints (RUN@500), on the same examples: where they differ"),
+    "serve": ("training.serve", "a page to type texts into, and their maps as JSON; for this machine alone"),
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
     "calibrate": ("training.calibrate", "the cheapest exit whose loss of quality is bounded, with a stated confidence"),

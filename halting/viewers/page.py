@@ -15,7 +15,7 @@ from halting.viewers.page_data import embedded, page_data
 from halting.viewers.visible_text import visible
 
 _WEB = Path(__file__).parent / "web"
-_SCRIPTS = ("element", "data", "modes", "strip", "view", "details", "controls", "main")
+_SCRIPTS = ("element", "data", "modes", "strip", "view", "details", "controls", "live", "main")
 _LEVELS = 64  # colours of the scale; modes.js has the same number
 
 
@@ -25,6 +25,8 @@ def to_html(
     *,
     others: Sequence[PonderMap] = (),
     growth: Sequence[PonderMap] = (),
+    live: bool = False,
+    example: str = "",
 ) -> str:
     """The page. Its bar switches between steps, mass, predictions and errors at each step; pointing at a token, or
     moving to it by keys, tells all that is known of it.
@@ -35,15 +37,20 @@ def to_html(
         others: maps of the same examples by other runs, laid beside it. `metadata["run"]` names each.
         growth: maps of the same examples at earlier updates of its training, oldest first; a slider plays them, and
             ends with `ponder_map`. `metadata["update"]`, a whole number, says of each when it was made.
+        live: with a box whose text is sent to the server that the page came from (`ponder serve`), and drawn.
+        example: a text to think about, shown in the empty box.
 
     Raises:
         UsageError: for a map of other examples.
     """
     data = page_data(ponder_map, sequences, others, growth)
+    connect = "; connect-src 'self'" if live else ""
     parts = {
+        "live": "yes" if live else "no",
+        "example": escape(example),
         "title": escape(visible(f"Ponder map: {ponder_map.metadata.get('run', 'a run')}", keep_spaces=True)),
         "policy": f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
-        f"script-src {_digest(_script())}; style-src {_digest(_style())}",
+        f"script-src {_digest(_script())}; style-src {_digest(_style())}{connect}",
         "style": _style(),
         "script": _script(),
         "about": embedded(data["about"]),

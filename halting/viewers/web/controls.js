@@ -58,7 +58,6 @@ class Controls {
     const { view } = this;
     this.steps.stop();
     this.growth.stop();
-    const chosen = Object.keys(MODES).find((name) => MODES[name] === view.mode);
     const usable = (mode) => view.panes.every(mode.has);
     if (!usable(view.mode)) view.mode = MODES.steps;
     byId("modes").replaceChildren(
@@ -69,17 +68,19 @@ class Controls {
         return element("label", button.disabled ? { title: "This map holds nothing to show for it." } : {}, button, mode.name);
       }),
     );
-    Object.assign(byId("step"), { max: data.steps, value: data.steps, disabled: data.steps < 2 });
+    const kept = this.loaded === data.steps ? Number(byId("step").value) : data.steps; // while somebody types
+    this.loaded = data.steps;
+    Object.assign(byId("step"), { max: data.steps, value: kept, disabled: data.steps < 2 });
     byId("play-steps").disabled = data.steps < 2;
     Object.assign(byId("frame"), { max: data.frames.length - 1, value: data.frames.length - 1 });
     byId("growth").hidden = data.frames.length < 2;
     const filters = Object.entries(FILTERS).filter(([, filter]) => filter.has(data));
-    const kept = byId("filter").value;
-    byId("filter").replaceChildren(...filters.map(([name, filter]) => element("option", { value: name }, filter.name)));
-    if (filters.some(([name]) => name === kept)) byId("filter").value = kept;
+    const filter = byId("filter").value;
+    byId("filter").replaceChildren(...filters.map(([name, { name: says }]) => element("option", { value: name }, says)));
+    if (filters.some(([name]) => name === filter)) byId("filter").value = filter;
     byId("facts").replaceChildren(...this.facts(data));
     byId("controls").hidden = byId("help").hidden = false;
-    this.filter(chosen);
+    this.filter();
   }
 
   facts(data) {

@@ -22,6 +22,7 @@ class RecordedMap {
     this.final = array(`${number}.final`);
     this.predictions = array(`${number}.predictions`);
     this.targets = array("targets");
+    if (this.targets && !this.targets.some(Boolean)) this.targets = null; // nothing is asked anywhere
     this.arrays = {
       mass: array(`${number}.mass`),
       confidence: array(`${number}.confidence`),

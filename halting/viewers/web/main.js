@@ -12,8 +12,10 @@ async function show({ about, arrays }) {
 }
 
 const embeddedData = { about: JSON.parse(byId("about").textContent), arrays: byId("arrays").textContent };
-show(embeddedData).catch((error) => {
+const shown = show(embeddedData);
+shown.catch((error) => {
   byId("failure").textContent = `The map cannot be drawn: ${error.message}. A browser of 2024 or later is needed.`;
   byId("failure").hidden = false;
   throw error;
 });
+if (document.body.dataset.live === "yes") shown.then(() => new Live(embeddedData));

@@ -12,7 +12,7 @@ from halting.comparison import Comparison, compare
 from halting.errors import UsageError
 from halting.estimate import Estimate
 from halting.ponder_map import PonderMap
-from halting.viewers import picture_comparison, terminal_comparison
+from halting.viewers import page, picture_comparison, terminal_comparison
 from halting.viewers.caption import difficulty_name
 from halting.viewers.terminal_comparison import LETTERS
 from training.evaluate import refuse_counts
@@ -41,6 +41,8 @@ class Options:
     """how many are shown token by token"""
     png: Path | None = None
     """write a picture"""
+    html: Path | None = None
+    """write a page with the maps side by side"""
     json: Path | None = None
     """write the numbers"""
     ascii: bool = False
@@ -59,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
             "Write ponder compare runs/A runs/B, or ponder compare runs/A@500 runs/A.",
         )
     refuse_counts(num=options.num, sequences=options.sequences)
-    refuse_existing(options.png, options.json)
+    refuse_existing(options.png, options.html, options.json)
     maps = maps_of(options)
     found = [compare(maps[0], other) for other in maps[1:]]
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
@@ -68,9 +70,11 @@ def main(argv: Sequence[str]) -> int:
     print(said.replace("–", "-").replace("·", "|") if plain else said)
     if options.png is not None:
         picture_comparison.save_picture(maps, options.png)
+    if options.html is not None:
+        write_text(options.html, page.to_html(maps[0], others=maps[1:]))
     if options.json is not None:
         write_text(options.json, to_json(as_json(maps, found), indent=2) + "\n")
-    for path in (options.png, options.json):
+    for path in (options.png, options.html, options.json):
         if path is not None:
             print(f"wrote {path}")
     return 0

@@ -11,15 +11,13 @@ from training.checkpoint import Progress
 from training.config import RunConfig
 from training.engine.engine import Engine
 from training.evaluation import evaluate
+from training.growth import MAP_EXAMPLES, grown, read, record
 from training.metrics import Metrics, to_json
 from training.ranks import RankReport
-from training.recording import about_run, record_map
 from training.report import agreement_of_steps, report
 from training.screen import Screen, clock
 from training.tally import Tally
 from training.written import write_text
-
-MAP_EXAMPLES = 64
 
 
 def finish(
@@ -39,7 +37,8 @@ def finish(
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (agreement.world_size() * config.accumulation))
     tally = evaluate(engine, built.task, "test", config.test_examples, micro_batch)
-    found = final_map(config, built, engine, folder)
+    examples = min(MAP_EXAMPLES, config.test_examples)
+    found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)
     first = agreement.rank() == 0
@@ -53,7 +52,8 @@ def finish(
     if first:
         write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")
-        write_text(folder / "ponder_map.html", page.to_html(found))
+        latest, before = grown(found, read(folder)[0])
+        write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
         picture.save_picture(found, folder / "ponder_map.png")
         write_text(folder / "report.md", report(config, summary, folder))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
@@ -61,20 +61,6 @@ def finish(
         _say(screen, summary, found, folder)
     agreement.barrier()
     return summary
-
-
-def final_map(config: RunConfig, built: Built, engine: Engine, folder: Path) -> PonderMap:
-    """The ponder map of the first test examples; called by all ranks."""
-    recurrence = engine.model.recurrence
-    engine.eval()
-    return record_map(
-        lambda batch: engine.forward(batch, record_lens=True),
-        recurrence.rule,
-        built.task,
-        built.task.batch("test", 0, min(MAP_EXAMPLES, config.test_examples)).to(engine.device),
-        recurrence.max_steps,
-        about_run(config, folder.name),
-    )
 
 
 def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:

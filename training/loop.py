@@ -16,6 +16,7 @@ from training.config import RunConfig
 from training.dealing import Dealer
 from training.engine.engine import Engine
 from training.evaluation import evaluate
+from training.growth import Growth
 from training.horizon import Horizon
 from training.interrupt import StopRequest
 from training.launcher_watch import LauncherWatch
@@ -111,6 +112,7 @@ class Training:
         self.dealer.load_state_dict(progress.dealing)
         self.since, self.ranks = _Since(), Ranks(engine.device)
         self.evaluations = progress.update // config.eval_every
+        self.growth = Growth(config, engine, built.task, folder, progress.update)
         self.skipped = 0
 
     def run(self) -> Ended:
@@ -120,6 +122,7 @@ class Training:
         self.seconds = self._seconds_agreed()
         if self.progress.update == 0:
             self.save()  # whatever comes, the run can go on; and a disk that is full is noticed before the work
+            self.growth.record(0)
         with StopRequest(self.launcher) as request:
             while not self.horizon.ends(self.progress) and self.horizon.met(self.progress, self.seconds) is None:
                 before = time.perf_counter()
@@ -233,7 +236,7 @@ class Training:
             self.screen.warn(text)
         self.evaluations += 1
         if self.evaluations % config.map_every == 0 and not last:
-            show_fixed_example(self.engine, self.task, self.screen)
+            show_fixed_example(self.growth.record(update), self.screen)
         self.since, self.ranks = _Since(), Ranks(self.engine.device)
 
     def is_sound(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from act.model import ModelOutput
 from halting.ponder_map import PonderMap
 from halting.rule import HaltingRule
+from halting.trace import PackedSteps
 from training.config import RunConfig
 from training.tasks.task import IGNORE, Batch, Task
 
@@ -29,7 +30,7 @@ def record_map(
     """The ponder map of a batch.
 
     Args:
-        forward: runs the model in evaluation mode, `record_lens` on.
+        forward: runs the model in evaluation mode; without `record_lens` the map has no predictions of single steps.
         rule: the model's, for the depth that it means.
         task: makes token texts.
         batch: the examples, on any device.
@@ -37,17 +38,7 @@ def record_map(
         metadata: what the map is of: the run and its task.
     """
     output = forward(batch)
-    trace, packed = output.trace, output.step_logits
-    assert packed is not None, "forward has to record the lens"
-    batch_size, length = batch.targets.shape
-
-    def laid_out(values: Tensor, fill: float | int) -> np.ndarray:
-        return packed.unpack(values, batch_size, length, max_steps, fill).cpu().numpy()
-
-    probabilities = packed.values.float().softmax(-1)
-    confidence, predictions = probabilities.max(-1)
-    wanted = batch.targets.flatten().to(packed.index.device)[packed.index]
-    right = probabilities.gather(-1, wanted.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    trace = output.trace
     score = torch.where(trace.ran, trace.score.float(), torch.nan)
     valid, texts = batch.valid.cpu(), []
     for tokens, real in zip(batch.tokens.tolist(), valid.tolist(), strict=True):
@@ -69,14 +60,37 @@ def record_map(
         ponder=rule.ponder(trace).cpu().numpy(),
         mass=_longer(trace.mass.float(), max_steps, 0.0),
         score=_longer(score, max_steps, torch.nan),
-        predictions=laid_out(predictions, -1),
-        confidence=laid_out(confidence, torch.nan),
-        target_probability=laid_out(torch.where(wanted == IGNORE, torch.nan, right), torch.nan),
+        **({} if output.step_logits is None else read_lens(output.step_logits, batch, max_steps)),
         targets=batch.targets.cpu().numpy(),
         final_prediction=output.logits.argmax(-1).cpu().numpy(),
         difficulty=batch.difficulty.cpu().numpy(),
         metadata={**about, **metadata},
     )
+
+
+def read_lens(packed: PackedSteps, batch: Batch, max_steps: int) -> dict[str, np.ndarray]:
+    """What was answered had it stopped at each step, as the arrays of a map: predictions, confidence and
+    target_probability [B L N].
+
+    Args:
+        packed: the logits of every executed step.
+        batch: the examples.
+        max_steps: N.
+    """
+    probabilities = packed.values.float().softmax(-1)
+    confidence, predictions = probabilities.max(-1)
+    wanted = batch.targets.flatten().to(packed.index.device)[packed.index]
+    right = probabilities.gather(-1, wanted.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    parts: dict[str, tuple[Tensor, float | int]] = {
+        "predictions": (predictions, -1),
+        "confidence": (confidence, torch.nan),
+        "target_probability": (torch.where(wanted == IGNORE, torch.nan, right), torch.nan),
+    }
+    rows, length = batch.targets.shape
+    return {
+        name: packed.unpack(values, rows, length, max_steps, fill).cpu().numpy()
+        for name, (values, fill) in parts.items()
+    }
 
 
 def about_run(config: RunConfig, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from halting.aggregates import aggregate
 from halting.errors import UsageError
 from halting.ponder_map import PonderMap
 from halting.viewers import page, picture, picture_aggregates, terminal
-from training import aggregating
+from training import aggregating, growth
 from training.metrics import to_json
 from training.pareto_file import read_points
 from training.run import Run, load_run, newest_run
@@ -90,7 +90,8 @@ def main(argv: Sequence[str]) -> int:
     if options.open and page_file is None:
         page_file = Path(found.metadata.get("run", "ponder_map") + ".html")
     if page_file is not None:
-        write_text(page_file, page.to_html(found))
+        latest, before = _grown(folder, options, found)
+        write_text(page_file, page.to_html(latest, growth=before))
     if options.json is not None:
         numbers = as_json(found) if figures is None else {"metadata": _about(found), **figures.values()}
         write_text(options.json, to_json(numbers) + "\n")
@@ -121,6 +122,16 @@ def find_map(folder: Path, options: Options) -> PonderMap:
         raise UsageError(f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them.")
     num = options.num or (_AGGREGATED if options.aggregates else _SHOWN)
     return run.ponder_map(run.task.batch(split, 0, num), options.max_steps)
+
+
+def _grown(folder: Path, options: Options, found: PonderMap) -> tuple[PonderMap, list[PonderMap]]:
+    """The map, and how it grew where it is the one that the run kept."""
+    if options.text is not None or options.split is not None or options.max_steps is not None:
+        return found, []
+    maps, wrong = growth.read(folder)
+    for says in wrong:
+        print(f"left out: {says}", file=sys.stderr)
+    return growth.grown(found, maps)
 
 
 def _measured_batch(run: Run, options: Options) -> Batch:

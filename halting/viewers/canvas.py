@@ -72,4 +72,4 @@ def paint(path: str | Path, draw: Callable[["Figure"], None]) -> None:
         FigureCanvasAgg(figure)
         draw(figure)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png")
+        figure.savefig(path, format="png", pil_kwargs={"compress_level": 2})  # thrice as fast, hardly larger

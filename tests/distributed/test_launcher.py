@@ -11,12 +11,23 @@ import numpy as np
 import pytest
 from conftest import HERE, LAUNCHER_NAMES, free_port
 
-from training import load_run
+from training import growth, load_run
 from training.train import main
 
 ROOT = HERE.parent.parent
 UPDATES = 20
-SHORT = ["--updates", str(UPDATES), "--eval-examples", "16", "--test-examples", "16", "--eval-every", "10"]
+SHORT = [
+    "--updates",
+    str(UPDATES),
+    "--eval-examples",
+    "16",
+    "--test-examples",
+    "16",
+    "--eval-every",
+    "10",
+    "--map-every",
+    "1",
+]
 SMALL_BYTES = ["--data.length", "32", "--batch-size", "8", "--model.width", "32", "--model.num-heads", "2"]
 EXAMPLE = f"{ROOT / 'examples' / 'my_task.py'}:recipe"
 
@@ -72,6 +83,12 @@ def test_two_ranks_write_the_losses_of_one_process(tmp_path, monkeypatch, recipe
     assert ended.returncode == 0, ended.stdout[-5000:]
     alone, ranks = losses(tmp_path / "runs" / "alone"), losses(tmp_path / "runs" / "ranks")
     assert len(alone) == len(ranks) == UPDATES
+    (first, after), (first_alone, after_alone) = (
+        growth.read(tmp_path / "runs" / name)[0] for name in ("ranks", "alone")
+    )
+    assert [each.metadata["update"] for each in (first, after)] == [0, 10]
+    np.testing.assert_allclose(first.mass, first_alone.mass, atol=1e-3)
+    np.testing.assert_allclose(after.ponder.mean(), after_alone.ponder.mean(), rtol=1e-2)
     np.testing.assert_allclose(ranks, alone, rtol=1e-5)
     told = (tmp_path / "runs" / "ranks" / "csv" / "train_loss.csv").read_text().split()
     assert told == ["step,loss", *(f"{update},{loss}" for update, loss in enumerate(ranks, 1))]

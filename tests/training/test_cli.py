@@ -108,10 +108,15 @@ def test_show_aggregates_a_map_as_table_picture_and_numbers(run, elsewhere, caps
 def test_compare_lays_runs_and_checkpoints_side_by_side(run, elsewhere, capsys):
     """The last checkpoint holds the final weights, so that nothing differs from it; an early one differs."""
     given = [str(run), f"{run}@12", f"{run}@8"]
-    assert main(["compare", *given, "--num", "4", "--png", "c.png", "--json", "c.json", "--ascii"]) == 0
+    assert (
+        main(["compare", *given, "--num", "4", "--png", "c.png", "--html", "c.html", "--json", "c.json", "--ascii"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.isascii() and "B  run@12" in out and "C  run@8" in out and "hops" in out
     assert (elsewhere / "c.png").read_bytes().startswith(b"\x89PNG")
+    about = json.loads((elsewhere / "c.html").read_text().partition('id="about">')[2].partition("</script>")[0])
+    assert [each["label"] for each in about["maps"]] == ["run", "run@12", "run@8"]
     first, same, early = json.loads((elsewhere / "c.json").read_text())["maps"]
     assert same["against_first"]["steps"]["value"] == same["against_first"]["answers"]["value"] == 0
     assert same["steps"] == first["steps"] and same["answers"] == first["answers"] != early["answers"]

@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_folder_holds_everything_that_explains_it(finished):
     names = {path.name for path in finished.iterdir() if not path.name.startswith("events.")}
-    wanted = {"checkpoints", "final", "config.json", "summary.json", "metrics.jsonl", "log.txt", "report.md"}
+    wanted = {"checkpoints", "final", "growth", "config.json", "summary.json", "metrics.jsonl", "log.txt", "report.md"}
     assert names == wanted | {f"ponder_map.{ending}" for ending in ("npz", "json", "html", "png")}
     assert len(list(finished.glob("events.out.tfevents*"))) == 1
     assert {path.name for path in (finished / "final").iterdir()} == {"model.safetensors", "config.json"}

@@ -147,6 +147,11 @@ class HaltingRule(nn.Module):
         """The depth that the rule means, in steps, 0 on padding; executed steps unless a rule says otherwise."""
         return trace.steps.to(trace.mass.dtype)
 
+    def exit_step(self, trace: LoopTrace) -> Float[Tensor, "B L"]:
+        """What evaluation would show as ponder, read off a trace of either mode: the ponder, unless a rule exits in
+        evaluation by something else than what it means in training."""
+        return self.ponder(trace)
+
 
 def keep_rows(memory: Any, rows: Tensor | slice) -> Any:
     """The rows of some tokens only, of a tensor or of all tensors in a `Memory`; the shape of the record is kept."""

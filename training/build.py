@@ -16,7 +16,7 @@ from training.config import LoopConfig, RunConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.flops import Flops, count_flops
 from training.parts import build
-from training.ponder_penalty import coefficient
+from training.ponder_penalty import coefficient, make_penalty
 from training.tasks.task import Task
 
 
@@ -188,5 +188,6 @@ def build_all(config: RunConfig) -> Built:
     task = build_task(config)
     model = build_model(config, task)
     cost = build_cost(config, model.recurrence.rule)
+    make_penalty(config, cost)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
     return Built(task, model, cost, build_predictor(config, task), flops)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from halting.errors import UsageError
 from training.parts import ROLES, absolute, check_options, did_you_mean, resolve
+from training.ponder_penalty import check_penalty, read_target
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -205,7 +206,16 @@ class PenaltyConfig(Record):
     value: float | None = Field(None, ge=0)
     """the coefficient; 0 trains without a cost of thinking; None: what the cost weighs unless told otherwise"""
     warmup: int = Field(0, ge=0)
-    """updates over which it rises linearly from 0"""
+    """updates over which it rises linearly from 0; with a target, the update at which it is steered at the latest"""
+    target_steps: str | None = None
+    """the mean ponder to hold, in steps (4) or as a share of max_steps (40%): the penalty finds itself, from value"""
+    ramp: tuple[float, float] | None = None
+    """after the warm-up the coefficient rises from the one to the other, and one run traces accuracy against compute"""
+
+    @field_validator("target_steps", mode="before")
+    @classmethod
+    def _target(cls, given: Any) -> str | None:
+        return None if given is None else read_target(given)
 
 
 class RunConfig(Record):
@@ -303,6 +313,7 @@ class RunConfig(Record):
                 "Warm-ups and decays are stretched over --time-limit or --flops-limit, and there is neither.",
                 "Write one of them, or drop --schedule.",
             )
+        check_penalty(self.penalty, self.loop.max_steps, self.halting.min_steps)
         for name, role in ROLES.items():
             part: Part | None = getattr(self, name)
             if part is not None:

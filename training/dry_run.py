@@ -20,7 +20,7 @@ from training.config import LoopConfig, RunConfig
 from training.engine.ds_config import deepspeed_settings
 from training.flops import Flops, count_flops
 from training.memory import STAGES, RankMemory, activation_bytes, rank_memory
-from training.ponder_penalty import coefficient
+from training.ponder_penalty import described
 from training.start_from import read_start
 from training.table import aligned
 from training.tasks.task import Task
@@ -207,9 +207,7 @@ def _options(options: dict) -> list[str]:
 
 def _cost(config: RunConfig, cost: PonderCost, own: str) -> str:
     name, warmup = type(cost).__name__ + ("" if config.cost else f" ({own})"), config.penalty.warmup
-    return f"{name}, penalty {coefficient(config.penalty, cost):g}" + (
-        f" after {warmup} updates of warm-up" if warmup else ""
-    )
+    return f"{name}, {described(config, cost)}" + (f" after {warmup} updates of warm-up" if warmup else "")
 
 
 def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:

@@ -13,8 +13,9 @@ from training.engine.engine import Engine
 from training.evaluation import evaluate
 from training.growth import MAP_EXAMPLES, grown, read, record
 from training.metrics import Metrics, to_json
+from training.ponder_penalty import make_penalty
 from training.ranks import RankReport
-from training.report import agreement_of_steps, report
+from training.report import agreement_of_steps, report, target_told
 from training.screen import Screen, clock
 from training.tally import Tally
 from training.written import write_text
@@ -41,6 +42,8 @@ def finish(
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)
+    if budget := make_penalty(config, built.cost, progress.penalty).summary():
+        summary["budget"] = budget
     first = agreement.rank() == 0
     final = folder / "final"
     if first:
@@ -101,6 +104,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             f"{summary['mean_steps']:.2f} of {summary['max_steps']} executed, deviation {summary['std_steps']:.2f}",
         ),
         ("ponder", f"{summary['mean_ponder']:.2f} steps a token, as the rule means it"),
+        *([("target", target_told(summary["budget"]))] if "budget" in summary else []),
         (f"steps by {summary['difficulty'] or 'difficulty'}", agreement_says),
         ("trained", f"{summary['updates']} updates in {clock(summary['train_seconds'])}"),
     )

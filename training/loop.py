@@ -23,7 +23,7 @@ from training.launcher_watch import LauncherWatch
 from training.learning_rate import learning_rate
 from training.metrics import Metrics
 from training.objective import objective
-from training.ponder_penalty import PonderPenalty
+from training.ponder_penalty import Observed, make_penalty
 from training.ranks import KIND, Ranks
 from training.screen import Screen, clock, evaluation_line, position, thousands
 from training.showing import show_fixed_example
@@ -57,6 +57,7 @@ class Update:
         task_loss: nats per asked position.
         ponder_cost: per valid token, in the cost's unit.
         mean_steps: executed steps per valid token.
+        mean_ponder: the depth that the rule means, as evaluation would show it, per valid token.
         depth: the step limit that it ran with.
         valid: tokens.
         stop: a rank was asked to stop.
@@ -68,6 +69,7 @@ class Update:
     task_loss: float
     ponder_cost: float
     mean_steps: float
+    mean_ponder: float
     depth: int
     valid: int
     stop: bool
@@ -103,10 +105,8 @@ class Training:
         self.engine, self.metrics, self.screen = engine, metrics, screen
         self.checkpoints = folder / "checkpoints"
         self.progress, self.launcher = progress, launcher
-        self.penalty, self.horizon = PonderPenalty(config.penalty, built.cost), Horizon(config)
+        self.penalty, self.horizon = make_penalty(config, built.cost, progress.penalty), Horizon(config)
         self.flops, self.seconds = built.flops, 0.0
-        if progress.penalty is not None:
-            self.penalty.load_state_dict(progress.penalty)
         self.micro_batch = config.batch_size // (agreement.world_size() * config.accumulation)
         self.dealer = Dealer(built.task, built.predictor, config.accumulation, self.micro_batch)
         self.dealer.load_state_dict(progress.dealing)
@@ -127,7 +127,7 @@ class Training:
             while not self.horizon.ends(self.progress) and self.horizon.met(self.progress, self.seconds) is None:
                 before = time.perf_counter()
                 scheduled = self.horizon.scheduled(self.progress, self.seconds)
-                coefficient = self.penalty.at(scheduled)
+                coefficient = self.penalty.coefficient(scheduled)
                 rate = learning_rate(config.optimizer, scheduled, config.updates)
                 with self.ranks.update():
                     measured = self.update(coefficient, rate, request)
@@ -138,6 +138,8 @@ class Training:
                         f"gradient was not finite {_MOST_SKIPPED} times in a row", self.progress.update + 1
                     )
                 seconds = time.perf_counter() - before
+                observed = Observed(measured.mean_ponder, measured.task_loss, rate / config.optimizer.learning_rate)
+                self.penalty.observe(scheduled, observed)
                 self.progress = replace(
                     self.progress,
                     update=self.progress.update + 1,
@@ -174,7 +176,7 @@ class Training:
         hand = self.dealer.hand(self.progress.examples, device)
         asked, valid = hand.asked, hand.valid
         depth = training_depth(self.config, self.progress.update)
-        sums = torch.zeros(4, dtype=torch.float64, device=device)
+        sums = torch.zeros(5, dtype=torch.float64, device=device)
         for batch in hand.batches:
             output = engine.forward(batch, max_steps=depth)
             terms = objective(output, batch, self.cost)
@@ -185,19 +187,21 @@ class Training:
             self.dealer.count(batch, output.trace.steps)
             steps = output.trace.steps.sum()
             self.ranks.count(int(batch.valid.sum()), int(steps))
-            sums[:3] += torch.stack((terms.task.detach().double(), terms.cost.detach().double(), steps.double()))
-        sums[3] = float(request.asked)
+            ponder = torch.where(batch.valid, engine.model.recurrence.rule.exit_step(output.trace), 0.0).sum()
+            sums[:4] += torch.stack([term.detach().double() for term in (terms.task, terms.cost, steps, ponder)])
+        sums[4] = float(request.asked)
         parts = (sums, self.ranks.own(sums[2]), self.dealer.counted(device))
         total, of_ranks, taught = agreement.total(torch.cat(parts)).split([len(part) for part in parts])
         self.ranks.met(of_ranks)
         self.dealer.learn(taught)
-        task, cost, steps, stop = total.tolist()
+        task, cost, steps, ponder, stop = total.tolist()
         task_loss, ponder_cost = task / float(asked), cost / float(valid)
         measured = Update(
             loss=task_loss + (coefficient * ponder_cost if self.cost is not None else 0.0),
             task_loss=task_loss,
             ponder_cost=ponder_cost,
             mean_steps=steps / float(valid),
+            mean_ponder=ponder / float(valid),
             depth=depth,
             valid=int(valid),
             stop=stop > 0,
@@ -229,11 +233,12 @@ class Training:
         for text in alarms(
             tally,
             adaptive=any(True for _ in self.engine.model.recurrence.rule.parameters()),
-            gate_gradient=penalty_gradient(self.engine, own.rows(0, 8), self.cost, self.penalty.value),
+            gate_gradient=penalty_gradient(self.engine, own.rows(0, 8), self.cost, self.penalty.coefficient(update)),
             steps_of_ranks=ranks.mean_steps,
         ):
-            self.metrics.write("warning", update, says=text)
-            self.screen.warn(text)
+            self._warn(text)
+        if (says := self.penalty.says()) is not None:
+            self._warn(says)
         self.evaluations += 1
         if self.evaluations % config.map_every == 0 and not last:
             show_fixed_example(self.growth.record(update), self.screen)
@@ -253,6 +258,10 @@ class Training:
         checkpoint.save(self.checkpoints, self.engine, self.progress, config.keep_last, config.keep_every)
         self.screen.clear()
 
+    def _warn(self, text: str) -> None:
+        self.metrics.write("warning", self.progress.update, says=text)
+        self.screen.warn(text)
+
     def _note(self, measured: Update, coefficient: float, rate: float, seconds: float) -> None:
         self.metrics.write(
             "train",
@@ -264,6 +273,7 @@ class Training:
             learning_rate=rate,
             gradient_norm=measured.gradient_norm,
             mean_steps=measured.mean_steps,
+            mean_ponder=measured.mean_ponder,
             max_steps=measured.depth,
             tokens_per_second=measured.valid / max(seconds, 1e-9),
         )

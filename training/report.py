@@ -34,6 +34,8 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
             _by_difficulty(summary, difficulty),
             _agreement_in_words(summary, difficulty),
         ]
+    if "budget" in summary:
+        parts += ["## Target", target_told(summary["budget"]).capitalize() + "."]
     if "by_rank" in summary:
         parts += ["## Ranks", *_by_rank(RankReport(**summary["by_rank"]))]
     parts += ["## Warnings", _warnings(folder)]
@@ -97,6 +99,17 @@ def _by_rank(ranks: RankReport) -> list[str]:
         f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's ÷ those of the rank that had most, in each "
         "update. What is lost by that, `--deal-by ponder` wins back in part.",
     ]
+
+
+def target_told(budget: dict[str, Any]) -> str:
+    """What became of a target for the mean ponder, in words."""
+    if budget["held"] is None:
+        return f"{budget['target_steps']:g} steps; {budget['says']}"
+    told = (
+        f"{budget['target_steps']:g} steps; {budget['held']:.2f} ({budget['off']:+.1%}) over the last quarter of "
+        f"training, with {budget['knob']} {budget['knob_at_end']:.3g} at the end"
+    )
+    return told if budget["says"] is None else f"{told}; {budget['says']}"
 
 
 def agreement_of_steps(figures: dict[str, Any]) -> tuple[str, float | None]:

@@ -32,7 +32,7 @@ from training.launcher_watch import LauncherWatch
 from training.loop import Training
 from training.metrics import Metrics
 from training.parts import load_recipe, recipe_names
-from training.ponder_penalty import coefficient
+from training.ponder_penalty import described
 from training.random_state import seed_rank
 from training.run import read_config
 from training.screen import Screen, standard_screen
@@ -324,7 +324,7 @@ def _header(config: RunConfig, built: Built, device: torch.device, folder: Path)
         folder,
         f"{config.data.kind.rpartition('/')[2]}, {parameters:,} parameters{_learning(config, built)}",
         f"{config.halting.kind.rpartition('/')[2]}, at most {config.loop.max_steps} steps",
-        f"penalty {coefficient(config.penalty, built.cost):g}" if built.cost is not None else "no ponder cost",
+        described(config, built.cost),
         f"{device.type}, {engine}",
     )
     return " · ".join(map(str, parts))

@@ -46,6 +46,8 @@ class PonderCost(ABC):
         default_readout: the readout that this cost is meant for; None for the rule's own.
         default_penalty: what one unit weighs in the loss, unless a run says otherwise.
         warms_up: it presses to stop early, so its penalty is better raised slowly; others are needed from the start.
+        steered_by: the attribute whose rise asks for more steps (a prior's mean), for costs whose weight does not ask
+            for fewer; None where a cost in steps is steered by its weight, or nothing steers it.
     """
 
     unit: ClassVar[Literal["steps", "nats"]] = "steps"
@@ -56,6 +58,7 @@ class PonderCost(ABC):
     default_readout: ClassVar[type[Readout] | None] = None
     default_penalty: ClassVar[float] = 0.01
     warms_up: ClassVar[bool] = False
+    steered_by: ClassVar[str | None] = None
 
     @abstractmethod
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Float[Tensor, "B L"]:

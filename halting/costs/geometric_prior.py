@@ -38,6 +38,7 @@ class GeometricPrior(PonderCost):
 
     unit = "nats"
     default_penalty = 0.01
+    steered_by = "prior_steps"
 
     def __init__(self, prior_steps: float = 5.0):
         if not 1.0 < prior_steps < math.inf:

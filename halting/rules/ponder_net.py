@@ -9,7 +9,7 @@ from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.readout import EveryStep
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
-from halting.survival import Quantile
+from halting.survival import Quantile, quantile_step
 from halting.trace import LoopTrace
 
 
@@ -75,3 +75,7 @@ class PonderNet(HaltingRule):
         a sampled exit is Σ n·p_n.
         """
         return trace.expected_steps if self.training else super().ponder(trace)
+
+    def exit_step(self, trace: LoopTrace) -> Tensor:
+        """In training the first n with Σ_{m≤n} p_m ≥ q, at which evaluation leaves; the mean Σ n·p_n where it draws."""
+        return quantile_step(trace, self.q) if self.training and not self.sample else self.ponder(trace)

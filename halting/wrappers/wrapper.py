@@ -53,6 +53,9 @@ class RuleWrapper(HaltingRule):
     def ponder(self, trace: LoopTrace) -> Tensor:
         return self.rule.ponder(trace)
 
+    def exit_step(self, trace: LoopTrace) -> Tensor:
+        return self.rule.exit_step(trace)
+
 
 def restricted(decision: StepDecision, restrict: Callable[[Tensor], Tensor]) -> StepDecision:
     """The decision with fewer who leave, now and, where the rule says so, in evaluation."""

@@ -60,15 +60,15 @@ def deepspeed(folder: Path, *words: str, timeout: float = 240.0) -> subprocess.C
     return subprocess.CompletedProcess(command, process.returncode, output)
 
 
-def losses(folder: Path) -> list[float]:
+def losses(folder: Path, what: str = "loss") -> list[float]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if line["kind"] == "train"]
+    return [line[what] for line in lines if line["kind"] == "train"]
 
 
 @pytest.mark.parametrize(
     ("recipe", "stage", "flags"),
     [
-        ("pointer_chase", 0, []),
+        ("pointer_chase", 0, ["--penalty.target-steps", "3", "--penalty.warmup", "5"]),
         ("bytes", 1, SMALL_BYTES),
         (EXAMPLE, 2, ["--accumulation", "2"]),
         ("pointer_chase", 3, ["--model.prelude-layers", "1", "--model.coda-layers", "1"]),
@@ -92,6 +92,9 @@ def test_two_ranks_write_the_losses_of_one_process(tmp_path, monkeypatch, recipe
     np.testing.assert_allclose(ranks, alone, rtol=1e-5)
     told = (tmp_path / "runs" / "ranks" / "csv" / "train_loss.csv").read_text().split()
     assert told == ["step,loss", *(f"{update},{loss}" for update, loss in enumerate(ranks, 1))]
+    for what in ("mean_ponder", "penalty"):  # where a target is held, both ranks steer by the global batch's mean
+        by_both, by_one = (losses(tmp_path / "runs" / name, what) for name in ("ranks", "alone"))
+        np.testing.assert_allclose(by_both, by_one, rtol=1e-3)
     # One header and one summary: the second rank is silent.
     assert ended.stdout.count("written to runs/ranks") == 1
     assert not list((tmp_path / "extensions").glob("**/*.so")), "something was compiled"

@@ -88,7 +88,7 @@ RECIPE = RunConfig(
     cost=Part(kind=here(Prior), options={"prior_steps": 4.0}),
     data=Part(kind=here(Chase), options={"length": 8, "hops": [3]}),
 )
-PLAIN = RunConfig(recipe="plain", halting=HaltingPart(kind=here(Geometric)), data=Part(kind=here(Chase)))
+PLAIN = RunConfig(recipe="plain", halting=HaltingPart(kind=here(Geometric)), data=Part(kind=here(Chase)), time_limit=60)
 
 
 def parsed(*argv: str, recipe: RunConfig = RECIPE) -> RunConfig:
@@ -115,6 +115,8 @@ def another(annotation: Any, default: Any) -> tuple[Any, list[str]]:
     if typing.get_origin(annotation) is Literal:
         value = next(choice for choice in typing.get_args(annotation) if choice != default)
     elif typing.get_origin(annotation) is tuple:
+        if float in typing.get_args(annotation):
+            return (1.0, 2.0), ["1", "2"]
         inner = typing.get_args(annotation)[0]
         words = list(typing.get_args(inner)[:2]) if typing.get_origin(inner) is Literal else ["a", "b"]
         return tuple(words), words

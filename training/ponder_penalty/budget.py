@@ -1,0 +1,189 @@
+"""A penalty that finds itself: it moves until mean ponder holds a target."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from training.ponder_penalty.controller import Control, Steering, error, measured, reference, steered
+from training.ponder_penalty.lever import Lever
+from training.ponder_penalty.penalty import Observed
+
+_LEARNED = 0.5  # of the first loss: the task is being learned
+_GAIN, _GAIN_FROM = 8.0, 4.0  # pressure per error, for a model that begins at so many steps
+_FIRST_LOSSES = 10  # updates that make the first loss
+_TOLERANCE = 0.05
+_STILL = 4.0  # integral times in which ponder has not moved by the tolerance: it is stuck
+_MUCH = math.log(10.0)  # pressure that should have moved it
+_ARRIVES, _LAST_QUARTER = 0.6, 0.75  # shares of the run: at the target, and from where it is judged
+
+Where = Literal["waits", "steers", "too shallow", "too deep"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What is known of a run that holds a target; JSON, so that a resumed run goes on bit for bit.
+
+    Args:
+        integral, pressure, ponder, slope: of the controller.
+        begun, began_at: the update at which the steering began, and the ponder then.
+        where: "waits" for the task, "steers", or has found no pressure that brings the target: depth is "too shallow"
+            with none, or "too deep" with much.
+        losses: how many task losses it has seen.
+        first_loss, loss: the smoothed task loss at the start and now, nats.
+        moved_at, integral_then, still: the ponder that last was news, the integral then, and updates since.
+        late_ponder, late_updates: sum over the last quarter of training, and of how many updates.
+    """
+
+    integral: float
+    pressure: float
+    ponder: float | None = None
+    slope: float = 0.0
+    where: Where = "waits"
+    begun: float = 0.0
+    began_at: float = 0.0
+    losses: int = 0
+    first_loss: float = 0.0
+    loss: float = 0.0
+    moved_at: float = 0.0
+    integral_then: float = 0.0
+    still: int = 0
+    late_ponder: float = 0.0
+    late_updates: int = 0
+
+
+class TargetPenalty:
+    """Moves a lever until the mean ponder of training is `target`.
+
+    It waits until the task loss has halved, or `latest` updates have gone: a penalty that bites before teaches the
+    model to stop at once. From there on a proportional-integral controller moves the lever after each update
+    (`controller`). Where the target is out of reach, it says so and stays where the ponder is nearest.
+
+    Args:
+        lever: what it moves.
+        target: mean ponder over the valid tokens of the global batch, steps.
+        updates: how long the run is; the controller's times are shares of it.
+        latest: the update at which it starts at the latest.
+    """
+
+    def __init__(self, lever: Lever, target: float, updates: int, latest: int):
+        self.lever, self.target, self.updates, self.latest = lever, target, updates, latest
+        unit = min(max(updates / 100, 3.0), 100.0)
+        self.control = Control(
+            low=lever.low, high=lever.high, gain=_GAIN, time=3 * unit, filter_time=unit, lead_time=2 * unit
+        )
+        start = lever.low if lever.waits else lever.start
+        self.budget = Budget(integral=start, pressure=start)
+
+    def coefficient(self, update: float) -> float:
+        return self.lever.pull(self.budget.pressure)
+
+    def observe(self, update: float, observed: Observed) -> None:
+        if not math.isfinite(observed.ponder) or observed.ponder <= 0:
+            return
+        budget = self._with_loss(observed.task_loss)
+        late = update >= _LAST_QUARTER * self.updates
+        if late:
+            late_ponder, late_updates = budget.late_ponder + observed.ponder, budget.late_updates + 1
+            budget = replace(budget, late_ponder=late_ponder, late_updates=late_updates)
+        control = self.control
+        steering = measured(control, _steering(budget), observed.ponder)
+        if budget.where == "waits":
+            budget = replace(budget, ponder=steering.ponder, slope=steering.slope)
+            self.budget = self._start(budget, update) if self._may_start(update, budget) else budget
+            return
+        # A model that begins with few steps has less to give, and moves less under the same pressure.
+        room = math.log(_GAIN_FROM) / math.log(max(1.3, budget.began_at))
+        control, wanted = replace(control, gain=_GAIN * min(3.0, room)), self.wanted(update)
+        if not (budget.where == "too deep" and error(control, steering, wanted) > 0):  # more has moved nothing: stays
+            steering = steered(control, steering, wanted, observed.rate)
+        self.budget = self._judged(replace(budget, **asdict(steering)))
+
+    def wanted(self, update: float) -> float:
+        """What the ponder should be at an update of the steering, in steps."""
+        way = _ARRIVES * self.updates - self.budget.begun
+        share = 1.0 if way <= 0 else (update - self.budget.begun) / way
+        return reference(self.target, self.budget.began_at, share)
+
+    def says(self) -> str | None:
+        budget, lever = self.budget, self.lever
+        if budget.where == "too shallow":
+            with_none = "no penalty" if lever.knob is None else lever.named(lever.low)
+            return (
+                f"the target of {self.target:g} steps is out of reach: with {with_none} the ponder is "
+                f"{budget.ponder:.2f}; write a lower --penalty.target-steps, or start deeper: --halting.bias-init -3"
+            )
+        if budget.where == "too deep":
+            return (
+                f"the target of {self.target:g} steps is out of reach: beyond {lever.named(budget.pressure)} the "
+                f"ponder stays at {budget.ponder:.2f}; write a higher --penalty.target-steps"
+            )
+        return None
+
+    def summary(self) -> dict[str, Any]:
+        budget = self.budget
+        if budget.late_updates == 0:
+            return {"target_steps": self.target, "held": None, "says": "ended before its last quarter"}
+        held = budget.late_ponder / budget.late_updates
+        off = held / self.target - 1
+        says = self.says()
+        if says is None and abs(off) > _TOLERANCE:
+            says = f"the target of {self.target:g} steps was missed: {held:.2f} over the last quarter of training"
+        return {
+            "target_steps": self.target,
+            "held": held,
+            "off": off,
+            "knob": self.lever.knob or "penalty",
+            "knob_at_end": self.lever.value(budget.pressure),
+            "says": says,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self.budget)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.budget = Budget(**state)
+
+    def _with_loss(self, loss: float) -> Budget:
+        budget = self.budget
+        if not math.isfinite(loss):
+            return budget
+        budget = replace(budget, losses=budget.losses + 1)
+        if budget.losses <= _FIRST_LOSSES:
+            mean = budget.first_loss + (loss - budget.first_loss) / budget.losses
+            return replace(budget, first_loss=mean, loss=mean)
+        return replace(budget, loss=budget.loss + (loss - budget.loss) / self.control.filter_time)
+
+    def _may_start(self, update: float, budget: Budget) -> bool:
+        learned = budget.loss <= _LEARNED * budget.first_loss or update >= self.latest
+        return learned and budget.losses > _FIRST_LOSSES
+
+    def _start(self, budget: Budget, update: float) -> Budget:
+        """Far below the pressure that was configured, so that depth is taken away slowly."""
+        begin = max(self.lever.low, self.lever.start - math.log(10.0)) if self.lever.waits else self.lever.start
+        assert budget.ponder is not None
+        started = {"where": "steers", "begun": update, "began_at": budget.ponder}
+        return _news(replace(budget, integral=begin, pressure=begin, **started))
+
+    def _judged(self, budget: Budget) -> Budget:
+        """Whether the target is out of reach: long at the lever's end, or long under more pressure, and nothing
+        moves."""
+        assert budget.ponder is not None
+        off, moved = budget.ponder / self.target - 1, budget.ponder / budget.moved_at - 1
+        if abs(off) <= _TOLERANCE or abs(moved) > _TOLERANCE:
+            return _news(replace(budget, where="steers"))
+        budget = replace(budget, still=budget.still + 1)
+        if off < 0 and budget.pressure <= self.control.low and budget.still > self.control.time:
+            return replace(budget, where="too shallow")
+        pressed = budget.pressure >= self.control.high or budget.integral - budget.integral_then > _MUCH
+        if off > 0 and pressed and budget.still > _STILL * self.control.time:
+            return replace(budget, where="too deep")
+        return budget
+
+
+def _news(budget: Budget) -> Budget:
+    assert budget.ponder is not None
+    return replace(budget, moved_at=budget.ponder, integral_then=budget.integral, still=0)
+
+
+def _steering(budget: Budget) -> Steering:
+    return Steering(budget.integral, budget.pressure, budget.ponder, budget.slope)

@@ -1,0 +1,50 @@
+"""A penalty that is set by hand."""
+
+from typing import TYPE_CHECKING, Any
+
+from halting.costs.cost import PonderCost
+from training.ponder_penalty.penalty import Observed
+
+if TYPE_CHECKING:
+    from training.config import PenaltyConfig
+
+
+def coefficient(config: "PenaltyConfig", cost: PonderCost | None) -> float:
+    """What one unit of this cost weighs in the end: as configured, else as the cost itself says; 0 without a cost.
+    Where a ramp or a target moves it, where it starts from."""
+    if cost is None:
+        return 0.0
+    return cost.default_penalty if config.value is None else config.value
+
+
+class ConstantPenalty:
+    """A coefficient that is constant, or rises linearly from 0 over the first updates.
+
+    A penalty that bites before the model has learned anything teaches it to stop at once; warming it up lets the task
+    come first.
+
+    Args:
+        value: the coefficient.
+        warmup: updates over which it rises.
+    """
+
+    def __init__(self, value: float, warmup: int = 0):
+        self.value, self.warmup = value, warmup
+
+    def coefficient(self, update: float) -> float:
+        return self.value if self.warmup <= 0 else self.value * min(1.0, update / self.warmup)
+
+    def observe(self, update: float, observed: Observed) -> None:
+        """Nothing moves it."""
+
+    def says(self) -> str | None:
+        return None
+
+    def summary(self) -> dict[str, Any]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """It is told by the update number alone."""

@@ -54,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     _check(options)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     server = make_server(run, options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it runs behind with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     reach = "other machines can reach it" if options.expose else "for this machine alone"
     print(f"{run.folder} is at {server.url} ({reach}); Ctrl-C ends it", flush=True)
     try:

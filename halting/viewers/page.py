@@ -72,7 +72,9 @@ def _script() -> str:
 @cache
 def _style() -> str:
     backgrounds = [colour_at(level / (_LEVELS - 1)) for level in range(_LEVELS)]
-    scale = [f".k{level} {{ background: {each}; color: {text_on(each)}; }}" for level, each in enumerate(backgrounds)]
+    scale = [
+        f".k{level} {{ background-color: {each}; color: {text_on(each)}; }}" for level, each in enumerate(backgrounds)
+    ]
     return _filled((_WEB / "page.css").read_text(encoding="utf-8"), {"scale": "\n".join(scale)})
 
 

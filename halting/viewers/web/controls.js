@@ -85,9 +85,10 @@ class Controls {
 
   facts(data) {
     const hidden = data.sequences < data.about.sequences ? `${data.sequences} of ${data.about.sequences} sequences` : "";
-    return [...data.panes(data.frames.length - 1).map((map) => map.facts), ...(hidden ? [[hidden]] : [])].map(([first, ...rest]) =>
+    const facts = data.panes(data.frames.length - 1).map(({ facts: [first, ...rest] }) =>
       element("p", {}, element("b", {}, first), ...rest.map((fact) => ` · ${fact}`)),
     );
+    return hidden ? [...facts, element("p", {}, hidden)] : facts;
   }
 
   /** Updates once a frame, however fast a slider moves. */

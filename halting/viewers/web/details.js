@@ -23,7 +23,7 @@ class Details {
       close,
       element("bdi", { className: "token" }, data.texts[token] || "(empty)"),
       element("p", { className: "told" }, ...known),
-      ...panes.flatMap((map) => this.run(map, token, panes.length > 1)),
+      element("div", { className: "runs" }, ...panes.map((map) => this.run(map, token, panes.length > 1))),
     );
     this.place.scrollTop = scrolled;
   }
@@ -38,7 +38,7 @@ class Details {
     const parts = named ? [element("h3", {}, map.label)] : [];
     parts.push(this.summary(map, token), ...this.answers(map, token));
     if (kept) parts.push(...this.chart(map, token, kept), this.table(map, token, kept));
-    return parts;
+    return element("div", {}, ...parts);
   }
 
   summary(map, token) {

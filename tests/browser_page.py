@@ -29,9 +29,9 @@ def started() -> Iterator[Browser]:
 def watched(chromium: Browser, allowed: str, expected: str = "\0", **context: Any) -> Iterator[Page]:
     """A page that must make no request but to addresses that begin with `allowed`, write nothing to the console but
     what holds the `expected` words, and raise nothing."""
-    wrong: list[str] = []
     opened = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
     page = opened.new_page()
+    wrong = _COMPLAINTS[page] = []
     page.set_default_timeout(60_000)
     page.on(
         "request", lambda request: None if request.url.startswith((allowed, "data:")) else wrong.append(request.url)
@@ -41,19 +41,35 @@ def watched(chromium: Browser, allowed: str, expected: str = "\0", **context: An
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     yield page
     opened.close()
+    refuse_complaints(page)
+
+
+_COMPLAINTS: dict[Page, list[str]] = {}
+
+
+def refuse_complaints(page: Page) -> None:
+    """Fails for all that a watched page did wrong so far, and forgets it."""
+    wrong = _COMPLAINTS[page][:]
+    _COMPLAINTS[page].clear()
     assert wrong == []
 
 
-def file_opener(chromium: Browser, folder: Path) -> Callable[..., Any]:
-    """Opens HTML texts as files, as a person would: `with opener(text, color_scheme="dark") as page`."""
+@contextmanager
+def file_opener(chromium: Browser, folder: Path) -> Iterator[Callable[..., Any]]:
+    """Opens HTML texts as files, as a person would: `with opener(text, color_scheme="dark") as page`. All in one page,
+    which is quicker than one for each; `page.clock` would outlive a test, so it is for pages of their own."""
+    with watched(chromium, folder.as_uri()) as page:
 
-    @contextmanager
-    def open_text(text: str, **context: Any) -> Iterator[Page]:
-        path = folder / f"{abs(hash(text))}.html"
-        path.write_text(text, encoding="utf-8")
-        with watched(chromium, path.as_uri(), **context) as page:
+        @contextmanager
+        def open_text(text: str, width: int = 1280, height: int = 900, color_scheme: Any = "light") -> Iterator[Page]:
+            path = folder / f"{abs(hash(text))}.html"
+            path.write_text(text, encoding="utf-8")
+            page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(color_scheme=color_scheme)
+            page.mouse.move(0, 0)
             page.goto(path.as_uri())
             page.wait_for_selector("#legend .scale")
             yield page
+            refuse_complaints(page)
 
-    return open_text
+        yield open_text

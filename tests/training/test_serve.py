@@ -1,6 +1,7 @@
 """The server of `ponder serve`: what it answers, whom it refuses, and that many at once don't fell it."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -270,7 +271,9 @@ def test_ctrl_c_ends_it_cleanly(run: Run, number: signal.Signals) -> None:
     root = Path(__file__).resolve().parent.parent.parent
     environment = {**os.environ, "PYTHONPATH": str(root)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes) as child:
+    # A shell starts what it runs behind with SIGINT ignored.
+    behind = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with subprocess.Popen(command, cwd=root, env=environment, text=True, preexec_fn=behind, **pipes) as child:
         try:
             assert child.stdout is not None
             first = child.stdout.readline()

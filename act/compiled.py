@@ -23,7 +23,7 @@ def run(function: Callable[..., T], *given: Any, compiled: bool) -> T:
 @cache
 def _compiled(function: Callable[..., T]) -> Callable[..., T]:
     # Memory may not be reused while a backward pass runs: a graph may be gone through again (`retain_graph`), as the
-    # rewinding cache and `penalty_gradient` do. PyTorch asks for this setting at each backward pass, so it is set for
+    # rewinding cache does. PyTorch asks for this setting at each backward pass, so it is set for
     # the process.
     autograd_config.donated_buffer = False
     return torch.compile(function, dynamic=True)

@@ -1,18 +1,59 @@
 """Warnings in plain words, each with the flag that mends."""
 
-import math
+from dataclasses import dataclass
 
-import torch
-
-from halting.costs.cost import PonderCost
-from training.engine.engine import Engine
-from training.objective import objective
+from training.gate_gradient import GateGradient
+from training.report import agreement_of_steps
 from training.tally import Tally
-from training.tasks.task import Batch
 
 MIN_TOKENS = 64
 _ALMOST_ALL = 0.99
 _RANKS_APART = 3.0
+_NO_ENTROPY = 0.02  # nats a token; halving the mass between two steps has 0.69
+_GONE = 1e-6  # of the whole gradient; a gate whose logits lie beyond ±15 has less
+_DOMINATES, _UNLEARNED = 0.5, 0.2
+_UNRELATED = 0.05
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """What seems wrong.
+
+    Args:
+        says: what, and the flag that mends it.
+        collapse: halting has collapsed: what is learned from here on is of one depth, so that a run may be stopped, or
+            taken back (`--on-collapse`).
+    """
+
+    says: str
+    collapse: bool = False
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What alarms look at; the same on all ranks.
+
+    Args:
+        tally: of an evaluation.
+        adaptive: the rule decides (it is not a fixed depth).
+        gate: gradients at the gate; None when there is nothing to check.
+        steps_of_ranks: mean executed steps of each rank's training tokens.
+        spreads_mass: the rule spreads its mass over steps.
+        penalty_share: how much of the loss since the last evaluation was penalty · cost, for a cost that presses to
+            stop early; None for others.
+        task_share: the task's loss since the last evaluation, as a share of its loss at the first update; None where
+            it is not known.
+        settled: the penalty's warm-up is over and half of the run is done.
+    """
+
+    tally: Tally
+    adaptive: bool
+    gate: GateGradient | None = None
+    steps_of_ranks: tuple[float, ...] = (0.0,)
+    spreads_mass: bool = False
+    penalty_share: float | None = None
+    task_share: float | None = None
+    settled: bool = False
 
 
 def single_step(tally: Tally) -> int | None:
@@ -22,63 +63,101 @@ def single_step(tally: Tally) -> int | None:
     return step if 0 < step < tally.max_steps and float(share[step]) >= _ALMOST_ALL else None
 
 
-def alarms(tally: Tally, *, adaptive: bool, gate_gradient: float | None, steps_of_ranks: list[float]) -> list[str]:
-    """What seems wrong after an evaluation.
+def alarms(signs: Signs) -> list[Alarm]:
+    """What seems wrong after an evaluation."""
+    tally = signs.tally
+    tells = signs.adaptive and tally.max_steps > 1 and float(tally.steps.sum()) >= MIN_TOKENS
+    depth = _depth(signs) if tells else []
+    found = [*depth, *_gate(signs)]
+    if tells and not depth:
+        found += [*_entropy(signs), *_relation(signs)]
+    return [*found, *_penalty(signs), *_ranks(signs)]
 
-    Args:
-        tally: of the evaluation.
-        adaptive: the rule decides (it is not a fixed depth).
-        gate_gradient: norm of the ponder cost's gradient at the gate; None when there is nothing to check.
-        steps_of_ranks: mean executed steps of each rank's training tokens.
-    """
-    said: list[str] = []
-    figures = tally.figures()
-    if adaptive and tally.max_steps > 1 and float(tally.steps.sum()) >= MIN_TOKENS:
-        if figures["share_at_step_1"] >= _ALMOST_ALL:
-            said.append(
-                f"halting collapsed: {figures['share_at_step_1']:.0%} of tokens stop at step 1; try "
-                "--halting.bias-init -3 or a lower --penalty.value"
-            )
-        elif figures["share_at_max"] >= _ALMOST_ALL:
-            said.append(
-                f"nothing halts before max_steps: {figures['share_at_max']:.0%} of tokens take all {tally.max_steps} "
-                "steps; try a higher --penalty.value or --halting.bias-init"
-            )
-    if gate_gradient is not None and not gate_gradient > 0:
-        said.append(
+
+def _depth(signs: Signs) -> list[Alarm]:
+    """All tokens at one step."""
+    tally, figures = signs.tally, signs.tally.figures()
+    step = single_step(tally)
+    if step == 1:
+        says = (
+            f"halting collapsed: {figures['share_at_step_1']:.0%} of tokens stop at step 1; try --halting.bias-init -3 "
+            "or a lower --penalty.value"
+        )
+        return [Alarm(says, collapse=True)]
+    if step is not None and signs.settled:
+        says = (
+            f"halting collapsed to one depth: {float(tally.steps[step] / tally.steps.sum()):.0%} of tokens stop at "
+            f"step {step}, whatever they are; try a lower --penalty.value or --halting.bias-init -3"
+        )
+        return [Alarm(says, collapse=True)]
+    if figures["share_at_max"] >= _ALMOST_ALL:
+        says = (
+            f"nothing halts before max_steps: {figures['share_at_max']:.0%} of tokens take all {tally.max_steps} "
+            "steps; try a higher --penalty.value or --halting.bias-init"
+        )
+        return [Alarm(says)]
+    return []
+
+
+def _gate(signs: Signs) -> list[Alarm]:
+    gate = signs.gate
+    if gate is None:
+        return []
+    if gate.share is not None and gate.share < _GONE:
+        says = (
+            f"the gate's gradient is gone ({gate.share:.0e} of the whole): nothing that is learned changes when tokens "
+            "stop; start again with --halting.bias-init -3 and a lower --penalty.value"
+        )
+        return [Alarm(says, collapse=True)]
+    if gate.cost is not None and not gate.cost > 0:
+        says = (
             "the penalty's gradient is zero: the ponder cost does not reach the gate, so the penalty trains nothing; "
             "try --halting.bias-init -3, so that tokens take more than one step"
         )
-    lowest, highest = min(steps_of_ranks), max(steps_of_ranks)
-    if lowest > 0 and highest / lowest >= _RANKS_APART:
-        said.append(
-            f"mean steps differ {highest / lowest:.1f}× between ranks ({lowest:.2f} to {highest:.2f}): the others wait "
-            "for the slowest; try --deal-by ponder, or lower --loop.max-steps"
-        )
-    return said
+        return [Alarm(says)]
+    return []
 
 
-def penalty_gradient(engine: Engine, batch: Batch, cost: PonderCost | None, penalty: float) -> float | None:
-    """The norm of the ponder cost's own gradient at the halting rule's parameters.
+def _entropy(signs: Signs) -> list[Alarm]:
+    entropy = signs.tally.figures()["mass_entropy"]
+    if not signs.spreads_mass or entropy >= _NO_ENTROPY:
+        return []
+    says = (
+        f"the exit mass has no entropy left ({entropy:.3f} nats a token): each token spends all of it on one step, so "
+        "no other depth is weighed; try a lower --optimizer.learning-rate, or --halting.bias-init nearer to 0"
+    )
+    return [Alarm(says)]
 
-    Args:
-        engine: its model is run as in training, apart from the engine: no rank waits for another.
-        batch: a few examples.
-        cost: what thinking costs.
-        penalty: its weight.
 
-    Returns:
-        None where there is nothing to check: no cost, no weight, a rule without parameters, or parameters that are
-            sharded.
-    """
-    gate = [parameter for parameter in engine.model.recurrence.rule.parameters() if parameter.requires_grad]
-    if cost is None or penalty == 0 or not gate or not engine.whole or not bool(batch.valid.any()):
-        return None
-    batch = batch.to(engine.device)
-    rule = engine.model.recurrence.rule
-    schedules = {name: buffer.clone() for name, buffer in rule.named_buffers()}
-    terms = objective(engine.model(batch.tokens, batch.valid), batch, cost)
-    for name, buffer in rule.named_buffers():
-        buffer.copy_(schedules[name])  # a look is no training: it must not count
-    gradients = torch.autograd.grad(terms.cost, gate, allow_unused=True)
-    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients if gradient is not None))
+def _relation(signs: Signs) -> list[Alarm]:
+    over, rho = agreement_of_steps(signs.tally.figures())
+    if rho is None or not signs.settled or rho >= _UNRELATED:
+        return []
+    told = "run against the difficulty" if rho <= -_UNRELATED else "do not follow the difficulty"
+    says = (
+        f"steps {told} (Spearman {rho:.2f} over {over}): thinking longer is not spent where it is harder; compare with "
+        "--halting.rule FixedSteps at as many steps, or try another --penalty.value"
+    )
+    return [Alarm(says)]
+
+
+def _penalty(signs: Signs) -> list[Alarm]:
+    share, task = signs.penalty_share, signs.task_share
+    if share is None or task is None or share < _DOMINATES or task < _UNLEARNED:
+        return []
+    says = (
+        f"the penalty dominates the loss: thinking makes up {share:.0%} of it while the task is unlearned ({task:.0%} "
+        "of its loss at the start); try a lower --penalty.value or a longer --penalty.warmup"
+    )
+    return [Alarm(says)]
+
+
+def _ranks(signs: Signs) -> list[Alarm]:
+    lowest, highest = min(signs.steps_of_ranks), max(signs.steps_of_ranks)
+    if lowest <= 0 or highest / lowest < _RANKS_APART:
+        return []
+    says = (
+        f"mean steps differ {highest / lowest:.1f}× between ranks ({lowest:.2f} to {highest:.2f}): the others wait for "
+        "the slowest; try --deal-by ponder, or lower --loop.max-steps"
+    )
+    return [Alarm(says)]

@@ -17,8 +17,9 @@ from training.engine.held import own_elements
 from training.random_state import random_state, restore_random_state, seed_rank
 
 _NAME = re.compile(r"update-(\d+)")
-_PARTIAL, _REPLACED = ".partial-", ".replaced-"
+PARTIAL, _REPLACED = ".partial-", ".replaced-"
 _NEARLY_NOTHING = 1 << 16
+_DEEP_ENOUGH = 1.1  # mean steps: below, almost all tokens stop at step 1
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Progress:
         best: the best validation accuracy so far.
         dealing: what the dealer has learned.
         flops: floating-point operations of training so far, over all ranks, by the steps that tokens took.
+        mean_steps: executed steps a token in the last update; None before the first.
+        first_loss: the task's loss at the first update, nats; None before it.
+        recoveries: how often the run was taken back from a collapse.
     """
 
     update: int = 0
@@ -42,6 +46,9 @@ class Progress:
     best: float = -1.0
     dealing: dict | None = None
     flops: float = 0.0
+    mean_steps: float | None = None
+    first_loss: float | None = None
+    recoveries: int = 0
 
 
 def folder_of(checkpoints: Path, update: int) -> Path:
@@ -60,7 +67,7 @@ def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
     words. Called by all ranks, which read them together and come to one verdict."""
     first = agreement.rank() == 0
     kept = agreement.told_by_first(found(checkpoints) if first else None)
-    unfinished = agreement.told_by_first(sorted(checkpoints.glob(f"{_PARTIAL}*")) if first else None)
+    unfinished = agreement.told_by_first(sorted(checkpoints.glob(f"{PARTIAL}*")) if first else None)
     wrong = [f"{path}: it was never finished" for path in unfinished]
     for path in reversed(kept):
         damage = manifest.damage(path)
@@ -70,7 +77,14 @@ def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
     return None, wrong
 
 
-def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, keep_every: int | None = None) -> Path:
+def save(
+    checkpoints: Path,
+    engine: Engine,
+    progress: Progress,
+    keep_last: int,
+    keep_every: int | None = None,
+    keep_good: bool = False,
+) -> Path:
     """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole and on the disk, and
     older ones are removed only after that.
 
@@ -80,12 +94,13 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, 
         progress: where it stands.
         keep_last: how many are kept.
         keep_every: those of every so many updates are kept as well.
+        keep_good: so is the last good one, as `last_good` means it.
 
     Raises:
         UsageError: where the disk is full, or cannot be written to.
     """
     final = folder_of(checkpoints, progress.update)
-    partial = checkpoints / f"{_PARTIAL}{final.name}"
+    partial = checkpoints / f"{PARTIAL}{final.name}"
 
     def prepare() -> None:
         if agreement.rank() == 0:
@@ -106,7 +121,7 @@ def save(checkpoints: Path, engine: Engine, progress: Progress, keep_last: int, 
             final.rename(checkpoints / f"{_REPLACED}{final.name}")
         partial.rename(final)
         manifest.sync_folder(checkpoints)
-        _drop_old(final, keep_last, keep_every)
+        _drop_old(final, keep_last, keep_every, last_good(checkpoints) if keep_good else None)
     agreement.barrier()
     return final
 
@@ -139,16 +154,33 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
     ) from failure
 
 
-def _drop_old(newest: Path, keep_last: int, keep_every: int | None) -> None:
+def _drop_old(newest: Path, keep_last: int, keep_every: int | None, spared: Path | None) -> None:
     """Removes what is older than the last few. Those of later updates than the one just written do not count: the run
     has passed them over as damaged, and they must not take the places of whole ones."""
     checkpoints = newest.parent
     there = found(checkpoints)
     for old in there[: there.index(newest) + 1][: -max(1, keep_last)]:
         update = int(old.name.rpartition("-")[2])
-        if keep_every is None or update == 0 or update % keep_every:
+        if old != spared and (keep_every is None or update == 0 or update % keep_every):
             _remove(old)
     _tidy(checkpoints)
+
+
+def last_good(checkpoints: Path) -> Path | None:
+    """The newest checkpoint that halting had not collapsed in: whose last update took its tokens well beyond step 1, or
+    that was written before the first."""
+    for path in reversed(found(checkpoints)):
+        steps = json.loads((path / "progress.json").read_text(encoding="utf-8")).get("mean_steps")
+        if steps is None or steps > _DEEP_ENOUGH:
+            return path
+    return None
+
+
+def drop_after(kept: Path) -> None:
+    """Removes the checkpoints of later updates."""
+    there = found(kept.parent)
+    for later in there[there.index(kept) + 1 :]:
+        _remove(later)
 
 
 def _remove(folder: Path) -> None:
@@ -161,7 +193,7 @@ def _remove(folder: Path) -> None:
 
 def _tidy(checkpoints: Path) -> None:
     """Removes what killed runs have left: never finished, or replaced by a whole one."""
-    for prefix in (_PARTIAL, _REPLACED):
+    for prefix in (PARTIAL, _REPLACED):
         for left in checkpoints.glob(f"{prefix}*"):
             shutil.rmtree(left, ignore_errors=True)
 

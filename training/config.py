@@ -268,6 +268,9 @@ class RunConfig(Record):
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice, one a core. Small models gain nothing from several, and lose much on a busy
     machine"""
+    on_collapse: Literal["warn", "stop", "recover"] = "warn"
+    """what is done when all tokens stop at one step: say so; stop, so that no more is spent; or go on from the last
+    checkpoint before it with a third of the penalty and a lower halting bias, up to four times"""
     timeout: float = Field(30.0, gt=0)
     """minutes that a rank waits for the others before it gives up"""
     start_from: str | None = None

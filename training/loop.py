@@ -9,13 +9,14 @@ from typing import Literal
 import torch
 
 from training import agreement, checkpoint
-from training.alarms import alarms, penalty_gradient
+from training.alarms import Alarm, Signs, alarms
 from training.build import Built
 from training.checkpoint import Progress
 from training.config import RunConfig
 from training.dealing import Dealer
 from training.engine.engine import Engine
 from training.evaluation import evaluate
+from training.gate_gradient import gate_gradient, over_ranks
 from training.growth import Growth
 from training.horizon import Horizon
 from training.interrupt import StopRequest
@@ -23,13 +24,17 @@ from training.launcher_watch import LauncherWatch
 from training.learning_rate import learning_rate
 from training.metrics import Metrics
 from training.objective import objective
-from training.ponder_penalty import Observed, make_penalty
-from training.ranks import KIND, Ranks
+from training.ponder_penalty import Observed, coefficient, make_penalty
+from training.ranks import KIND, RankReport, Ranks
+from training.recovery import MOST, PENALTY_FACTOR, take_back
 from training.screen import Screen, clock, evaluation_line, position, thousands
 from training.showing import show_fixed_example
+from training.tally import Tally
 from training.training_depth import training_depth
+from training.update import Since, Update
 
 _MOST_SKIPPED = 5  # updates in a row whose gradient is not finite
+_SHALLOW, _SHALLOW_UPDATES = 1.02, 10  # so few mean steps in so many updates in a row are looked at without waiting
 
 
 @dataclass(frozen=True)
@@ -39,42 +44,14 @@ class Ended:
     Args:
         progress: where it stands.
         reason: "finished" and "limit" have trained all that was asked for; "stopped" was told to by a signal;
-            "lost" met a loss that is not finite, and its last checkpoint is from before.
+            "lost" met a loss that is not finite, and its last checkpoint is from before; "collapsed" was told to stop
+            when halting collapsed, or to recover and could not.
         says: why, in words.
     """
 
     progress: Progress
-    reason: Literal["finished", "limit", "stopped", "lost"]
+    reason: Literal["finished", "limit", "stopped", "lost", "collapsed"]
     says: str = ""
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one update measured, over all ranks.
-
-    Args:
-        loss: what was minimised: task + penalty · cost.
-        task_loss: nats per asked position.
-        ponder_cost: per valid token, in the cost's unit.
-        mean_steps: executed steps per valid token.
-        mean_ponder: the depth that the rule means, as evaluation would show it, per valid token.
-        depth: the step limit that it ran with.
-        valid: tokens.
-        stop: a rank was asked to stop.
-        gradient_norm: before clipping.
-        skipped: the gradient was not finite, and nothing changed.
-    """
-
-    loss: float
-    task_loss: float
-    ponder_cost: float
-    mean_steps: float
-    mean_ponder: float
-    depth: int
-    valid: int
-    stop: bool
-    gradient_norm: float = math.nan
-    skipped: bool = False
 
 
 class Training:
@@ -110,10 +87,10 @@ class Training:
         self.micro_batch = config.batch_size // (agreement.world_size() * config.accumulation)
         self.dealer = Dealer(built.task, built.predictor, config.accumulation, self.micro_batch)
         self.dealer.load_state_dict(progress.dealing)
-        self.since, self.ranks = _Since(), Ranks(engine.device)
+        self.since, self.ranks = Since(), Ranks(engine.device)
         self.evaluations = progress.update // config.eval_every
         self.growth = Growth(config, engine, built.task, folder, progress.update)
-        self.skipped = 0
+        self.skipped = self.shallow = 0
 
     def run(self) -> Ended:
         """Trains to the end, or until something ends it."""
@@ -127,10 +104,10 @@ class Training:
             while not self.horizon.ends(self.progress) and self.horizon.met(self.progress, self.seconds) is None:
                 before = time.perf_counter()
                 scheduled = self.horizon.scheduled(self.progress, self.seconds)
-                coefficient = self.penalty.coefficient(scheduled)
+                weight = self._eased * self.penalty.coefficient(scheduled)
                 rate = learning_rate(config.optimizer, scheduled, config.updates)
                 with self.ranks.update():
-                    measured = self.update(coefficient, rate, request)
+                    measured = self.update(weight, rate, request)
                 if not math.isfinite(measured.loss):
                     return self._lose(f"loss became {measured.loss}", self.progress.update + 1)
                 if self._often_skipped(measured):
@@ -148,28 +125,32 @@ class Training:
                     penalty=self.penalty.state_dict(),
                     dealing=self.dealer.state_dict(),
                     flops=self.progress.flops + self._flops(measured),
+                    mean_steps=measured.mean_steps,
+                    first_loss=self.progress.first_loss or measured.task_loss,
                 )
                 self.seconds = self._seconds_agreed()
                 self.since.add(measured, seconds)
-                self._note(measured, coefficient, rate, seconds)
+                self._note(measured, weight, rate, seconds)
                 late = self.horizon.met(self.progress, self.seconds)
                 last = late is not None or self.horizon.ends(self.progress)
-                evaluates = last or self.progress.update % config.eval_every == 0
+                evaluates = last or self.progress.update % config.eval_every == 0 or self._turned_shallow(measured)
                 saves = last or measured.stop or self.progress.update % config.save_every == 0
                 if (saves or evaluates) and not self.is_sound():
                     return self._lose("weights came to give no finite answers", self.progress.update)
                 if measured.stop:
                     self.save()
                     return Ended(self.progress, "stopped", f"after {request.why or 'a signal to another rank'}")
-                if evaluates:
-                    self.evaluate(last)
+                if evaluates and self.evaluate(last) and config.on_collapse != "warn":
+                    if config.on_collapse == "stop" or not self.recover():
+                        return self._collapse()
+                    continue
                 if saves:
                     self.save()
                 if late and not self.horizon.ends(self.progress):
                     return Ended(self.progress, "limit", late)
         return Ended(self.progress, "finished")
 
-    def update(self, coefficient: float, rate: float, request: StopRequest) -> Update:
+    def update(self, weight: float, rate: float, request: StopRequest) -> Update:
         """One optimizer update over the global batch. The counts that a loss is divided by are the global batch's, so
         the gradient is the same for any number of ranks and micro-batches."""
         engine, device = self.engine, self.engine.device
@@ -182,7 +163,7 @@ class Training:
             terms = objective(output, batch, self.cost)
             loss = terms.task / asked.to(terms.task.dtype)
             if self.cost is not None:
-                loss = loss + coefficient * terms.cost / valid.to(terms.cost.dtype)
+                loss = loss + weight * terms.cost / valid.to(terms.cost.dtype)
             engine.backward(loss)
             self.dealer.count(batch, output.trace.steps)
             steps = output.trace.steps.sum()
@@ -197,7 +178,7 @@ class Training:
         task, cost, steps, ponder, stop = total.tolist()
         task_loss, ponder_cost = task / float(asked), cost / float(valid)
         measured = Update(
-            loss=task_loss + (coefficient * ponder_cost if self.cost is not None else 0.0),
+            loss=task_loss + (weight * ponder_cost if self.cost is not None else 0.0),
             task_loss=task_loss,
             ponder_cost=ponder_cost,
             mean_steps=steps / float(valid),
@@ -212,8 +193,9 @@ class Training:
         engine.model.recurrence.rule.end_update(agreement.total)
         return replace(measured, gradient_norm=result.gradient_norm, skipped=result.skipped)
 
-    def evaluate(self, last: bool) -> None:
-        """Figures over unseen examples, warnings, and now and then the map of the first of them."""
+    def evaluate(self, last: bool) -> bool:
+        """Figures over unseen examples, warnings, and now and then the map of the first of them; whether halting has
+        collapsed, on all ranks the same."""
         config, update = self.config, self.progress.update
         self.screen.progress("evaluating …")
         tally = evaluate(self.engine, self.task, "validation", config.eval_examples, self.micro_batch)
@@ -229,20 +211,64 @@ class Training:
         if agreement.world_size() > 1:
             self.metrics.write(KIND, update, **ranks.values())
             self.screen.say(ranks.line())
-        own = self.task.batch("train", self.progress.examples + agreement.rank() * self.micro_batch, self.micro_batch)
-        for text in alarms(
-            tally,
-            adaptive=any(True for _ in self.engine.model.recurrence.rule.parameters()),
-            gate_gradient=penalty_gradient(self.engine, own.rows(0, 8), self.cost, self.penalty.coefficient(update)),
-            steps_of_ranks=ranks.mean_steps,
-        ):
-            self._warn(text)
+        wrong = self.wrong(tally, ranks)
+        for alarm in wrong:
+            self._warn(alarm.says)
         if (says := self.penalty.says()) is not None:
             self._warn(says)
         self.evaluations += 1
         if self.evaluations % config.map_every == 0 and not last:
             show_fixed_example(self.growth.record(update), self.screen)
-        self.since, self.ranks = _Since(), Ranks(self.engine.device)
+        self.since, self.ranks = Since(), Ranks(self.engine.device)
+        return any(alarm.collapse for alarm in wrong)
+
+    def wrong(self, tally: Tally, ranks: RankReport) -> list[Alarm]:
+        """What seems wrong, on all ranks the same."""
+        rule, since = self.engine.model.recurrence.rule, self.since
+        scheduled = self.horizon.scheduled(self.progress, self.seconds)
+        own = self.task.batch("train", self.progress.examples + agreement.rank() * self.micro_batch, self.micro_batch)
+        weight = self._eased * self.penalty.coefficient(scheduled)
+        gradient = gate_gradient(self.engine, own.rows(0, 8), self.cost, weight)
+        first, task = self.progress.first_loss, since.task_loss / max(1, since.updates)
+        half = self.horizon.done(self.progress, self.seconds) >= 0.5
+        signs = Signs(
+            tally,
+            adaptive=any(True for _ in rule.parameters()),
+            gate=over_ranks(agreement.gathered(gradient)),
+            steps_of_ranks=tuple(ranks.mean_steps),
+            spreads_mass=rule.spreads_mass,
+            penalty_share=since.penalty_share if self.cost is not None and self.cost.warms_up else None,
+            task_share=task / first if first and since.updates else None,
+            settled=half and scheduled >= self.config.penalty.warmup,
+        )
+        return alarms(signs)
+
+    def recover(self) -> bool:
+        """Goes on from the last good checkpoint with a lower penalty and halting bias; False where that cannot be, or
+        was tried often enough."""
+        before, was = self.progress, self._eased
+        taken = take_back(self.checkpoints, self.engine) if before.recoveries < MOST else None
+        if taken is None:
+            return False
+        update, count = taken.progress.update, before.recoveries + 1
+        spent = {"train_seconds": before.train_seconds, "flops": before.flops, "recoveries": count}
+        self.progress = replace(taken.progress, best=before.best, **spent)
+        if self.progress.penalty:
+            self.penalty.load_state_dict(self.progress.penalty)
+        self.dealer.load_state_dict(self.progress.dealing)
+        self.metrics.rewind(update, f"metrics.collapsed-{count}.jsonl")
+        self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
+        self.evaluations, self.shallow = update // self.config.eval_every, 0
+        self.since, self.ranks = Since(), Ranks(self.engine.device)
+        weight = coefficient(self.config.penalty, self.cost)
+        bias = f", halting bias {taken.bias[0]:.2g} → {taken.bias[1]:.2g}" if taken.bias else ""
+        self._warn(
+            f"recovering ({count} of {MOST}) from the collapse at update {before.update}: going on after update "
+            f"{update}, penalty {was * weight:.2g} → {self._eased * weight:.2g}{bias}"
+        )
+        self.engine.train()
+        self.save()
+        return True
 
     def is_sound(self) -> bool:
         """Whether the weights, and an answer that they give, are finite on all ranks, and so worth a checkpoint."""
@@ -255,21 +281,22 @@ class Training:
         """A checkpoint of this moment."""
         self.screen.progress("saving …")
         config = self.config
-        checkpoint.save(self.checkpoints, self.engine, self.progress, config.keep_last, config.keep_every)
+        keep_good = config.on_collapse == "recover"
+        checkpoint.save(self.checkpoints, self.engine, self.progress, config.keep_last, config.keep_every, keep_good)
         self.screen.clear()
 
     def _warn(self, text: str) -> None:
         self.metrics.write("warning", self.progress.update, says=text)
         self.screen.warn(text)
 
-    def _note(self, measured: Update, coefficient: float, rate: float, seconds: float) -> None:
+    def _note(self, measured: Update, weight: float, rate: float, seconds: float) -> None:
         self.metrics.write(
             "train",
             self.progress.update,
             loss=measured.loss,
             task_loss=measured.task_loss,
             ponder_cost=measured.ponder_cost,
-            penalty=coefficient,
+            penalty=weight,
             learning_rate=rate,
             gradient_norm=measured.gradient_norm,
             mean_steps=measured.mean_steps,
@@ -311,23 +338,27 @@ class Training:
             )
         return self.skipped >= _MOST_SKIPPED
 
+    @property
+    def _eased(self) -> float:
+        """What the penalty is multiplied by: each recovery has shown that it was too much."""
+        return PENALTY_FACTOR**self.progress.recoveries
+
+    def _turned_shallow(self, measured: Update) -> bool:
+        """Whether training tokens have just stopped at step 1 for some updates, so that it is time to look."""
+        adaptive = any(True for _ in self.engine.model.recurrence.rule.parameters())
+        shallow = adaptive and measured.depth > 1 and measured.mean_steps <= _SHALLOW
+        self.shallow = self.shallow + 1 if shallow else 0
+        return self.shallow == _SHALLOW_UPDATES
+
+    def _collapse(self) -> Ended:
+        tried = f" again, after {self.progress.recoveries} recoveries" if self.progress.recoveries else ""
+        says = f"halting collapsed{tried}, at update {self.progress.update}"
+        self.metrics.write("collapsed", self.progress.update, says=says)
+        return Ended(self.progress, "collapsed", says)
+
     def _lose(self, what: str, update: int) -> Ended:
         kept = checkpoint.found(self.checkpoints)
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint had been written"
         says = f"the {what} at update {update}; {last}"
         self.metrics.write("lost", update, says=says)
         return Ended(self.progress, "lost", says)
-
-
-class _Since:
-    """What happened since the last evaluation."""
-
-    def __init__(self) -> None:
-        self.updates, self.tokens, self.seconds = 0, 0, 0.0
-
-    def add(self, measured: Update, seconds: float) -> None:
-        self.updates, self.tokens, self.seconds = self.updates + 1, self.tokens + measured.valid, self.seconds + seconds
-
-    @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / max(self.seconds, 1e-9)

@@ -54,6 +54,27 @@ class Metrics:
             for report in self._reports:
                 report(figures)
 
+    def rewind(self, update: int, beside: str) -> None:
+        """Takes the lines after an update out of the file, into another one beside it: a run goes on from there, and
+        they are what it did not come to.
+
+        Args:
+            update: the last that counts.
+            beside: name of the file for the others.
+        """
+        if self._file is None or self._board is None:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = Path(self._file.name).parent
+        self.close()
+        lines = (folder / FILE).read_text(encoding="utf-8").splitlines(keepends=True)
+        later = [line for line in lines if json.loads(line)["update"] > update]
+        (folder / beside).write_text("".join(later), encoding="utf-8")
+        _cut_after(folder / FILE, update)
+        self._file = (folder / FILE).open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder), purge_step=update + 1, flush_secs=30)
+
     def close(self) -> None:
         """Flushes and closes the files."""
         if self._file is not None:

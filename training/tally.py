@@ -14,7 +14,7 @@ from training.tasks.task import Batch
 
 MAX_DIFFICULTY = 255
 _PONDER_GRID = 16  # a rule's own depth need not be whole: it is counted in sixteenths of a step
-_SUMS = ("asked", "loss", "correct", "sequences", "sequences_correct", "valid", "ponder", "rows", "as_one")
+_SUMS = ("asked", "loss", "correct", "sequences", "sequences_correct", "valid", "ponder", "rows", "as_one", "entropy")
 
 
 class Tally:
@@ -55,6 +55,7 @@ class Tally:
             pondered,
             batch.valid.any(1).sum(),
             (batch.valid.any(1) & (slowest == fastest)).sum(),
+            -torch.xlogy(output.trace.mass, output.trace.mass).double().sum(),
         )
         self.sums += torch.stack([value.double().cpu() for value in values])
         self.steps += torch.bincount(steps[batch.valid].cpu(), minlength=self.max_steps + 1)
@@ -94,7 +95,8 @@ class Tally:
 
         The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as hard as their
         hardest token and take the steps of their slowest. `share_as_one` is the share of sequences whose tokens all
-        left at the same step: at 1 the correlation over sequences is the one to read.
+        left at the same step: at 1 the correlation over sequences is the one to read. `mass_entropy`, −Σ p·ln p in nats
+        a token, says over how many steps tokens spread their exit mass.
         """
         counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
         asked, valid, sequences = (max(1.0, counts[name]) for name in ("asked", "valid", "sequences"))
@@ -111,6 +113,7 @@ class Tally:
             "std_steps": float((share * (numbers - mean) ** 2).sum().clamp(min=0).sqrt()),
             "share_at_step_1": float(share[1]) if self.max_steps >= 1 else 0.0,
             "share_at_max": float(share[self.max_steps]),
+            "mass_entropy": counts["entropy"] / valid,
             "share_as_one": counts["as_one"] / max(1.0, counts["rows"]),
         }
         if self.joint.sum() > 0:

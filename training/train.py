@@ -32,7 +32,7 @@ from training.launcher_watch import LauncherWatch
 from training.loop import Training
 from training.metrics import Metrics
 from training.parts import load_recipe, recipe_names
-from training.ponder_penalty import described
+from training.ponder_penalty import coefficient, described
 from training.random_state import seed_rank
 from training.run import read_config
 from training.screen import Screen, standard_screen
@@ -212,6 +212,12 @@ def _run(
                 f"to go on from it with other settings: ponder train --resume {folder} --optimizer.learning-rate "
                 f"{config.optimizer.learning_rate / 3:.1g}"
             )
+            return 1
+        if ended.reason == "collapsed":
+            screen.warn(f"training stopped: {ended.says}")
+            lower = coefficient(config.penalty, built.cost) / 10
+            flags = f"--halting.bias-init -3 --penalty.value {lower:.1g}"
+            screen.say(f"to begin again deeper: ponder train {config.recipe} {flags}")
             return 1
         if ended.reason == "stopped":
             screen.say(

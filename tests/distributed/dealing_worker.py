@@ -10,7 +10,7 @@ import torch
 from training import agreement
 from training.build import build_all
 from training.checkpoint import Progress, found, load
-from training.config import RunConfig
+from training.config import HaltingPart, PenaltyConfig, RunConfig
 from training.dealing import Dealer
 from training.engine import DeepSpeedEngine, LocalEngine, start
 from training.loop import Training
@@ -41,6 +41,13 @@ def config_of(deal_by: str) -> RunConfig:
             "deal_by": deal_by,
         }
     )
+
+
+def collapsing() -> RunConfig:
+    """A run that has collapsed before it begins, and is to be taken back."""
+    eager = HaltingPart(kind="GravesACT", options={"bias_init": 9.0})
+    changed = {"halting": eager, "penalty": PenaltyConfig(value=0.3), "updates": 14, "on_collapse": "recover"}
+    return config_of("order").model_copy(update=changed | {"eval_every": 100, "keep_last": 1})
 
 
 def gradient(config: RunConfig) -> tuple[list[int], torch.Tensor]:
@@ -91,6 +98,7 @@ def main() -> None:
         "runs": {way: train(config_of(way), folder / way) for way in WAYS},
     }
     written["resumed"] = train(config_of("ponder"), folder / "ponder", resumed=True)
+    written["recovered"] = train(collapsing(), folder / "recovered")
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(written))
 

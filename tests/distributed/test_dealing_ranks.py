@@ -56,3 +56,13 @@ def test_a_resumed_run_deals_as_if_it_had_never_stopped(found):
         for key, found in (("ponder", found["runs"]), ("resumed", found))
     )
     assert whole == resumed
+
+
+def test_ranks_take_a_collapsed_run_back_together(found):
+    """Both see the collapse at one update, and go on from one checkpoint with one penalty and one halting bias."""
+    lines = found["recovered"]
+    (told,) = [line["says"] for line in lines if line["kind"] == "warning" and "recovering" in line["says"]]
+    assert told.startswith("recovering (1 of 4) from the collapse at update 10: going on after update 0")
+    trained = [line for line in lines if line["kind"] == "train"]
+    assert [line["update"] for line in trained] == list(range(1, 15))
+    assert {round(line["penalty"], 9) for line in trained} == {0.1} and trained[-1]["mean_steps"] > 2

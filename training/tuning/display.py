@@ -51,6 +51,7 @@ class Display:
     def say(self, text: str) -> None:
         """A line that stays."""
         self.console.print(text, soft_wrap=True, markup=False)
+        sys.stdout.flush()  # whoever reads a pipe or a file sees it now
 
     def tell(self, what: str, claim: Claim) -> None:
         """That a trial has ended, and how."""

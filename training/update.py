@@ -1,0 +1,54 @@
+"""What one update measured, and what happened since the last evaluation."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update measured, over all ranks.
+
+    Args:
+        loss: what was minimised: task + penalty · cost.
+        task_loss: nats per asked position.
+        ponder_cost: per valid token, in the cost's unit.
+        mean_steps: executed steps per valid token.
+        mean_ponder: the depth that the rule means, as evaluation would show it, per valid token.
+        depth: the step limit that it ran with.
+        valid: tokens.
+        stop: a rank was asked to stop.
+        gradient_norm: before clipping.
+        skipped: the gradient was not finite, and nothing changed.
+    """
+
+    loss: float
+    task_loss: float
+    ponder_cost: float
+    mean_steps: float
+    mean_ponder: float
+    depth: int
+    valid: int
+    stop: bool
+    gradient_norm: float = math.nan
+    skipped: bool = False
+
+
+class Since:
+    """What happened since the last evaluation."""
+
+    def __init__(self) -> None:
+        self.updates, self.tokens, self.seconds = 0, 0, 0.0
+        self.loss = self.task_loss = 0.0
+
+    def add(self, measured: Update, seconds: float) -> None:
+        self.updates, self.tokens, self.seconds = self.updates + 1, self.tokens + measured.valid, self.seconds + seconds
+        self.loss, self.task_loss = self.loss + measured.loss, self.task_loss + measured.task_loss
+
+    @property
+    def penalty_share(self) -> float:
+        """How much of the loss was penalty · cost."""
+        return 1 - self.task_loss / self.loss if self.loss > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(self.seconds, 1e-9)

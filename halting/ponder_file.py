@@ -4,6 +4,9 @@ Precision on disk, chosen so that a thousand sequences of 256 tokens and 16 step
 below 65,000, even where nothing can be compressed: integers and [B L] numbers are exact; mass is kept to N/131070 and
 still sums to 1; probabilities to 1/508; scores to one part in 2048 (to 3e-8 below 6e-5 in size; a score above 65504
 brings them all to float32).
+
+Version 2 keeps each different text once, and its number for every token among the arrays; version 1, which had a text
+for every token in the JSON, is still read.
 """
 
 import hashlib
@@ -21,10 +24,12 @@ from numpy.typing import NDArray
 
 from halting.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_READ = (1, 2)
 _MASS_UNITS = 65535  # a token's units add up to exactly this many
 _PROBABILITY_UNITS = 254  # 255 stands for NaN
 _SHIFT = 100  # makes integers of at least -100 (the target of an unasked position) unsigned, so two bytes hold 65,435
+_TEXTS = "text_numbers"
 _PROBABILITIES = ("confidence", "target_probability")
 
 
@@ -50,6 +55,8 @@ def write(path: str | Path, contents: Contents) -> None:
     """
     packed = io.BytesIO()
     encoded = {name: _encode(name, array) for name, array in contents.arrays.items()}
+    distinct = list(dict.fromkeys(text for row in contents.texts for text in row))
+    encoded[_TEXTS] = _numbers(contents.texts, distinct, contents.arrays["mass"].shape[:2])
     np.savez_compressed(packed, allow_pickle=False, **encoded)
     record = {
         "schema_version": SCHEMA_VERSION,
@@ -57,7 +64,7 @@ def write(path: str | Path, contents: Contents) -> None:
         "arrays": list(encoded),
         "npz_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         "metadata": contents.metadata,
-        "texts": contents.texts,
+        "texts": distinct,
     }
     try:
         text = json.dumps(record, allow_nan=False, separators=(",", ":"))
@@ -93,14 +100,15 @@ def read(path: str | Path) -> Contents:
         raise refusal(npz, f"it is cut off, changed, or not the partner of {beside.name}")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: _decode(name, stored[name]) for name in stored.files}
+            arrays = {name: stored[name] if name == _TEXTS else _decode(name, stored[name]) for name in stored.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise refusal(npz, f"it is not a whole .npz of plain arrays ({error})") from error
     if list(arrays) != record["arrays"] or "mass" not in arrays:
         raise refusal(npz, f"it holds {list(arrays)}, but {beside.name} lists {record['arrays']}")
     if list(record["sizes"].values()) != list(arrays["mass"].shape):
         raise refusal(beside, f"it says {record['sizes']}, but mass is {arrays['mass'].shape}")
-    return Contents(arrays, record["texts"], record["metadata"])
+    texts = record["texts"] if record["schema_version"] == 1 else _spelt(arrays, record["texts"], npz)
+    return Contents(arrays, texts, record["metadata"])
 
 
 def refusal(path: str | Path, why: str) -> UsageError:
@@ -118,18 +126,40 @@ def _read_record(beside: Path) -> dict[str, Any]:
         raise refusal(beside, f"it is not JSON ({error})") from error
     if not isinstance(record, dict) or "schema_version" not in record:
         raise refusal(beside, "it has no schema_version")
-    if record["schema_version"] != SCHEMA_VERSION:
+    version = record["schema_version"]
+    if type(version) is not int or version not in _READ:
         raise UsageError(
-            f"{beside} has schema version {record['schema_version']!r}.",
-            f"This version of ponderloop reads version {SCHEMA_VERSION} alone.",
+            f"{beside} has schema version {version!r}.",
+            f"This version of ponderloop reads the versions {' and '.join(map(str, _READ))}.",
             "Make the map again with this version, or read it with the version that wrote it.",
         )
     types = {"sizes": dict, "arrays": list, "npz_sha256": str, "metadata": dict, "texts": list}
     if bad := sorted(name for name, kind in types.items() if not isinstance(record.get(name), kind)):
         raise refusal(beside, f"these fields are missing or of a wrong type: {', '.join(bad)}")
-    if not all(isinstance(row, list) and all(isinstance(text, str) for text in row) for row in record["texts"]):
-        raise refusal(beside, "texts are not lists of strings")
+    rows = record["texts"] if version == 1 else [record["texts"]]
+    if not all(isinstance(row, list) and all(isinstance(text, str) for text in row) for row in rows):
+        raise refusal(beside, "texts are not strings")
     return record
+
+
+def _numbers(texts: list[list[str]], distinct: list[str], shape: tuple[int, ...]) -> NDArray[np.unsignedinteger]:
+    """[B L]: which of the distinct texts each token has, in as few bytes as hold it."""
+    place = {text: number for number, text in enumerate(distinct)}
+    numbers = np.array([place[text] for row in texts for text in row], dtype=np.int64).reshape(shape)
+    return numbers.astype(np.min_scalar_type(max(len(distinct) - 1, 0)))
+
+
+def _spelt(arrays: dict[str, NDArray[Any]], distinct: list[str], npz: Path) -> list[list[str]]:
+    """[B][L] the text of each token; takes their numbers from the arrays."""
+    numbers = arrays.pop(_TEXTS, None)
+    if (
+        numbers is None
+        or numbers.shape != arrays["mass"].shape[:2]
+        or not np.issubdtype(numbers.dtype, np.unsignedinteger)
+        or numbers.max(initial=0) >= max(len(distinct), 1)
+    ):
+        raise refusal(npz, "the numbers of its texts don't fit those of the JSON beside")
+    return [[distinct[number] for number in row] for row in numbers.tolist()]
 
 
 def _encode(name: str, array: NDArray[Any]) -> NDArray[Any]:

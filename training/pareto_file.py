@@ -1,4 +1,4 @@
-"""Points of a Pareto front read from JSON, as a sweep writes them."""
+"""Points of a Pareto front: of a sweep's folder, or read from JSON."""
 
 import json
 from dataclasses import fields
@@ -13,12 +13,14 @@ _NEEDED = {"label", "accuracy", "compute"}
 
 
 def read_points(path: Path) -> list[ParetoPoint]:
-    """The points of a JSON file: a list of objects, or an object whose `points` is one, each with the fields of a
-    `ParetoPoint`; others are passed over.
+    """The points of a sweep's folder (`ponder tune`), or of a JSON file: a list of objects, or an object whose `points`
+    is one, each with the fields of a `ParetoPoint`; others are passed over.
 
     Raises:
-        UsageError: for a file that is not there or holds something else.
+        UsageError: for a path that is not there or holds something else.
     """
+    if path.is_dir():
+        return _of_sweep(path)
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         rows = told["points"] if isinstance(told, dict) else told
@@ -27,12 +29,23 @@ def read_points(path: Path) -> list[ParetoPoint]:
         raise UsageError(
             f"--pareto {path} cannot be read: {error.strerror}.",
             "The points of the front are read from it.",
-            "Write the JSON file of a sweep.",
+            "Write the folder of a sweep, or a JSON file.",
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refusal(path, str(error)) from None
     if not points:
         raise _refusal(path, "it holds none")
+    return points
+
+
+def _of_sweep(folder: Path) -> list[ParetoPoint]:
+    from training.tuning.measured import measured  # here, because optuna is slow to import
+    from training.tuning.sweep import Sweep
+
+    sweep = Sweep(folder)
+    points = [each.as_point("mean_steps") for each in measured(sweep)] if sweep.exists else []
+    if not points:
+        raise _refusal(folder, "no trial of it is done" if sweep.exists else "it is no sweep's folder")
     return points
 
 
@@ -52,5 +65,5 @@ def _refusal(path: Path, why: str) -> UsageError:
     return UsageError(
         f"--pareto {path} holds no points of a front: {why}.",
         "Each point is an object with label, accuracy and compute, in a list or under the key points.",
-        "Write the JSON file of a sweep.",
+        "Write such a file, or the folder of a sweep: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 1e-1",
     )

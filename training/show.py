@@ -44,7 +44,7 @@ class Options:
     png: Path | None = None
     """write a picture"""
     pareto: Path | None = None
-    """points of a sweep, for the picture: JSON objects with label, accuracy and compute"""
+    """the folder of a sweep, for the picture; or a JSON list of points with label, accuracy and compute"""
     measure: bool = True
     """measure, for the picture, what halting saves against a fixed depth"""
     html: Path | None = None

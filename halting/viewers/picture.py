@@ -31,10 +31,11 @@ _SCALE = 0.6  # room for the scale of a heat map, and its numbers
 _THIRD, _NEXT = 2.7, 3.9
 _NO_FRONT = """No sweep was handed in: one run is one point.
 
-Train with several values of --penalty.value,
-write label, accuracy and compute of each as a
-list of JSON objects, and hand it over:
-ponder show RUN --png FILE --pareto LIST"""
+A sweep over penalties draws the front:
+ponder tune RECIPE --penalty.value 0 1e-3 1e-2
+
+and this panel shows it:
+ponder show RUN --png FILE --pareto SWEEP"""
 
 
 def save_picture(

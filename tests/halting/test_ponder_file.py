@@ -12,6 +12,7 @@ import pytest
 from fabricated_maps import empty, fabricate, fabricate_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_aggregates import by_hand
 
 from halting import PonderMap, UsageError
 from halting.ponder_map import IGNORE
@@ -154,10 +155,24 @@ def test_the_files_of_two_maps_are_no_pair(saved: Path) -> None:
         PonderMap.load(saved)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", [1], 1.5])
+def test_a_file_of_the_first_version_still_loads() -> None:
+    loaded, expected = PonderMap.load(Path(__file__).parent / "data" / "version_1"), by_hand()
+    for field in EXACT:
+        np.testing.assert_array_equal(getattr(loaded, field), getattr(expected, field), field)
+    for field in ("mass", "score", "confidence", "target_probability"):
+        np.testing.assert_allclose(getattr(loaded, field), getattr(expected, field), atol=1 / 500, err_msg=field)
+    assert loaded.texts == expected.texts and loaded.metadata == {"run": "old-001", "answers": {"5": "five"}}
+
+
+def test_each_text_is_kept_once(tmp_path: Path) -> None:
+    replace(fabricate_text("x" * 500), texts=[["a long text of a token"] * 500]).save(tmp_path / "map")
+    assert (tmp_path / "map.json").read_text().count("a long text") == 1
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", [1], 1.5, True])
 def test_other_schema_versions_are_refused(saved: Path, version: object) -> None:
     rewritten(saved.with_suffix(".json"), schema_version=version)
-    with pytest.raises(UsageError, match="reads version 1 alone") as refused:
+    with pytest.raises(UsageError, match="reads the versions 1 and 2") as refused:
         PonderMap.load(saved)
     assert repr(version) in str(refused.value)
 
@@ -168,7 +183,8 @@ def test_other_schema_versions_are_refused(saved: Path, version: object) -> None
         {"schema_version": None},
         {"metadata": None},
         {"texts": "many"},
-        {"texts": [[1]]},
+        {"texts": [1]},
+        {"texts": [["a"]]},
         {"texts": []},
         {"arrays": ["mass"]},
         {"sizes": {"sequences": 1}},
@@ -187,6 +203,9 @@ def test_json_that_does_not_fit_is_refused(saved: Path, changes: dict) -> None:
         {"mass": None},
         {"steps": None},
         {"extra": np.zeros(3)},
+        {"text_numbers": None},
+        {"text_numbers": np.zeros((4, 15), np.uint8)},
+        {"text_numbers": np.full((4, 16), 200, np.uint8)},
         {"mass": np.zeros((4, 16, 10), np.float64)},
         {"confidence": np.zeros((4, 16, 10), np.float64)},
         {"tokens": np.zeros((4, 15), np.int8)},

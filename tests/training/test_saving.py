@@ -1,10 +1,13 @@
 """What halting saves, measured on a run; and points of a front read from JSON."""
 
 import json
+from pathlib import Path
 
 import pytest
 from small_runs import small
+from test_tuning import FOUND, measure_all, sweep_of
 
+from halting import UsageError
 from halting.viewers.pareto import ParetoPoint
 from training.pareto_file import read_points
 from training.run import load_run
@@ -25,6 +28,22 @@ def test_what_is_saved_is_measured_on_one_batch_and_leaves_the_model_as_it_was(t
     assert not run.model.training and run.model.recurrence.max_steps == 4
     asked_nothing = measure_saved(run, run.batch_of("red →0 →1"), repeats=1)
     assert [each.name for each in asked_nothing.measured] == ["FLOPs, inference", "time, inference"]
+
+
+def test_points_are_read_from_the_folder_of_a_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep, space = sweep_of(Path("s"), "--penalty.value", *FOUND, "--updates", "7")
+    with pytest.raises(UsageError, match="no trial of it is done"):
+        read_points(Path("s"))
+    sweep.queue(space.grid(), range(1))
+    measure_all(sweep, FOUND)
+    points = read_points(Path("s"))
+    assert [(each.accuracy, each.compute, each.collapsed) for each in points] == [
+        (row["accuracy"], row["mean_steps"], row["collapsed"]) for row in FOUND.values()
+    ]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UsageError, match="no sweep's folder"):
+        read_points(tmp_path / "other")
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

@@ -9,7 +9,7 @@ from training.ponder_penalty.lever import Lever
 from training.ponder_penalty.penalty import Observed
 
 _LEARNED = 0.5  # of the first loss: the task is being learned
-_GAIN, _GAIN_FROM = 8.0, 4.0  # pressure per error, for a model that begins at so many steps
+_GAIN, _GAIN_FROM = 12.0, 4.0  # pressure per error, for a model that begins at so many steps
 _FIRST_LOSSES = 10  # updates that make the first loss
 _TOLERANCE = 0.05
 _STILL = 4.0  # integral times in which ponder has not moved by the tolerance: it is stuck
@@ -69,7 +69,7 @@ class TargetPenalty:
         self.lever, self.target, self.updates, self.latest = lever, target, updates, latest
         unit = min(max(updates / 100, 3.0), 100.0)
         self.control = Control(
-            low=lever.low, high=lever.high, gain=_GAIN, time=3 * unit, filter_time=unit, lead_time=2 * unit
+            low=lever.low, high=lever.high, gain=_GAIN, time=3 * unit, filter_time=unit, lead_time=3 * unit
         )
         start = lever.low if lever.waits else lever.start
         self.budget = Budget(integral=start, pressure=start)

@@ -56,15 +56,18 @@ def measured(control: Control, steering: Steering, ponder: float) -> Steering:
 
 
 def reference(target: float, begin: float, share: float) -> float:
-    """What the ponder should be on the way from where it began, in steps: it falls to the target by equal factors, ever
-    more slowly, so that it does not fall past it. A model that answers with fewer steps is not pulled back up by its
-    task, and a target above the beginning is approached by taking nothing away: so there it is the target at once.
+    """What the ponder should be on the way from where it began, in steps: its logarithm falls slowly at first, while
+    the task is being learned, and slowly at last, so that it does not fall past the target.
+
+    A model that has come to answer with fewer steps is not pulled back up by its task. A target above the beginning is
+    approached by taking nothing away, so there it is the target at once.
 
     Args:
         target, begin: in steps.
         share: of the way, in updates; 1 and more is the end.
     """
-    left = (1.0 - min(1.0, max(0.0, share))) ** 2
+    done = min(1.0, max(0.0, share))
+    left = 1.0 - done * done * (3.0 - 2.0 * done)
     return target * (max(begin, target) / target) ** left
 
 

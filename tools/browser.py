@@ -36,7 +36,8 @@ def find() -> str | None:
 def install() -> str:
     """Tries to install one; what went wrong, or "" where nothing did."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
-        commands = [["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", "chromium"]]
+        packages = ["chromium", "fonts-dejavu-core"]  # a machine without any font draws nothing
+        commands = [["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *packages]]
     else:
         commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     for command in commands:

@@ -3,8 +3,10 @@
 import base64
 import json
 import re
+import tomllib
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from fabricated_maps import empty, fabricate, fabricate_text
 
 from halting import PonderMap, UsageError
+from halting.viewers import page
 from halting.viewers import page_data as page_data_module
 from halting.viewers.page import to_html
 from halting.viewers.page_data import embedded, page_data
@@ -131,3 +134,11 @@ def test_the_page_is_one_file_that_reaches_for_nothing() -> None:
         re.sub(r"^\s*//.*$", "", text, flags=re.M).split('id="arrays"')[0],
     )
     assert "default-src 'none'" in text and "unsafe" not in text and "{{" not in text
+
+
+def test_all_of_the_page_is_used_and_packaged() -> None:
+    web = Path(page.__file__).parent / "web"
+    assert {path.name for path in web.iterdir()} == {f"{name}.js" for name in page._SCRIPTS} | {"page.css", "page.html"}
+    settings = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = settings["package-data"]["halting.viewers"]
+    assert {found for pattern in patterns for found in (web.parent).glob(pattern)} == set(web.iterdir())

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from math import ceil, floor, log10
 
 from halting.viewers.colours import WRONG, colour_at
 from halting.viewers.pareto import ParetoPoint, knee, pareto_front
@@ -89,7 +90,12 @@ class _Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[float]:
-        return [self.least + (self.most - self.least) * (number + 0.5) / _TICKS for number in range(_TICKS)]
+        """Round values, some four to eight of them."""
+        rough = (self.most - self.least) / _TICKS
+        unit = 10.0 ** floor(log10(rough))
+        step = next(unit * each for each in (1, 2, 5, 10) if unit * each >= rough)
+        first, last = ceil(self.least / step), floor(self.most / step)
+        return [round(step * number, 12) for number in range(first, last + 1)]
 
 
 def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: str) -> str:
@@ -102,28 +108,35 @@ def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: st
         [each for point in points for each in (point.accuracy, *(point.interval or ()))], _HEIGHT - _BOTTOM, _MARGIN
     )
     front, best = pareto_front(points), knee(points)
-    floor = _HEIGHT - _BOTTOM
+    bottom = _HEIGHT - _BOTTOM
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(accuracy_name)} against compute">']
     if collapsed := [x(point.compute) for point in points if point.collapsed]:
         wide = max(collapsed) - min(collapsed) + 24
         parts.append(
-            f'<rect class="shade" x="{min(collapsed) - 12}" y="{_MARGIN}" width="{wide}" height="{floor - _MARGIN}"/>'
+            f'<rect class="shade" x="{min(collapsed) - 12}" y="{_MARGIN}" width="{wide}" height="{bottom - _MARGIN}"/>'
         )
     for tick in y.ticks():
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _MARGIN}" y1="{y(tick)}" y2="{y(tick)}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4}" text-anchor="end">{tick:.4g}</text>')
     for tick in x.ticks():
-        parts.append(f'<text x="{x(tick)}" y="{floor + 18}" text-anchor="middle">{tick:.3g}</text>')
+        parts.append(f'<text x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{tick:.3g}</text>')
     parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(compute_name)}</text>')
     parts.append(f'<text x="4" y="14">{escape(accuracy_name)}</text>')
     places = " ".join(f"{x(point.compute)},{y(point.accuracy)}" for point in front)
     parts.append(f'<polyline class="front" points="{places}"/>')
-    parts += [_mark(point, x, y, point in front, point == best) for point in points]
+    first = [*([best] if best else []), *(point for point in front if point != best)]
+    named: list[tuple[float, float]] = []
+    for point in [*first, *(each for each in points if each not in first)]:
+        across, down = x(point.compute), y(point.accuracy)
+        free = all(abs(across - left) > 9 * len(point.label) + 8 or abs(down - top) > 13 for left, top in named)
+        if free:
+            named.append((across, down))
+        parts.append(_mark(point, x, y, point in front, point == best, free))
     return "\n".join([*parts, "</svg>"])
 
 
-def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool) -> str:
-    """One point with its lines, its name and what it tells."""
+def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, named: bool) -> str:
+    """One point with its lines, its name where there is room for it, and what it tells."""
     across, down = x(point.compute), y(point.accuracy)
     parts = [f"<g><title>{escape(_details(point))}</title>"]
     if point.interval:
@@ -143,8 +156,9 @@ def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool) 
     else:
         kind = "on-front" if on_front else "beaten"
         parts.append(f'<circle class="{kind}" cx="{across}" cy="{down}" r="5"/>')
-    parts.append(f'<text x="{across + 9}" y="{down - 7}">{escape(point.label)}</text></g>')
-    return "".join(parts)
+    if named:
+        parts.append(f'<text x="{across + 9}" y="{down - 7}">{escape(point.label)}</text>')
+    return "".join([*parts, "</g>"])
 
 
 def _details(point: ParetoPoint) -> str:
@@ -155,11 +169,11 @@ def _details(point: ParetoPoint) -> str:
 def _table(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: str) -> str:
     front, best = pareto_front(points), knee(points)
     names = list(dict.fromkeys(name for point in points for name, _ in point.details))
-    head = ("setting", accuracy_name, compute_name, *names, "")
+    head = ("setting", "", accuracy_name, compute_name, *names)
     rows = ["<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>"]
     for point in sorted(points, key=lambda each: each.compute):
         said = dict(point.details)
         told = "★ knee" if point == best else "✗ collapsed" if point.collapsed else "front" if point in front else ""
-        cells = (point.label, f"{point.accuracy:.4f}", f"{point.compute:.4g}", *(said.get(name, "–") for name in names))
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in (*cells, told)) + "</tr>")
+        figures = (f"{point.accuracy:.4f}", f"{point.compute:.4g}", *(said.get(name, "–") for name in names))
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in (point.label, told, *figures)) + "</tr>")
     return "<table>\n" + "\n".join(rows) + "\n</table>"

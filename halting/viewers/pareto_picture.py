@@ -121,7 +121,7 @@ def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], 
     """Names the points, those of the front first where there are many; a name that would lie on another is left out."""
     placed: list[tuple[float, float, float]] = []
     (left, right), (low, high) = at.get_xlim(), at.get_ylim()
-    first = [*([best] if best else []), *front]
+    first = [*([best] if best else []), *(point for point in front if point != best)]
     for point in [*first, *(each for each in points if each not in first)][:_MOST_LABELS]:
         x, y = (point.compute - left) / (right - left), (point.accuracy - low) / (high - low)
         width = 0.013 * len(point.label) + 0.02

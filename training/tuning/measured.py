@@ -74,7 +74,6 @@ class Measured:
             self.spread(compute),
             2 * self.collapsed > len(self.rows),
             (
-                ("steps", f"{self.mean('mean_steps'):.2f}"),
                 ("FLOPs a token", f"{self.mean('flops_per_token'):.3g}"),
                 ("Spearman", "–" if rho != rho else f"{rho:.2f}"),
                 ("collapsed", f"{self.collapsed} of {len(self.rows)}" if self.collapsed else "–"),

@@ -14,6 +14,7 @@ from training.table import markdown
 from training.tuning.measured import Measured, bend, front, measured
 from training.tuning.space import label
 from training.tuning.sweep import Settings, Sweep, told_of
+from training.tuning.trial_budget import TrialBudget
 
 CSV, PICTURE, PAGE, REPORT = "trials.csv", "pareto.png", "pareto.html", "report.md"
 _FIGURES = (
@@ -136,9 +137,15 @@ def _report(sweep: Sweep, settings: Sequence[Measured]) -> str:
 
 def _facts(about: Settings) -> list[str]:
     return [
-        f"each trial: {about.budget or 'the updates of the recipe'}",
+        f"each trial: {_spaced(about.budget) if about.budget else 'the updates of the recipe'}",
         f"flags of all: {' '.join(about.fixed) or 'none but those of the recipe'}",
     ]
+
+
+def _spaced(budget: str) -> str:
+    """ "800updates" as "800 updates"."""
+    unit = TrialBudget.read(budget).unit
+    return f"{budget.removesuffix(unit)} {unit.replace('flops', 'FLOPs')}"
 
 
 def _axis(about: Settings) -> str:

@@ -273,6 +273,8 @@ class RunConfig(Record):
     checkpoint before it with a third of the penalty and a lower halting bias, up to four times"""
     timeout: float = Field(30.0, gt=0)
     """minutes that a rank waits for the others before it gives up"""
+    lost_after: float = Field(20.0, gt=0)
+    """seconds without a sign of life after which a rank on another machine counts as lost"""
     start_from: str | None = None
     """a run folder, or one of its checkpoints, whose weights are there before update 1; None: from scratch"""
     train_only: Literal["everything", "rule"] = "everything"

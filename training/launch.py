@@ -31,6 +31,8 @@ asked, one that was stopped by a signal, bad input, a loss that is no number, on
   --wait SECONDS     before each restart (default 5)"""
 _MODULE = "training.train"
 _ENDING = 90.0
+_NOTICED = {"PDSH_SSH_ARGS_APPEND": "-oServerAliveInterval=5 -oServerAliveCountMax=4"}
+"""By itself ssh never notices that a machine was cut off, and pdsh would wait for it for ever."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Attempt:
 
     def run(self) -> int:
         """Waits for its end, passing signals on; nothing of its group is left behind."""
-        process = subprocess.Popen(self.command, start_new_session=True)
+        process = subprocess.Popen(self.command, start_new_session=True, env={**_NOTICED, **os.environ})
 
         def pass_on(number: int, _frame: object) -> None:
             self.told_to_stop = True

@@ -1,5 +1,9 @@
 """The folder of a run: made once, never overwritten."""
 
+import contextlib
+import socket
+import time
+import uuid
 from itertools import count
 from pathlib import Path
 
@@ -30,6 +34,40 @@ def create(config: RunConfig, device: torch.device) -> Path:
         )
     number = int(sum(agreement.everyone(number, device)))
     return Path(config.output) / (base if config.name is not None else f"{base}-{number:03d}")
+
+
+def refuse_unshared(folder: Path, seconds: float = 5.0) -> None:
+    """Refuses a run folder that is not the same one on all machines; called by all ranks, before anything is in it.
+
+    Args:
+        folder: of the run.
+        seconds: how long what rank 0 makes may take to appear elsewhere.
+
+    Raises:
+        UsageError: on every rank.
+    """
+    if agreement.world_size() == 1:
+        return
+    mark = folder / str(agreement.told_by_first(f".shared-{uuid.uuid4().hex}"))
+    if agreement.rank() == 0:
+        mark.touch()
+    agreement.barrier()
+    until = time.monotonic() + seconds
+    while not (there := mark.exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    own = None if there else f"rank {agreement.rank()} on {socket.gethostname()}"
+    without = [other for other in agreement.gathered(own) if other is not None]
+    if agreement.rank() == 0:
+        mark.unlink()
+        with contextlib.suppress(OSError):
+            if without:
+                folder.rmdir()  # empty where it was made for this run
+    if without:
+        raise UsageError(
+            f"{folder.absolute()} is not the same folder for {', '.join(without[:8])} as for rank 0.",
+            "All ranks write into the run folder: weights by rank 0, and each its own random state.",
+            "Start all machines in the same folder of a file system that they share, or write --output FOLDER there.",
+        )
 
 
 def next_free(config: RunConfig) -> Path:

@@ -17,7 +17,7 @@ from training.build import Built, build_all
 from training.checkpoint import Progress
 from training.compiling import refuse_without_compiler
 from training.config import RunConfig
-from training.engine import launch
+from training.engine import launch, slurm
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
@@ -66,6 +66,7 @@ class Request:
 
 def main(argv: Sequence[str]) -> int:
     """Trains; gives the exit code: 0 for a run that ended as asked (also one stopped by a signal), 1 for a lost one."""
+    slurm.adopt()
     rest = list(argv)
     if not rest or rest in (["-h"], ["--help"]):
         print(_USAGE.format(recipes=", ".join(recipe_names())))
@@ -163,6 +164,7 @@ def train(config: RunConfig, resume: Path | None = None, finishing: Callable[...
         refuse_missing(config.report_to)
     kept = _newest_whole(resume, screen) if resume is not None else None
     folder = resume or run_folder.create(config, device)
+    run_folder.refuse_unshared(folder)
     _keep_chatter(chatter, folder)
     if agreement.rank() == 0:
         _write_config(config, folder, kept)
@@ -248,7 +250,7 @@ def _start(config: RunConfig, chatter: Path) -> tuple[torch.device, Members | No
         raise UsageError("--device cuda.", "torch sees no GPU here.", "Write --device cpu, or ask ponder doctor why.")
     if config.deepspeed_config is not None or config.report_to:  # DeepSpeed's monitors want a world, be it of one
         limit, cpu = timedelta(minutes=config.timeout), config.device == "cpu"
-        joined = launch.start(limit, cpu=cpu, chatter=chatter, facts=facts(config))
+        joined = launch.start(limit, cpu=cpu, chatter=chatter, facts=facts(config), lost_after=config.lost_after)
         return joined.device, joined.members
     return torch.device("cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"), None
 

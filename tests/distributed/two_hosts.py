@@ -85,3 +85,34 @@ def two_hosts() -> Iterator[TwoHosts]:
         for holder in holders:
             holder.kill()
             holder.communicate()
+
+
+@contextmanager
+def real_ssh(hosts: TwoHosts, folder: Path) -> Iterator[Path]:
+    """While entered, an sshd listens on both hosts, which lets in whoever has the key in a folder; gives a folder for
+    PATH whose `ssh` has that key. Needs sshd."""
+    folder.mkdir(exist_ok=True)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
+    Path("/run/sshd").mkdir(exist_ok=True)  # sshd asks for it, and only its package's own start makes it
+    told = folder / "config"
+    told.write_text(
+        f"HostKey {folder / 'host'}\nAuthorizedKeysFile {folder / 'user.pub'}\nStrictModes no\nUsePAM no\n"
+        "PermitRootLogin yes\nPidFile none\nPasswordAuthentication no\n"
+    )
+    sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+    daemons = [
+        subprocess.Popen([*hosts.inside(number), sshd, "-D", "-e", "-f", str(told)], stderr=subprocess.DEVNULL)
+        for number in range(2)
+    ]
+    options = f"-F none -i {folder / 'user'} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -q"
+    place = folder / "bin"
+    place.mkdir()
+    (place / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} {options} "$@"\n')
+    (place / "ssh").chmod(0o755)
+    try:
+        yield place
+    finally:
+        for daemon in daemons:
+            daemon.terminate()
+            daemon.wait()

@@ -17,6 +17,8 @@ from torch import distributed as dist
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
 from halting.errors import UsageError
+from training.engine import slurm
+from training.engine.interface import choose_interface
 from training.engine.members import Members
 from training.engine.rendezvous import Place, meet
 
@@ -25,7 +27,7 @@ TIMEOUT = timedelta(minutes=30)
 
 
 def under_launcher() -> bool:
-    """Whether `deepspeed` or `torchrun` started this process."""
+    """Whether `deepspeed`, `torchrun` or `srun` started this process as a rank."""
     return all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
 
 
@@ -48,6 +50,7 @@ def start(
     cpu: bool = False,
     chatter: Path | None = None,
     facts: Mapping[str, str] = MappingProxyType({}),
+    lost_after: float = 20.0,
 ) -> Joined:
     """Joins the other ranks, or makes a world of one where no launcher started this process.
 
@@ -58,6 +61,7 @@ def start(
         cpu: run on the CPU even where there is a GPU.
         chatter: a file for what DeepSpeed, torch and Python's warnings have to say; the screen if None.
         facts: what has to be the same on all ranks (`training.fingerprint`).
+        lost_after: seconds without a sign of life after which a rank of another machine counts as lost.
 
     Raises:
         UsageError: where DeepSpeed is not installed, and for what keeps ranks from meeting (`rendezvous.meet`).
@@ -81,7 +85,9 @@ def start(
     else:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     limit_waiting(timeout)
-    store, members = meet(Place.from_environment(), facts, timeout)
+    place = Place.from_environment()
+    choose_interface(place.address)
+    store, members = meet(place, facts, timeout, lost_after)
     dist.init_process_group(
         "gloo" if cpu else "nccl",
         store=PrefixStore("group", store),
@@ -138,6 +144,7 @@ def _prepare_environment(cpu: bool) -> None:
         os.environ["DS_ACCELERATOR"] = "cpu"
     # Extensions of one environment are never those of another: they were built for other versions of torch.
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+    slurm.adopt()
     if not under_launcher():
         os.environ.update(
             RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port())

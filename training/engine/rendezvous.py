@@ -12,7 +12,8 @@ from datetime import timedelta
 from torch.distributed import Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from halting.errors import UsageError
-from training.engine.members import Member, Members
+from training.engine.heartbeat import Heartbeat, say_present
+from training.engine.members import Member, Members, this_machine
 
 _LOOK_EVERY = 0.2
 _SAY_EVERY = 10.0
@@ -27,24 +28,27 @@ class Place:
         rank: its number.
         world: how many there are.
         address, port: where rank 0 listens.
+        hosted: somebody else listens there instead: torchrun does, as long as its ranks run.
     """
 
     rank: int
     world: int
     address: str
     port: int
+    hosted: bool = False
 
     @staticmethod
     def from_environment() -> "Place":
         """As launchers tell it."""
         told = os.environ
-        return Place(int(told["RANK"]), int(told["WORLD_SIZE"]), told["MASTER_ADDR"], int(told["MASTER_PORT"]))
+        hosted = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        return Place(int(told["RANK"]), int(told["WORLD_SIZE"]), told["MASTER_ADDR"], int(told["MASTER_PORT"]), hosted)
 
     def __str__(self) -> str:
         return f"rank {self.rank} on {socket.gethostname()}"
 
 
-def meet(place: Place, facts: Mapping[str, str], timeout: timedelta) -> tuple[Store, Members]:
+def meet(place: Place, facts: Mapping[str, str], timeout: timedelta, lost_after: float = 20.0) -> tuple[Store, Members]:
     """Waits until all ranks are there and compares what they are about to run; gives what a process group is made from,
     and who they are. What is being waited for is said on rank 0's screen every ten seconds, on another's while it
     cannot reach rank 0.
@@ -53,15 +57,18 @@ def meet(place: Place, facts: Mapping[str, str], timeout: timedelta) -> tuple[St
         place: of this rank.
         facts: what has to be the same on all ranks, in words: its name and its value.
         timeout: how long to wait.
+        lost_after: seconds without a sign of life after which a rank of another machine will count as lost.
 
     Raises:
         UsageError: on every rank, for ranks that differ, that are there twice, or that do not come; on the rank that
             sees it, for a port that is taken and an address that nobody has.
     """
     until = time.monotonic() + timeout.total_seconds()
-    store = _host(place, timeout) if place.rank == 0 else _reach(place, timeout, until)
+    hosts = place.rank == 0 and not place.hosted
+    store = _host(place, timeout) if hosts else _reach(place, timeout, until)
+    heartbeat = Heartbeat(lambda: _client(place, timeout), place.rank, place.world, lost_after)
     try:
-        return store, _met(store, place, facts, until, timeout)
+        return store, _met(store, place, facts, until, timeout, heartbeat)
     except RuntimeError as error:
         says = f"rank 0 ended while the ranks were meeting ({str(error).splitlines()[0][:120]})"
         raise _unreachable(place, says) from None
@@ -72,7 +79,9 @@ def meet(place: Place, facts: Mapping[str, str], timeout: timedelta) -> tuple[St
         raise
 
 
-def _met(store: Store, place: Place, facts: Mapping[str, str], until: float, timeout: timedelta) -> Members:
+def _met(
+    store: Store, place: Place, facts: Mapping[str, str], until: float, timeout: timedelta, heartbeat: Heartbeat
+) -> Members:
     rank, world = place.rank, place.world
     if store.add(f"seat/{rank}", 1) > 1:
         raise UsageError(
@@ -80,14 +89,16 @@ def _met(store: Store, place: Place, facts: Mapping[str, str], until: float, tim
             "Each rank has to be there once; a job started twice, or the same --node_rank on two machines, does this.",
             "Give each machine its own --node_rank, or another job another --master_port.",
         )
-    store.set(f"member/{rank}", json.dumps({"host": socket.gethostname(), "pid": os.getpid(), **facts}))
+    about = {"host": socket.gethostname(), "pid": os.getpid(), "machine": this_machine()}
+    say_present(store, rank)
+    store.set(f"member/{rank}", json.dumps({**facts, **about}))
     _wait_for_all(store, place, until, timeout)
     told = [json.loads(store.get(f"member/{each}")) for each in range(world)]
     store.set(f"read/{rank}", "")
-    members = [Member(number, each.pop("host"), each.pop("pid")) for number, each in enumerate(told)]
+    members = [Member(number, each["host"], each["pid"], each["machine"]) for number, each in enumerate(told)]
     for name in facts:
         refuse_differing(name, [each.get(name, "not told") for each in told], members)
-    return Members(members, rank)
+    return Members(members, rank, heartbeat)
 
 
 def _linger(store: Store, place: Place) -> None:
@@ -158,7 +169,7 @@ def _reach(place: Place, timeout: timedelta, until: float) -> Store:
     while True:
         try:
             socket.create_connection((place.address, place.port), _KNOCK).close()
-            return TCPStore(place.address, place.port, None, False, timeout, wait_for_workers=False)
+            return _client(place, timeout)
         except socket.gaierror as error:
             raise _unreachable(place, str(error)) from None
         except (RuntimeError, OSError) as error:
@@ -169,6 +180,10 @@ def _reach(place: Place, timeout: timedelta, until: float) -> Store:
             said = time.monotonic()
             _say(f"{place} waits for rank 0 at {where} …")
         time.sleep(_LOOK_EVERY)
+
+
+def _client(place: Place, timeout: timedelta) -> Store:
+    return TCPStore(place.address, place.port, None, False, timeout, wait_for_workers=False)
 
 
 def _wait_for_all(store: Store, place: Place, until: float, timeout: timedelta) -> None:

@@ -1,0 +1,122 @@
+"""Signs of life between machines: ranks beat where they met, and one that falls silent is named on all of them."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
+
+_BEATS = 20
+"""In the time after which silence counts as loss."""
+_SHORT = 6
+"""Of these, when a collective has failed already."""
+_NOT_YET, _LEFT = "0", "left"
+
+
+def say_present(store: Store, rank: int) -> None:
+    """Before ranks have met: a rank that does not beat yet is not lost."""
+    store.set(f"beat/{rank}", _NOT_YET)
+
+
+class Heartbeat:
+    """A pulled cable, a machine that lost its power and a process that is stopped close no connection: whoever waits
+    for them in a collective waits until its time limit. So every rank counts up a number at the place where the ranks
+    met. Rank 0 compares them, and writes down who is silent; the others read that, and notice themselves when the
+    place does not answer. So a beat costs a rank two short messages, whatever the number of ranks.
+
+    What a rank has waited is counted in beats of its own, so that one that was stopped itself accuses nobody.
+
+    Args:
+        connect: makes a connection of its own to the place: one that is cut off may never return from a question.
+        rank: of this process.
+        world: how many there are.
+        limit: seconds without a sign of life after which a rank counts as lost.
+    """
+
+    def __init__(self, connect: Callable[[], Store], rank: int, world: int, limit: float):
+        self._connect, self.rank, self.world, self.limit = connect, rank, world, limit
+        self._interval = limit / _BEATS
+        self._leaving, self._suspicious, self._closed = threading.Event(), threading.Event(), threading.Event()
+        self._beating: threading.Thread | None = None
+        self._answers = 0
+        self._lost: list[int] = []
+
+    @property
+    def lost(self) -> list[int]:
+        """Who is silent, as far as is known here."""
+        return self._lost
+
+    @property
+    def closed(self) -> bool:
+        """The place where the ranks met has gone: the process that kept it has ended."""
+        return self._closed.is_set()
+
+    def start(self, on_lost: Callable[[Sequence[int]], None]) -> None:
+        """From now on this rank beats, and is told once who is lost, in a thread of its own."""
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._beating.start()
+        threading.Thread(target=self._watch, args=(on_lost,), daemon=True).start()
+
+    def leave(self) -> None:
+        """From here on this rank's silence means nothing; the others know it before the process ends."""
+        self._leaving.set()
+        if self._beating is not None:
+            self._beating.join(self.limit / 4)
+
+    def suspect(self) -> list[int]:
+        """After a collective has failed: waits a few beats for who may have caused it; gives who is silent."""
+        if self._beating is None:
+            return []
+        self._suspicious.set()
+        until = time.monotonic() + (_SHORT + 4) * self._interval
+        while not self._lost and not self.closed and time.monotonic() < until:
+            time.sleep(self._interval / 4)
+        return self._lost
+
+    def _beat(self) -> None:
+        try:
+            store, number = self._connect(), 0
+            silent = {rank: 0 for rank in range(self.world) if rank != self.rank}
+            seen = dict.fromkeys(silent, _NOT_YET)
+            while not self._leaving.is_set():
+                number += 1
+                store.set(f"beat/{self.rank}", str(number))
+                if self._suspicious.is_set():
+                    store.set("suspicion", "")
+                if self.rank == 0:
+                    self._judge(store, seen, silent)
+                elif store.check(["lost"]):
+                    self._lost = json.loads(store.get("lost"))
+                self._answers += 1
+                self._leaving.wait(self._interval)
+            store.set(f"beat/{self.rank}", _LEFT)
+        except RuntimeError:
+            self._closed.set()
+
+    def _judge(self, store: Store, seen: dict[int, str], silent: dict[int, int]) -> None:
+        """Counts the beats of each other rank that did not come; afterwards `_lost` holds who is silent."""
+        most = _SHORT if store.check(["suspicion"]) else _BEATS
+        told = store.multi_get([f"beat/{rank}" for rank in seen])
+        for rank, value in zip(seen, told, strict=True):
+            now = value.decode()
+            moved = now != seen[rank] or now in (_NOT_YET, _LEFT)
+            seen[rank], silent[rank] = now, 0 if moved else silent[rank] + 1
+        lost = [rank for rank, beats in silent.items() if beats > most]
+        if lost and not self._lost:
+            store.set("lost", json.dumps(lost))
+            self._lost = lost
+
+    def _watch(self, on_lost: Callable[[Sequence[int]], None]) -> None:
+        answers, silent = -1, 0
+        while not self._leaving.is_set() and not self.closed:
+            time.sleep(self._interval)
+            silent = 0 if self._answers != answers else silent + 1
+            answers = self._answers
+            if silent > _BEATS and not self._lost:
+                self._lost = [0]
+            if self._lost and not self._leaving.is_set():
+                if self.rank == 0 and len(self._lost) < self.world - 1:
+                    time.sleep(4 * self._interval)  # the others read it here
+                on_lost(self._lost)
+                return

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from halting import GravesACT
+from training import checkpoint
 from training.config import RunConfig
 from training.tasks import PointerChase
 from training.tasks.task import Batch
+from training.train import train
 
 SMALL: dict[str, Any] = {
     "recipe": "pointer_chase",
@@ -30,6 +32,17 @@ SMALL: dict[str, Any] = {
 def small(output: Path, **changes: Any) -> RunConfig:
     """A run of 12 updates."""
     return RunConfig(**{**SMALL, "output": str(output), **changes})
+
+
+def train_only(config: RunConfig) -> int:
+    """Trains, and leaves out what is drawn and written at the end."""
+    return train(config, finishing=lambda *given: None)
+
+
+def stands_at(folder: Path) -> dict[str, Any]:
+    """The progress in a run's last checkpoint."""
+    newest = checkpoint.found(folder / "checkpoints")[-1]
+    return json.loads((newest / "progress.json").read_text())
 
 
 def losses(folder: Path) -> dict[int, float]:

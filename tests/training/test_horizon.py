@@ -1,10 +1,9 @@
 """Limits end runs, and schedules may be stretched over them."""
 
-import json
 import shutil
 
 import pytest
-from small_runs import losses, small
+from small_runs import losses, small, stands_at, train_only
 
 from halting.errors import UsageError
 from training import checkpoint, metrics
@@ -13,7 +12,7 @@ from training.checkpoint import Progress
 from training.horizon import Horizon
 from training.run import load_run
 from training.tasks.task import Batch
-from training.train import main, train
+from training.train import train
 
 
 def test_schedules_follow_updates_or_the_share_of_the_limit_that_is_spent(tmp_path):
@@ -42,13 +41,12 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
         halting = {"kind": "FixedSteps"} if depth == 2 else {"kind": "GravesACT"}
         changes = {"flops_limit": limit, "schedule": "limit", "halting": halting, "loop": {"max_steps": depth}}
         config = small(tmp_path, name=f"deep{depth}", keep_last=99, optimizer={"warmup": 2}, **changes)
-        assert train(config) == 0
+        assert train_only(config) == 0
         folder = tmp_path / f"deep{depth}"
-        summary = json.loads((folder / "summary.json").read_text())
+        spent = stands_at(folder)
         lines = metrics.read(folder, "train")
-        ends[depth] = summary["updates"]
-        spent = summary["training_flops"] / summary["updates"]
-        assert limit <= summary["training_flops"] < limit + 1.2 * spent
+        ends[depth] = spent["update"]
+        assert limit <= spent["flops"] < limit + 1.2 * spent["flops"] / spent["update"]
         rates = [line["learning_rate"] for line in lines]
         assert rates[1] < rates[2] and rates[2] > 0.9 * config.optimizer.learning_rate
         assert rates[-1] < 0.2 * config.optimizer.learning_rate
@@ -59,19 +57,18 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
     whole = losses(tmp_path / "deep4")
     for kept in checkpoint.found(tmp_path / "deep4" / "checkpoints")[2:]:
         shutil.rmtree(kept)
-    assert main(["--resume", str(tmp_path / "deep4")]) == 0
+    assert train(config, tmp_path / "deep4", finishing=lambda *given: None) == 0
     assert "going on after update 4" in capsys.readouterr().out and losses(tmp_path / "deep4") == whole
 
 
 def test_operations_are_those_of_the_steps_that_tokens_took(tmp_path):
     config = small(tmp_path, name="counted", updates=3, save_every=3)
-    assert train(config) == 0
+    assert train_only(config) == 0
     built = build_all(config)
     assert built.flops is not None
     counted = 0.0
     for line in metrics.read(tmp_path / "counted", "train"):
         batch: Batch = built.task.batch("train", (line["update"] - 1) * 8, 8)
         counted += int(batch.valid.sum()) * built.flops.training(line["mean_steps"])
-    saved = json.loads((tmp_path / "counted" / "checkpoints" / "update-000003" / "progress.json").read_text())
-    assert saved["flops"] == pytest.approx(counted, rel=1e-12) and counted > 0
+    assert stands_at(tmp_path / "counted")["flops"] == pytest.approx(counted, rel=1e-12) and counted > 0
     assert load_run(tmp_path / "counted").config == config

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import small
+from small_runs import small, stands_at, train_only
 
 from training import checkpoint, metrics
 from training.build import build_all
 from training.checkpoint import Progress
 from training.engine.local import LocalEngine
 from training.recovery import take_back
-from training.train import main, train
+from training.train import train
 
 COLLAPSED: dict[str, Any] = {
     "halting": {"kind": "GravesACT", "options": {"bias_init": 9.0}},
@@ -30,19 +30,18 @@ def says(folder) -> list[str]:
 
 @pytest.mark.parametrize("way", ["warn", "stop"])
 def test_a_collapse_is_seen_before_the_next_evaluation(tmp_path, capsys, way):
-    assert train(small(tmp_path, name="run", **COLLAPSED, on_collapse=way)) == (1 if way == "stop" else 0)
+    assert train_only(small(tmp_path, name="run", **COLLAPSED, on_collapse=way)) == (1 if way == "stop" else 0)
     folder = tmp_path / "run"
     evaluations = [line["update"] for line in metrics.read(folder, "evaluation")]
     assert evaluations == ([10] if way == "stop" else [10, 16])
     assert "halting collapsed: 100% of tokens stop at step 1" in says(folder)[0]
-    assert (folder / "summary.json").exists() == (way == "warn")
     if way == "stop":
         assert "--halting.bias-init -3 --penalty.value 0.03" in capsys.readouterr().out
         assert metrics.read(folder, "collapsed")
 
 
 def test_a_collapsed_run_is_taken_back_and_goes_on_deeper_with_a_lower_penalty(tmp_path):
-    assert train(small(tmp_path, name="run", **COLLAPSED, on_collapse="recover")) == 0
+    assert train_only(small(tmp_path, name="run", **COLLAPSED, on_collapse="recover")) == 0
     folder = tmp_path / "run"
     lines = metrics.read(folder, "train")
     assert [line["update"] for line in lines] == list(range(1, 17))
@@ -52,24 +51,22 @@ def test_a_collapsed_run_is_taken_back_and_goes_on_deeper_with_a_lower_penalty(t
     (told,) = [text for text in says(folder) if "recovering" in text]
     assert told.startswith("recovering (1 of 4) from the collapse at update 10: going on after update 0")
     assert "penalty 0.3 → 0.1" in told and "halting bias 9 → -1" in told
-    assert "recovering (1 of 4)" in (folder / "report.md").read_text()
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["mean_steps"] > 2 and summary["updates"] == 16
-    spent = json.loads((checkpoint.found(folder / "checkpoints")[-1] / "progress.json").read_text())
+    spent = stands_at(folder)
     assert spent["recoveries"] == 1 and spent["mean_steps"] == lines[-1]["mean_steps"]
-    assert main(["--resume", str(folder), "--updates", "18"]) == 0
+    longer = small(tmp_path, name="run", **{**COLLAPSED, "updates": 18}, on_collapse="recover")
+    assert train(longer, folder, finishing=lambda *given: None) == 0
     assert metrics.read(folder, "train")[-1]["penalty"] == pytest.approx(0.1)
 
 
 def test_a_run_that_cannot_be_rescued_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("training.recovery._LOWER_BY", 0.5)
     monkeypatch.setattr("training.recovery._AT_MOST", 9.0)
-    assert train(small(tmp_path, name="run", **COLLAPSED, on_collapse="recover")) == 1
+    assert train_only(small(tmp_path, name="run", **COLLAPSED, on_collapse="recover")) == 1
     folder = tmp_path / "run"
     assert len([text for text in says(folder) if "recovering" in text]) == 4
     (ended,) = metrics.read(folder, "collapsed")
     assert ended["says"] == "halting collapsed again, after 4 recoveries, at update 10"
-    assert (folder / "metrics.collapsed-4.jsonl").exists() and not (folder / "summary.json").exists()
+    assert (folder / "metrics.collapsed-4.jsonl").exists()
 
 
 def test_the_last_good_checkpoint_is_kept_and_taken(tmp_path):

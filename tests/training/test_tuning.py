@@ -1,8 +1,9 @@
 """A sweep's parts: what is varied, the queue that several processes share, and the choice of a point."""
 
 import json
-import subprocess
-import sys
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from training.tuning.space import Space, label, words_of
 from training.tuning.sweep import Claim, Sweep
 from training.tuning.trial_budget import TrialBudget
 from training.tuning.written_out import write_out
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def space_of(*words: str, recipe: str = "pointer_chase") -> Space:
@@ -40,6 +39,12 @@ def figures(accuracy: float, steps: float, collapsed: bool = False) -> dict[str,
         "spearman_steps_difficulty": None,
     }
     return {**dict.fromkeys(names, 0.0), "accuracy": accuracy, "mean_steps": steps, **known}
+
+
+def claim_and_die(folder: Path) -> None:
+    claim = Sweep(folder).claim()
+    assert claim is not None and (claim.number, claim.point, claim.seed) == (1, {"penalty.value": "0.1"}, 0)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def measure_all(sweep: Sweep, found: dict[str, dict[str, Any]]) -> None:
@@ -125,14 +130,10 @@ def test_a_trial_whose_process_was_killed_is_run_again_and_one_at_work_is_left_a
     assert sweep.queue(space_of("--penalty.value", "0", "0.1").grid(), range(2)) == 4
     mine = sweep.claim()
     assert mine is not None and mine.point == {"penalty.value": "0"} and mine.seed == 0
-    script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom training.tuning.sweep import Sweep\n"
-        "claim = Sweep(Path(sys.argv[1])).claim()\nprint(claim.number, claim.point, claim.seed, flush=True)\n"
-        "os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    run = [sys.executable, "-c", script, str(sweep.folder)]
-    killed = subprocess.run(run, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
-    assert killed.returncode == -9 and killed.stdout == "1 {'penalty.value': '0.1'} 0\n", killed
+    killed = multiprocessing.get_context("fork").Process(target=claim_and_die, args=(sweep.folder,))
+    killed.start()
+    killed.join(60)
+    assert killed.exitcode == -signal.SIGKILL
     assert sweep.counts() == {"waiting": 2, "working": 2, "done": 0, "failed": 0}
     taken: list[Claim] = []
     while claim := sweep.claim():

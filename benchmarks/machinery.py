@@ -110,7 +110,7 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         metrics, engine = (
             Metrics(Path(folder), 0),
-            LocalEngine(ours.model, config.optimizer, torch.device(device), bf16),
+            LocalEngine(ours.model, config.optimizer, torch.device(device), "bf16" if bf16 else "float32"),
         )
         training = _Unevaluated(config, ours, engine, Path(folder), metrics, standard_screen(0), Progress())
         our_updates = _Updates(training, updates)

@@ -14,7 +14,7 @@ if [ -n "$wheels" ]; then
 fi
 python3 -c 'import torch; assert torch.cuda.is_available(), "torch sees no GPU"; print(torch.__version__, torch.cuda.get_device_name())'
 case $step in
-  tests) python3 -m pytest -q -p no:cacheprovider tests/act/test_on_gpu.py 2>&1 | tee "$out/tests.txt" ;;
+  tests) python3 -m pytest -q -p no:cacheprovider tests/act/test_on_gpu.py tests/distributed/test_precision_on_gpu.py 2>&1 | tee "$out/tests.txt" ;;
   suite) trap 'cp benchmarks/results/gpu.* "$out" 2>/dev/null || true' EXIT
          python3 -m benchmarks.run --suite gpu 2>&1 | tee "$out/suite.txt" ;;
   quick) python3 -m benchmarks.run --suite gpu --quick 2>&1 | tee "$out/quick.txt" ;;

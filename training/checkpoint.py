@@ -37,6 +37,8 @@ class Progress:
         mean_steps: executed steps a token in the last update; None before the first.
         first_loss: the task's loss at the first update, nats; None before it.
         recoveries: how often the run was taken back from a collapse.
+        skipped: how many of the updates changed nothing, because loss or gradient was not finite.
+        skipped_in_a_row: how many of them were the last ones.
     """
 
     update: int = 0
@@ -49,6 +51,8 @@ class Progress:
     mean_steps: float | None = None
     first_loss: float | None = None
     recoveries: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
 
 
 def folder_of(checkpoints: Path, update: int) -> Path:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 from halting.errors import UsageError
 from training.parts import ROLES, absolute, check_options, did_you_mean, resolve
 from training.ponder_penalty import check_penalty, read_target
+from training.precision import Precision
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -238,8 +239,9 @@ class RunConfig(Record):
     equally long by what a sequence's tokens, their difficulty, or tokens like them in the last updates let expect"""
     seed: int = Field(0, ge=0)
     """of the weights and the data"""
-    precision: Literal["float32", "bf16"] = "float32"
-    """what the model computes in; halting arithmetic stays float32"""
+    precision: Precision = "float32"
+    """what the model computes in: float32; bf16 or fp16 by autocast, the weights being float32 (fp16 on GPUs alone, its
+    loss scaled); or bf16_weights, under DeepSpeed. Halting arithmetic stays float32"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where; auto takes a GPU if there is one"""
     report_to: tuple[Literal["csv", "tensorboard", "wandb", "comet"], ...] = ()
@@ -258,6 +260,8 @@ class RunConfig(Record):
     """checkpoints that are kept, the newest ones"""
     keep_every: int | None = Field(None, ge=1)
     """updates between checkpoints that are kept for good; None: none is"""
+    max_skipped: int = Field(10, ge=1)
+    """updates in a row that may be skipped, because their loss or gradient is not finite, before the run stops"""
     time_limit: float | None = Field(None, gt=0)
     """seconds of training after which the run finishes early; None: no limit"""
     flops_limit: float | None = Field(None, gt=0)

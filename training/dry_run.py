@@ -21,6 +21,7 @@ from training.engine.ds_config import deepspeed_settings
 from training.flops import Flops, count_flops
 from training.memory import STAGES, RankMemory, activation_bytes, rank_memory
 from training.ponder_penalty import described
+from training.precision import ARITHMETIC
 from training.start_from import read_start
 from training.table import aligned
 from training.tasks.task import Task
@@ -99,7 +100,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     cost = build_cost(config, model.recurrence.rule)
     sequences = config.batch_size // (ranks * config.accumulation)
     steps, checkpointed = config.loop.max_steps, config.loop.backprop == "checkpointed"
-    tokens, bf16 = sequences * task.max_length, config.precision == "bf16"
+    tokens, bf16 = sequences * task.max_length, ARITHMETIC[config.precision].autocast is not None
     full, thrifty = (activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16) for each in (False, True))
     return DryRun(
         ranks=ranks,
@@ -192,7 +193,7 @@ def _choices(
         "rule": ", ".join([type(rule).__name__, *_options(config.halting.options), *wrapped]),
         "readout": readout if config.readout else f"{readout} (the {'cost' if meant else 'rule'}'s own)",
         "cost": "none" if cost is None else _cost(config, cost, own),
-        "precision": "bf16 autocast, weights and halting in float32" if config.precision == "bf16" else "float32",
+        "precision": ARITHMETIC[config.precision].says,
         "engine": kind,
     }
 

@@ -15,7 +15,7 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 1
     except UsageError as error:
         sys.stdout.flush()
-        print(f"error: {error.what}\n  why:  {error.why}\n  mend: {error.write}", file=sys.stderr)
+        print(in_three_parts(error), file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of a pipe has gone, as `ponder show | head` does
         sys.stderr.close()
@@ -33,3 +33,8 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+
+
+def in_three_parts(error: UsageError) -> str:
+    """What a person reads: what is wrong, why, and what to write."""
+    return f"error: {error.what}\n  why:  {error.why}\n  mend: {error.write}"

@@ -73,6 +73,7 @@ def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally)
     return {
         "recipe": config.recipe,
         "updates": progress.update,
+        "skipped_updates": progress.skipped,
         "examples": progress.examples,
         "train_seconds": round(progress.train_seconds, 2),
         "training_flops": progress.flops,
@@ -106,7 +107,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
         ("ponder", f"{summary['mean_ponder']:.2f} steps a token, as the rule means it"),
         *([("target", target_told(summary["budget"]))] if "budget" in summary else []),
         (f"steps by {summary['difficulty'] or 'difficulty'}", agreement_says),
-        ("trained", f"{summary['updates']} updates in {clock(summary['train_seconds'])}"),
+        ("trained", f"{summary['updates']} updates in {clock(summary['train_seconds'])}{_skipped(summary)}"),
     )
     width = max(len(name) for name, _ in rows)
     screen.say("\n" + "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
@@ -116,6 +117,10 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
         f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned fixed:{_half(summary)}"
     )
     screen.say(f"  ponder ablate {folder} --steps 1 2 4 8 16")
+
+
+def _skipped(summary: dict[str, Any]) -> str:
+    return f", {summary['skipped_updates']} of them skipped: not finite" if summary["skipped_updates"] else ""
 
 
 def _half(summary: dict[str, Any]) -> int:

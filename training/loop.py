@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from halting.errors import UsageError
 from training import agreement, checkpoint
 from training.alarms import Alarm, Signs, alarms
 from training.build import Built
@@ -33,7 +34,6 @@ from training.tally import Tally
 from training.training_depth import training_depth
 from training.update import Since, Update
 
-_MOST_SKIPPED = 5  # updates in a row whose gradient is not finite
 _SHALLOW, _SHALLOW_UPDATES = 1.02, 10  # so few mean steps in so many updates in a row are looked at without waiting
 
 
@@ -44,14 +44,16 @@ class Ended:
     Args:
         progress: where it stands.
         reason: "finished" and "limit" have trained all that was asked for; "stopped" was told to by a signal;
-            "lost" met a loss that is not finite, and its last checkpoint is from before; "collapsed" was told to stop
-            when halting collapsed, or to recover and could not.
+            "lost" met too many updates that are not finite, or weights that give no answers; "collapsed" was told to
+            stop when halting collapsed, or to recover and could not.
         says: why, in words.
+        error: of a lost one, what to do about it.
     """
 
     progress: Progress
     reason: Literal["finished", "limit", "stopped", "lost", "collapsed"]
     says: str = ""
+    error: UsageError | None = None
 
 
 class Training:
@@ -90,7 +92,7 @@ class Training:
         self.since, self.ranks = Since(), Ranks(engine.device)
         self.evaluations = progress.update // config.eval_every
         self.growth = Growth(config, engine, built.task, folder, progress.update)
-        self.skipped = self.shallow = 0
+        self.shallow = 0
 
     def run(self) -> Ended:
         """Trains to the end, or until something ends it."""
@@ -108,15 +110,10 @@ class Training:
                 rate = learning_rate(config.optimizer, scheduled, config.updates)
                 with self.ranks.update():
                     measured = self.update(weight, rate, request)
-                if not math.isfinite(measured.loss):
-                    return self._lose(f"loss became {measured.loss}", self.progress.update + 1)
-                if self._often_skipped(measured):
-                    return self._lose(
-                        f"gradient was not finite {_MOST_SKIPPED} times in a row", self.progress.update + 1
-                    )
                 seconds = time.perf_counter() - before
-                observed = Observed(measured.mean_ponder, measured.task_loss, rate / config.optimizer.learning_rate)
-                self.penalty.observe(scheduled, observed)
+                if not measured.skipped:  # no controller learns from what is no number
+                    observed = Observed(measured.mean_ponder, measured.task_loss, rate / config.optimizer.learning_rate)
+                    self.penalty.observe(scheduled, observed)
                 self.progress = replace(
                     self.progress,
                     update=self.progress.update + 1,
@@ -125,18 +122,24 @@ class Training:
                     penalty=self.penalty.state_dict(),
                     dealing=self.dealer.state_dict(),
                     flops=self.progress.flops + self._flops(measured),
-                    mean_steps=measured.mean_steps,
-                    first_loss=self.progress.first_loss or measured.task_loss,
+                    mean_steps=self.progress.mean_steps if measured.skipped else measured.mean_steps,
+                    first_loss=self.progress.first_loss or (None if measured.skipped else measured.task_loss),
+                    skipped=self.progress.skipped + measured.skipped,
+                    skipped_in_a_row=self.progress.skipped_in_a_row + 1 if measured.skipped else 0,
                 )
                 self.seconds = self._seconds_agreed()
                 self.since.add(measured, seconds)
                 self._note(measured, weight, rate, seconds)
+                if self.progress.skipped_in_a_row >= config.max_skipped:
+                    return self._lose_skipped(measured)
                 late = self.horizon.met(self.progress, self.seconds)
                 last = late is not None or self.horizon.ends(self.progress)
                 evaluates = last or self.progress.update % config.eval_every == 0 or self._turned_shallow(measured)
                 saves = last or measured.stop or self.progress.update % config.save_every == 0
                 if (saves or evaluates) and not self.is_sound():
-                    return self._lose("weights came to give no finite answers", self.progress.update)
+                    return self._lose(
+                        "The weights came to give no finite answers", "A checkpoint of them would be worth nothing"
+                    )
                 if measured.stop:
                     self.save()
                     return Ended(self.progress, "stopped", f"after {request.why or 'a signal to another rank'}")
@@ -187,9 +190,8 @@ class Training:
             valid=int(valid),
             stop=stop > 0,
         )
-        if not math.isfinite(measured.loss):
-            return measured  # a step would carry it into the weights
         result = engine.step(rate)
+        assert result.skipped or math.isfinite(measured.loss), "the engine carried it into the weights"
         engine.model.recurrence.rule.end_update(agreement.total)
         return replace(measured, gradient_norm=result.gradient_norm, skipped=result.skipped)
 
@@ -303,7 +305,16 @@ class Training:
             mean_ponder=measured.mean_ponder,
             max_steps=measured.depth,
             tokens_per_second=measured.valid / max(seconds, 1e-9),
+            skipped=self.progress.skipped,
+            **({} if self.engine.loss_scale is None else {"loss_scale": self.engine.scale}),
         )
+        if measured.skipped:
+            done = self.progress
+            self.screen.warn(
+                f"update {done.update} is skipped: loss {measured.loss:.4g}, gradient norm "
+                f"{measured.gradient_norm:.4g}; {done.skipped_in_a_row} in a row, and {self.config.max_skipped} stop "
+                "the run"
+            )
         self.screen.progress(
             f"{self._where()}  loss {measured.loss:.3f}  steps {measured.mean_steps:.2f}  "
             f"{thousands(self.since.tokens_per_second)} tok/s  eta {clock(self._eta())}"
@@ -329,15 +340,6 @@ class Training:
     def _flops(self, measured: Update) -> float:
         return measured.valid * self.flops.training(measured.mean_steps) if self.flops is not None else 0.0
 
-    def _often_skipped(self, measured: Update) -> bool:
-        self.skipped = self.skipped + 1 if measured.skipped else 0
-        if measured.skipped:
-            self.screen.warn(
-                f"update {self.progress.update + 1}: the gradient is not finite, and the weights stay as they are; a "
-                "lower --optimizer.learning-rate may help"
-            )
-        return self.skipped >= _MOST_SKIPPED
-
     @property
     def _eased(self) -> float:
         """What the penalty is multiplied by: each recovery has shown that it was too much."""
@@ -356,9 +358,24 @@ class Training:
         self.metrics.write("collapsed", self.progress.update, says=says)
         return Ended(self.progress, "collapsed", says)
 
-    def _lose(self, what: str, update: int) -> Ended:
+    def _lose_skipped(self, measured: Update) -> Ended:
+        done, times = self.progress, self.config.max_skipped
+        return self._lose(
+            f"Loss or gradient was not finite {times} times in a row (loss {measured.loss:.4g}, gradient norm "
+            f"{measured.gradient_norm:.4g}; {done.skipped} of all updates were skipped)",
+            "Such an update changes nothing, so those after it would start from the same weights",
+        )
+
+    def _lose(self, what: str, why: str) -> Ended:
+        update, folder = self.progress.update, self.checkpoints.parent
         kept = checkpoint.found(self.checkpoints)
         last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint had been written"
-        says = f"the {what} at update {update}; {last}"
-        self.metrics.write("lost", update, says=says)
-        return Ended(self.progress, "lost", says)
+        self.metrics.write("lost", update, says=f"{what}; {last}")
+        error = UsageError(
+            f"{what}, at update {update}.",
+            f"{why}; {last}.",
+            f"Go on from it with smaller steps: ponder train --resume {folder} --optimizer.learning-rate "
+            f"{self.config.optimizer.learning_rate / 3:.1g}; --max-skipped {4 * self.config.max_skipped} bears with "
+            "more of them.",
+        )
+        return Ended(self.progress, "lost", f"{what} at update {update}", error)

@@ -61,6 +61,7 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("ran to the limit", f"{summary['share_at_max']:.1%}"),
         ("parameters", f"{summary['parameters']:,}"),
         ("updates", f"{summary['updates']:,}"),
+        ("of them skipped: loss or gradient not finite", f"{summary['skipped_updates']:,}"),
         ("training", f"{summary['train_seconds']:.0f} s"),
     ]
     return rows

@@ -23,7 +23,7 @@ from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.members import Members, end_without
 from training.engine.monitors import Monitors, refuse_missing
-from training.entry import run_entry
+from training.entry import in_three_parts, run_entry
 from training.fingerprint import facts
 from training.finish import finish
 from training.flags import parse
@@ -33,6 +33,7 @@ from training.loop import Training
 from training.metrics import Metrics
 from training.parts import load_recipe, recipe_names
 from training.ponder_penalty import coefficient, described
+from training.precision import refuse_precision
 from training.random_state import seed_rank
 from training.run import read_config
 from training.screen import Screen, standard_screen
@@ -158,6 +159,7 @@ def train(config: RunConfig, resume: Path | None = None, finishing: Callable[...
     chatter = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
     device, members = _start(config, chatter)
     screen = standard_screen(agreement.rank())
+    refuse_precision(config.precision, device, config.deepspeed_config is not None)
     if config.deepspeed_config is not None:
         deepspeed_settings(config, agreement.world_size())  # conflicts are refused before a folder is made
     if config.report_to:
@@ -209,11 +211,8 @@ def _run(
     try:
         ended = Training(config, built, engine, folder, metrics, screen, progress, launcher).run()
         if ended.reason == "lost":
-            screen.warn(f"training stopped: {ended.says}")
-            screen.say(
-                f"to go on from it with other settings: ponder train --resume {folder} --optimizer.learning-rate "
-                f"{config.optimizer.learning_rate / 3:.1g}"
-            )
+            assert ended.error is not None
+            screen.say(in_three_parts(ended.error))
             return 1
         if ended.reason == "collapsed":
             screen.warn(f"training stopped: {ended.says}")
@@ -257,7 +256,7 @@ def _start(config: RunConfig, chatter: Path) -> tuple[torch.device, Members | No
 
 def _engine(config: RunConfig, built: Built, device: torch.device) -> Engine:
     if config.deepspeed_config is None:
-        return LocalEngine(built.model, config.optimizer, device, bf16=config.precision == "bf16")
+        return LocalEngine(built.model, config.optimizer, device, config.precision)
     from training.engine.zero import DeepSpeedEngine  # late: it needs what `launch.start` prepares
 
     return DeepSpeedEngine(built.model, config)

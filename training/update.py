@@ -18,7 +18,7 @@ class Update:
         valid: tokens.
         stop: a rank was asked to stop.
         gradient_norm: before clipping.
-        skipped: the gradient was not finite, and nothing changed.
+        skipped: loss or gradient was not finite, on whatever rank, and nothing changed on any.
     """
 
     loss: float
@@ -42,7 +42,8 @@ class Since:
 
     def add(self, measured: Update, seconds: float) -> None:
         self.updates, self.tokens, self.seconds = self.updates + 1, self.tokens + measured.valid, self.seconds + seconds
-        self.loss, self.task_loss = self.loss + measured.loss, self.task_loss + measured.task_loss
+        if not measured.skipped:  # whose loss may be no number
+            self.loss, self.task_loss = self.loss + measured.loss, self.task_loss + measured.task_loss
 
     @property
     def penalty_share(self) -> float:

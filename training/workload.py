@@ -16,6 +16,7 @@ from training.build import build_cost
 from training.exits import Exit
 from training.objective import objective
 from training.ponder_penalty import coefficient
+from training.precision import ARITHMETIC
 from training.run import Run
 from training.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer
 from training.tasks.task import Batch
@@ -100,8 +101,7 @@ class Workload:
         if not way.training:
             with torch.no_grad():
                 return model(batch.tokens, batch.valid, max_steps=limit).trace
-        bf16 = self.run.config.precision == "bf16"
-        with torch.autocast(self.run.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with ARITHMETIC[self.run.config.precision].around(self.run.device):
             output = model(batch.tokens, batch.valid, max_steps=limit)
         terms = objective(output, batch, self.cost)
         loss = terms.task / batch.asked.sum().clamp(min=1)

@@ -26,6 +26,7 @@ from torch import Tensor
 from halting import EveryStep
 from training import agreement
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
+from training.precision import Precision
 from training.tasks.task import Batch
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
@@ -42,8 +43,8 @@ class Reference:
     steps: list[list[int]]
 
 
-def local(bf16: bool = False, **options) -> LocalEngine:
-    return LocalEngine(make_model(**options), make_config("unused").optimizer, torch.device("cpu"), bf16)
+def local(precision: Precision = "float32", **options) -> LocalEngine:
+    return LocalEngine(make_model(**options), make_config("unused").optimizer, torch.device("cpu"), precision)
 
 
 def refer() -> Reference:
@@ -143,8 +144,8 @@ def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
     return found
 
 
-def run_variant(config_path: Path, precision: str = "float32", **options) -> dict:
-    reference = local(bf16=precision == "bf16", **options)
+def run_variant(config_path: Path, precision: Precision = "float32", **options) -> dict:
+    reference = local(precision, **options)
     engine = DeepSpeedEngine(make_model(**options), make_config(config_path, precision=precision))
     found: dict = {"history": asdict(train(engine, range(6))), "reference": asdict(train(reference, range(6), ranks=2))}
     found["weights"] = difference(engine.weights(), reference.weights())

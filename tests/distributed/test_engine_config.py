@@ -34,6 +34,11 @@ def test_numbers_come_from_the_run(settings):
     own = {"zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}
     assert settings(ZERO2) == {**ZERO2, **NUMBERS, **own}
     assert settings(ZERO2, precision="bf16")["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    fp16 = settings(ZERO2, precision="fp16")
+    assert fp16["torch_autocast"] == {"enabled": True, "dtype": "float16"} and not {"fp16", "bf16"} & set(fp16)
+    for given in (ZERO2, {**ZERO2, "bf16": {"enabled": True}}):
+        narrow = settings(given, precision="bf16_weights")
+        assert narrow["bf16"] == {"enabled": True} and not narrow["torch_autocast"]["enabled"]
     assert settings(ZERO2, ranks=4, accumulation=1)["train_micro_batch_size_per_gpu"] == 2
 
 
@@ -54,7 +59,7 @@ def test_equal_numbers_and_auto_may_stand(settings):
         ({"gradient_clipping": 1.0}, ["gradient_clipping = 1.0", "--optimizer.clip = 0.5"]),
         ({"torch_autocast": {"enabled": True}}, ["torch_autocast.enabled = true", "--precision = float32"]),
         ({"bf16": {"enabled": True}}, ["bf16.enabled = true", "--precision bf16"]),
-        ({"fp16": {"enabled": True}}, ["fp16.enabled = true", "--precision"]),
+        ({"fp16": {"enabled": True}}, ["fp16.enabled = true", "--precision fp16"]),
         ({"optimizer": {"type": "Adam"}}, ["section optimizer", "--optimizer.learning-rate"]),
         ({"scheduler": {"type": "WarmupLR"}}, ["section scheduler", "--optimizer.learning-rate"]),
         ({"csv_monitor": {"enabled": True}}, ["section csv_monitor", "--report-to csv"]),
@@ -74,6 +79,13 @@ def test_refused(settings, given, parts):
     with pytest.raises(UsageError) as refused:
         settings(given)
     assert all(part in str(refused.value) for part in parts), refused.value
+
+
+def test_narrow_weights_need_zero(settings):
+    with pytest.raises(UsageError, match=r"stage = 0, but --precision = bf16_weights.*Write stage 1"):
+        settings({}, precision="bf16_weights")
+    with pytest.raises(UsageError, match=r"fp16.enabled = true, but --precision = bf16_weights"):
+        settings({**ZERO2, "fp16": {"enabled": True}}, precision="bf16_weights")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from halting.errors import UsageError
 from training.config import RunConfig, flag_name
 from training.parts import did_you_mean
+from training.precision import ARITHMETIC, Precision
 
 SECTIONS = (
     "zero_optimization", "communication_data_type", "prescale_gradients", "gradient_predivide_factor",
@@ -52,7 +55,7 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
     path = Path(config.deepspeed_config)
     given = _read(path)
     for name in ("fp16", "bf16"):
-        _refuse_precision(path, name, given.pop(name, None))
+        _refuse_precision(path, name, given.pop(name, None), config.precision)
     decided = list(_decided(config, ranks))
     _refuse_sections(path, given, {*SECTIONS, *(fact.path[0] for fact in decided)})
     stage = given.setdefault("zero_optimization", {}).setdefault("stage", 0)
@@ -63,6 +66,9 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
             "too).",
             "Write 0, 1, 2 or 3.",
         )
+    if config.precision == "bf16_weights":
+        _refuse_stage_0(path, stage)
+        given["bf16"] = {"enabled": True}
     for part in ("offload_optimizer", "offload_param"):
         _refuse_disk(path, part, given["zero_optimization"].get(part))
     for fact in decided:
@@ -81,15 +87,15 @@ def _decided(config: RunConfig, ranks: int) -> Iterator[Decided]:
             "Every rank takes an equal share of the examples of every backward pass.",
             f"Write --batch-size {(share + 1) * ranks * config.accumulation}.",
         )
-    clip, bf16 = config.optimizer.clip, config.precision == "bf16"
+    clip, autocast = config.optimizer.clip, ARITHMETIC[config.precision].autocast
     precision = f"--precision = {config.precision}"
     yield Decided(("train_batch_size",), config.batch_size, batch)
     yield Decided(("gradient_accumulation_steps",), config.accumulation, accumulation)
     micro = f"{batch} over {ranks} ranks and {accumulation}"
     yield Decided(("train_micro_batch_size_per_gpu",), share, f"{micro} = {share}")
     yield Decided(("gradient_clipping",), clip, f"{flag_name('optimizer', 'clip')} = {clip}")
-    yield Decided(("torch_autocast", "enabled"), bf16, precision)
-    yield Decided(("torch_autocast", "dtype"), "bfloat16", precision)
+    yield Decided(("torch_autocast", "enabled"), autocast is not None, precision)
+    yield Decided(("torch_autocast", "dtype"), str(autocast or torch.bfloat16).removeprefix("torch."), precision)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -112,13 +118,24 @@ def _read(path: Path) -> dict[str, Any]:
     return given
 
 
-def _refuse_precision(path: Path, name: str, section: Any) -> None:
-    if isinstance(section, dict) and section.get("enabled", False) not in (False, "auto"):
+def _refuse_precision(path: Path, name: str, section: Any, precision: Precision) -> None:
+    enabled = isinstance(section, dict) and section.get("enabled", False) not in (False, "auto")
+    if enabled and (name, precision) != ("bf16", "bf16_weights"):
         raise UsageError(
-            f"{path}: {name}.enabled = {json.dumps(section['enabled'])}.",
-            "The precision is the run's own (--precision), and bf16 runs as autocast: float32 weights, and halting "
-            "arithmetic in float32.",
-            f"Drop {name} from the file, and write --precision bf16 or --precision float32.",
+            f"{path}: {name}.enabled = {json.dumps(section['enabled'])}, but --precision = {precision}.",
+            f"The precision is the run's own, and {name}.enabled narrows all weights, the halting unit's too.",
+            f"Drop {name} from the file, and write --precision {name}, which runs as autocast over float32 weights"
+            f"{', or --precision bf16_weights, which is bf16.enabled' if name == 'bf16' else ''}.",
+        )
+
+
+def _refuse_stage_0(path: Path, stage: int) -> None:
+    if stage == 0:
+        raise UsageError(
+            f"{path}: zero_optimization.stage = 0, but --precision = bf16_weights.",
+            "Without ZeRO, DeepSpeed's wrapper around bf16 weights keeps the float32 ones where no checkpoint of ours "
+            "finds them, and drifts further from float32 than the other stages do.",
+            "Write stage 1, which holds less and trains alike, or --precision bf16.",
         )
 
 

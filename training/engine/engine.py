@@ -1,7 +1,7 @@
 """The seam of an engine: forward, backward, optimizer step and state of one model, on one process or many."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from training import agreement
 from training.config import OptimizerConfig
 from training.engine import portable
 from training.engine.held import Held
+from training.engine.loss_scale import LossScale
 from training.tasks.task import Batch
 
 MakeOptimizer = Callable[[nn.Module, OptimizerConfig], torch.optim.Optimizer]
@@ -24,7 +25,7 @@ class StepResult:
 
     Args:
         gradient_norm: L2 norm of the global gradient before clipping; NaN where the engine does not tell.
-        skipped: a gradient was not finite, and no parameter was changed.
+        skipped: loss or gradient was not finite, and no parameter was changed, on any rank.
     """
 
     gradient_norm: float
@@ -39,12 +40,19 @@ class Engine(ABC):
         model: the looped model itself (its parameters may be sharded: see `whole`).
         whole: every parameter is wholly present on this rank outside of forward and backward.
         stage: the ZeRO stage; 0 when nothing is sharded.
+        loss_scale: what the loss is multiplied by on its way back; None where it is not.
     """
 
     device: torch.device
     model: LoopedTransformer
     whole: bool = True
     stage: int = 0
+    loss_scale: LossScale | None = None
+
+    @property
+    def scale(self) -> float:
+        """What the gradients that are being gathered are multiplied by."""
+        return 1.0 if self.loss_scale is None else self.loss_scale.scale
 
     @abstractmethod
     def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
@@ -53,7 +61,8 @@ class Engine(ABC):
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient of this rank's and this micro-batch's *share* of the global loss: the shares of all ranks
-        and all micro-batches of an update sum to the loss."""
+        and all micro-batches of an update sum to the loss. Where the loss is not finite, no gradient of it is, and so
+        the next step changes nothing on any rank."""
 
     @abstractmethod
     def step(self, learning_rate: float) -> StepResult:
@@ -68,6 +77,8 @@ class Engine(ABC):
         """Writes everything that `load` needs into an existing folder, alike from any engine, ZeRO stage and number of
         ranks; called by all ranks between updates."""
         portable.save(folder, self.model, self.held, self.device)
+        if self.loss_scale is not None and agreement.rank() == 0:
+            self.loss_scale.save(folder)
 
     def save_weights(self, folder: Path) -> None:
         """Writes `model.safetensors` alone, whole even where parameters are sharded; called by all ranks."""
@@ -75,6 +86,8 @@ class Engine(ABC):
 
     def load(self, folder: Path) -> None:
         """Restores what `save` of any engine wrote; called by all ranks."""
+        if self.loss_scale is not None:
+            self.loss_scale.load(folder)
         portable.load(folder, self.model, self.held, self.device)
 
     def weights(self) -> dict[str, Tensor]:
@@ -92,6 +105,20 @@ class Engine(ABC):
 
     def close(self) -> None:
         """Lets go of what the engine holds (process groups, files)."""
+
+
+def spoiled(loss: Tensor) -> Tensor:
+    """The same loss; where it is not finite, every gradient of it is no number. (The gradient of an infinite cross
+    entropy may be finite, and nobody else would notice.)"""
+    return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan).to(loss.dtype)
+
+
+def unscale(parameters: Iterable[nn.Parameter], scale: float) -> None:
+    """Divides the gradients by the loss scale."""
+    if scale != 1.0:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.mul_(1.0 / scale)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:

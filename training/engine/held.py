@@ -10,6 +10,11 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """What AdamW keeps of a parameter, beside the count of its steps."""
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What values of a dtype are kept as: numbers with a point are float32 or wider."""
+    return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype
+
+
 class Held(ABC):
     """Reads and writes the state of one parameter at a time; all are called by all ranks, in the same order.
 
@@ -26,7 +31,7 @@ class Held(ABC):
 
     @abstractmethod
     def weight(self, tensor: Tensor) -> Tensor:
-        """A parameter's or buffer's values, exact and whole."""
+        """A parameter's or buffer's values, exact and whole; of narrow weights the float32 ones that are trained."""
 
     @abstractmethod
     def set_weight(self, tensor: Tensor, values: Tensor) -> None:
@@ -141,7 +146,12 @@ class HeldByZero12(HeldFlat):
             lazy_init_hp_params_optimizer_state(group, partition, self.optimizer.state)
 
     def weight(self, tensor: Tensor) -> Tensor:
-        return tensor.detach()
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        if tensor.dtype == wide(tensor.dtype):
+            return tensor.detach()  # the same as what AdamW works on
+        trained = safe_get_full_fp32_param(tensor)
+        return tensor.detach().to(wide(tensor.dtype)) if trained is None else trained
 
     def set_weight(self, tensor: Tensor, values: Tensor) -> None:
         from deepspeed.utils import safe_set_full_fp32_param
@@ -220,4 +230,4 @@ def _gathered(parameter: Any) -> Tensor:
     share = parameter.ds_tensor.detach().to(parameter.device)
     whole = share.new_empty(dist.get_world_size() * share.numel())
     dist.all_gather_into_tensor(whole, share)
-    return whole[: parameter.ds_numel].view(parameter.ds_shape)
+    return whole[: parameter.ds_numel].view(parameter.ds_shape).to(wide(share.dtype))

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from act.model import LoopedTransformer, ModelOutput
 from training.config import OptimizerConfig
-from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw
+from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
 from training.engine.held import HeldWhole
+from training.engine.loss_scale import LossScale
+from training.precision import ARITHMETIC, Precision
 from training.tasks.task import Batch
 
 
@@ -19,7 +21,7 @@ class LocalEngine(Engine):
         model: the model, on any device.
         optimizer: its settings.
         device: where to run.
-        bf16: run forward under bfloat16 autocast (parameters and halting arithmetic stay float32).
+        precision: what forward computes in; narrow weights are not for this engine (`refuse_precision`).
         make_optimizer: another optimizer than AdamW (engines are compared under SGD too, which does not amplify
             rounding).
     """
@@ -29,28 +31,33 @@ class LocalEngine(Engine):
         model: LoopedTransformer,
         optimizer: OptimizerConfig,
         device: torch.device,
-        bf16: bool = False,
+        precision: Precision = "float32",
         make_optimizer: MakeOptimizer = adamw,
     ):
-        self.model, self.device, self.bf16, self.clip = model.to(device), device, bf16, optimizer.clip
+        self.model, self.device, self.clip = model.to(device), device, optimizer.clip
+        self.arithmetic = ARITHMETIC[precision]
+        self.loss_scale = LossScale() if self.arithmetic.scaled else None
         self.optimizer = make_optimizer(model, optimizer)
 
     def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+        with self.arithmetic.around(self.device):
             return self.model(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
 
     def backward(self, loss: Tensor) -> None:
-        loss.backward()
+        (spoiled(loss) * self.scale).backward()
 
     def step(self, learning_rate: float) -> StepResult:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        unscale(parameters, self.scale)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         skipped = not math.isfinite(norm)
         if not skipped:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.loss_scale is not None:
+            self.loss_scale.update(skipped)
         return StepResult(norm, skipped)
 
     @property

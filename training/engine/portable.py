@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from halting.errors import UsageError
 from training import agreement
-from training.engine.held import MOMENTS, Held
+from training.engine.held import MOMENTS, Held, wide
 from training.engine.tensor_file import TensorFile, TensorShape, order
 
 WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
@@ -94,7 +94,7 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, TensorShape]:
     return {
-        name: TensorShape(tuple(getattr(tensor, "ds_shape", tensor.shape)), tensor.dtype)
+        name: TensorShape(tuple(getattr(tensor, "ds_shape", tensor.shape)), wide(tensor.dtype))
         for name, tensor in tensors.items()
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from act.model import LoopedTransformer, ModelOutput
 from act.recurrence import Recurrence
@@ -14,10 +14,12 @@ from halting.errors import UsageError
 from training import agreement
 from training.config import RunConfig
 from training.engine.ds_config import deepspeed_settings
-from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw
+from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
 from training.engine.held import Held, HeldByZero3, HeldByZero12, HeldWhole
 from training.engine.launch import stop
+from training.engine.loss_scale import LossScale
 from training.engine.together import hand_gradients_on_together
+from training.precision import ARITHMETIC
 from training.tasks.task import Batch
 
 
@@ -41,6 +43,13 @@ class DeepSpeedEngine(Engine):
     def __init__(self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw):
         settings = deepspeed_settings(config, agreement.world_size())
         import deepspeed  # late: it takes its time, and `launch.start` has to prepare the environment
+        from deepspeed.runtime import torch_autocast
+
+        arithmetic = ARITHMETIC[config.precision]
+        if arithmetic.autocast is not None:
+            settings["torch_autocast"]["lower_precision_safe_modules"] = _narrow_on_the_way(model)
+        # It outlives an engine, and the next one in this process would scale its loss for the last one's fp16.
+        torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
 
         self.model, self.clip, self.accumulation = model, config.optimizer.clip, config.accumulation
         self.stage = int(settings["zero_optimization"]["stage"])
@@ -66,6 +75,9 @@ class DeepSpeedEngine(Engine):
                 f"DeepSpeed refuses it: {first['msg']}.",
                 "Write a value that DeepSpeed knows, or drop it.",
             ) from None
+        if arithmetic.scaled:
+            self.loss_scale = LossScale()
+            self._scale_ourselves()
         device = self.engine.device
         assert isinstance(device, torch.device)
         self.device = device
@@ -92,7 +104,13 @@ class DeepSpeedEngine(Engine):
         assert self._logits is not None, "backward comes after forward"
         loss, self._logits = tie(loss, [self._logits]), None
         # DeepSpeed averages over the ranks, where the shares of all ranks are meant to add up.
-        self.engine.backward(loss * agreement.world_size(), scale_wrt_gas=False)
+        loss = spoiled(loss) * agreement.world_size()
+        if self.loss_scale is not None and self.stage:
+            zero: Any = self.engine.optimizer
+            zero.override_loss_scale(self.scale)  # it multiplies, and divides before it clips
+        else:
+            loss = loss * self.scale
+        self.engine.backward(loss, scale_wrt_gas=False)
         self._gathered += 1
         if self._gathered < self.accumulation:
             self.engine.step()  # no update yet: it counts micro-batches
@@ -105,11 +123,26 @@ class DeepSpeedEngine(Engine):
         self._gathered = 0
         told = self.engine.get_global_grad_norm()
         norm = self._norm if told is None else float(told)  # None at stage 0
-        return StepResult(norm, not math.isfinite(norm))
+        skipped = not math.isfinite(norm)
+        if self.loss_scale is not None:
+            self.loss_scale.update(skipped)
+        return StepResult(norm, skipped)
+
+    def _scale_ourselves(self) -> None:
+        """Takes the loss scale away from DeepSpeed: under autocast (0.19.8) its ZeRO stages clip gradients before they
+        are divided by it, and never lower it after an overflow."""
+        holder, name = (
+            (self.engine.optimizer, "torch_autocast_gradscaler")
+            if self.stage
+            else (self.engine, "torch_autocast_z0_gradscaler")
+        )
+        assert getattr(holder, name) is not None, f"this DeepSpeed scales elsewhere than in {name}"
+        setattr(holder, name, None)
 
     def _clip_or_skip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Before a step at stage 0, where the gradient is the same on all ranks: what `LocalEngine` does."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        unscale(parameters, self.scale)
         self._norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         if not math.isfinite(self._norm):
             for parameter in parameters:
@@ -136,6 +169,14 @@ class DeepSpeedEngine(Engine):
         self.model.recurrence.keep_going = bool
         self.engine.destroy()
         stop()
+
+
+def _narrow_on_the_way(model: LoopedTransformer) -> list[str]:
+    """The layers whose weights and gradients ZeRO sends in the precision of autocast: those that autocast narrows
+    anyway, unless the halting rule has one of their kind. Its weights would come out rounded under ZeRO-3 (law 5)."""
+    of_rule = {type(module) for module in model.recurrence.rule.modules()}
+    kinds = {type(module) for module in model.modules()} & {nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d}
+    return sorted(f"{kind.__module__}.{kind.__name__}" for kind in kinds - of_rule)
 
 
 def _want_input_gradient(recurrence: Recurrence, given: tuple) -> tuple:

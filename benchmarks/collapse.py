@@ -22,7 +22,10 @@ CASES = {
     "collapsing": _BAD,
     "collapsing, recover": (*_BAD, "--on-collapse", "recover"),
 }
-_HALF = ("--updates", "900", "--penalty.warmup", "300")
+_SMALL = (
+    *("--data.length", "8", "--model.width", "32", "--batch-size", "32", "--updates", "400", "--penalty.warmup", "130"),
+    *("--optimizer.warmup", "30", "--eval-every", "100", "--eval-examples", "64", "--test-examples", "256"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.collapse", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each case")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once")
-    parser.add_argument("--quick", action="store_true", help="one seed, and 900 updates instead of 1500")
+    parser.add_argument("--quick", action="store_true", help="one seed, a small model, half a minute")
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
-    seeds, more = (1, _HALF) if options.quick else (options.seeds, ())
+    seeds, more = (1, _SMALL) if options.quick else (options.seeds, ())
     trainings = [Training(name, seed, ((*flags, *more),)) for seed in range(seeds) for name, flags in CASES.items()]
     rows = []
     for row in run_all(trainings, Kept("collapse", options.quick), options.workers, measure):

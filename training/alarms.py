@@ -13,6 +13,7 @@ _NO_ENTROPY = 0.02  # nats a token; halving the mass between two steps has 0.69
 _GONE = 1e-6  # of the whole gradient; a gate whose logits lie beyond ±15 has less
 _DOMINATES, _UNLEARNED = 0.5, 0.2
 _UNRELATED = 0.05
+_SHALLOW = 1.5  # mean steps
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,19 @@ def _gate(signs: Signs) -> list[Alarm]:
 
 
 def _entropy(signs: Signs) -> list[Alarm]:
-    entropy = signs.tally.figures()["mass_entropy"]
+    figures = signs.tally.figures()
+    entropy = figures["mass_entropy"]
     if not signs.spreads_mass or entropy >= _NO_ENTROPY:
         return []
+    shallow = figures["mean_steps"] < _SHALLOW
+    mends = (
+        "--halting.bias-init -3 or a lower --penalty.value, before all stop at step 1"
+        if shallow
+        else "a lower --optimizer.learning-rate, or --halting.bias-init nearer to 0"
+    )
     says = (
         f"the exit mass has no entropy left ({entropy:.3f} nats a token): each token spends all of it on one step, so "
-        "no other depth is weighed; try a lower --optimizer.learning-rate, or --halting.bias-init nearer to 0"
+        f"no other depth is weighed; try {mends}"
     )
     return [Alarm(says)]
 

@@ -88,7 +88,10 @@ def test_a_gate_that_nothing_moves_is_told():
 def test_mass_without_entropy_is_told():
     hard = tally_of(MIXED)
     hard.sums[9] = 0.01 * len(MIXED)
-    assert "the exit mass has no entropy left (0.010 nats" in said(hard)
+    assert "the exit mass has no entropy left (0.010 nats" in said(hard) and "--optimizer.learning-rate" in said(hard)
+    shallow = tally_of([1] * 180 + [2] * 20)
+    shallow.sums[9] = 1.0
+    assert "try --halting.bias-init -3 or a lower --penalty.value" in said(shallow)
     assert said(hard, spreads_mass=False) == ""
 
 

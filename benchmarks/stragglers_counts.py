@@ -102,8 +102,9 @@ def record(config: RunConfig) -> Counts:
 class Updates(Training):
     """Updates alone."""
 
-    def evaluate(self, last: bool) -> None:
-        """Not now."""
+    def evaluate(self, last: bool) -> bool:
+        """Not now, and so nothing has collapsed."""
+        return False
 
     def save(self) -> None:
         """Not now."""

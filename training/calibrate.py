@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +12,7 @@ import tyro
 from halting.errors import UsageError
 from training.answers import Answers, Examples, answer
 from training.evaluate import refuse_counts
-from training.exit_path import OpenExit, open_exit, path
+from training.exit_path import OpenExit, chains, open_exit
 from training.exits import Exit
 from training.guarantee import CALIBRATED, DEFAULT, Guarantee, TestedExit, fingerprint, keep, place
 from training.learn_then_test import Tested, fewest_units, fixed_sequence, last_that_holds
@@ -68,8 +67,7 @@ def main(argv: Sequence[str]) -> int:
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     refuse_existing(place(run.weights, options.name), options.json)
     exits = [open_exit(run, spec) for spec in dict.fromkeys(options.exit)]
-    level = (1 - options.confidence) / max(1, len(exits))
-    _refuse_few(options, level)
+    _refuse_few(options, level_of_each(exits, options.confidence), sum(each.num_chains for each in exits))
     examples = Examples.of(run.task, options.split, FIRST, options.examples, options.batch_size)
     guarantee = calibrate(run, exits, examples, options)
     kept = keep(guarantee, run.weights, options.name)
@@ -88,26 +86,28 @@ def calibrate(run: Run, exits: Sequence[OpenExit], examples: Examples, options: 
 
     Args:
         run: the run.
-        exits: at least one; each is tested at its share of the level, so that taking one of them is covered too.
+        exits: at least one; each of their chains is tested at its share of the level, so that taking one is covered.
         examples: the calibration sequences.
         options: what is asked for.
     """
     full, losses = measured_against_full_depth(run, examples, options.loss)
     looked_at = Examples.of(run.task, "train", 0, _LOOKED_AT, options.batch_size)
-    level = (1 - options.confidence) / len(exits)
+    level = level_of_each(exits, options.confidence)
     held: list[TestedExit] = []
     tested: list[TestedExit] = []
     for given in exits:
         answers: dict[str, Answers] = {}
 
         def lost(setting: Exit, answers: dict[str, Answers] = answers) -> np.ndarray:
-            answers[setting.name] = answer(run, setting, examples)
+            if setting.name not in answers:
+                answers[setting.name] = answer(run, setting, examples)
             return losses(answers[setting.name])
 
-        found = fixed_sequence(path(run, given, looked_at, _SETTINGS), lost, options.risk, level)
-        tested += [_as_record(each, answers[each.setting.name]) for each in found]
-        last = last_that_holds(found)
-        held += [] if last is None else [_as_record(last, answers[last.setting.name])]
+        for chain in chains(run, given, looked_at, _SETTINGS):
+            found = fixed_sequence(chain, lost, options.risk, level)
+            tested += [_as_record(each, answers[each.setting.name]) for each in found]
+            last = last_that_holds(found)
+            held += [] if last is None else [_as_record(last, answers[last.setting.name])]
     cheaper = [each for each in held if each.flops_per_token < full.flops_per_token]
     best = min(cheaper, key=lambda each: each.flops_per_token, default=None)
     asked = int(examples.asked.any(1).sum())
@@ -129,6 +129,11 @@ def calibrate(run: Run, exits: Sequence[OpenExit], examples: Examples, options: 
         among=[each.spec for each in exits],
         tested=tested,
     )
+
+
+def level_of_each(exits: Sequence[OpenExit], confidence: float) -> float:
+    """The chance of an error that each chain of tests is allowed, so that all of them together keep the confidence."""
+    return (1 - confidence) / max(1, sum(each.num_chains for each in exits))
 
 
 def measured_against_full_depth(
@@ -180,13 +185,20 @@ def report(run: Run, found: Guarantee) -> str:
 
 
 def _last_of_each(tested: Sequence[TestedExit]) -> list[TestedExit | int]:
-    """Of each exit's settings the last few, and before them how many are left out."""
+    """Of each order of tests the last few, and before them how many are left out. One ends where a setting fails."""
     shown: list[TestedExit | int] = []
-    for _, group in groupby(tested, key=lambda each: re.split(r"[:,]\w+=|:\d", each.exit)[0]):
-        settings = list(group)
-        left_out = max(0, len(settings) - _SHOWN)
-        shown += [left_out] * (left_out > 0) + settings[left_out:]
+    start = 0
+    for number, each in enumerate(tested, start=1):
+        last = number == len(tested) or not each.holds or _kind(tested[number].exit) != _kind(each.exit)
+        if last:
+            left_out = max(0, number - start - _SHOWN)
+            shown += [left_out] * (left_out > 0) + list(tested[start + left_out : number])
+            start = number
     return shown
+
+
+def _kind(spec: str) -> str:
+    return re.split(r"[:,]\w+=|:\d", spec)[0]
 
 
 def refuse_shares(**shares: float) -> None:
@@ -200,14 +212,14 @@ def refuse_shares(**shares: float) -> None:
             )
 
 
-def _refuse_few(options: Options, level: float) -> None:
+def _refuse_few(options: Options, level: float, num_chains: int) -> None:
     fewest = fewest_units(options.risk, level)
     if options.examples < fewest:
         raise UsageError(
             f"--examples {options.examples} are too few for --risk {options.risk:g} with --confidence "
             f"{options.confidence:g}.",
             f"Even an exit that lost nothing on them could not be told from one that breaks the risk; with "
-            f"{len(options.exit)} exit{'s' if len(options.exit) > 1 else ''} it takes {fewest} sequences at least.",
+            f"{num_chains} order{'s' if num_chains > 1 else ''} of tests it takes {fewest} sequences at least.",
             f"Write --examples {2 * fewest} or more, or a larger --risk.",
         )
 

@@ -17,6 +17,7 @@ VERBS = {
     "eval": ("training.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
     "ablate": ("training.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
     "calibrate": ("training.calibrate", "the cheapest exit whose loss of quality is bounded, with a stated confidence"),
+    "report": ("training.halting_report", "was learned halting worth it? against other exits, at equal compute"),
     "profile": ("training.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),
     "export": (
         "training.export",

@@ -26,11 +26,18 @@ class OpenExit:
         spec: as written: "learned", "convergence:kl", "confidence", "fixed".
         threshold: what moves it; None for a fixed depth, where the depth does.
         limit: N, full depth.
+        trained: the value that the rule was trained with; None for an exit that was not trained.
     """
 
     spec: str
     threshold: ExitThreshold | None
     limit: int
+    trained: float | None = None
+
+    @property
+    def num_chains(self) -> int:
+        """How many `chains` there are."""
+        return 1 if self.trained is None else 2
 
     def at(self, value: float) -> Exit:
         """The exit with that threshold."""
@@ -66,7 +73,28 @@ def open_exit(run: Run, spec: str) -> OpenExit:
             f"The threshold ({rule.exit_threshold.option}) is what is to be chosen.",
             "Write the exit without it, such as learned, convergence:kl or confidence.",
         )
-    return OpenExit(spec, rule.exit_threshold, limit)
+    trained = getattr(rule, rule.exit_threshold.option) if given.rule is None else None
+    return OpenExit(spec, rule.exit_threshold, limit, trained)
+
+
+def chains(run: Run, given: OpenExit, examples: Examples, number: int) -> list[list[Exit]]:
+    """The orders in which its settings are to be tested: its path; and where it was trained the part of it that begins
+    with the value of the training, because a rule whose model has learned to answer at one threshold need not be better
+    at one that is stricter. (Fixed-sequence testing with several starts, Angelopoulos et al. 2021.)
+
+    Args:
+        run, given, examples, number: as of `path`.
+    """
+    whole = path(run, given, examples, number)
+    if given.trained is None:
+        return [whole]
+    start = given.at(given.trained)
+    names = [each.name for each in whole]
+    if start.name in names:
+        return [whole, whole[names.index(start.name) :]]
+    steps = answer(run, start, examples).mean_steps
+    cheaper = [each for each in whole if answer(run, each, examples).mean_steps < steps]
+    return [whole, [start, *cheaper]]
 
 
 def path(run: Run, given: OpenExit, examples: Examples, number: int) -> list[Exit]:

@@ -1,9 +1,9 @@
 """`python -m benchmarks.budget`: does a target for the mean ponder hold, and what does it cost?
 
-On three tasks, small enough for half a minute each: a sweep of constant penalties, whose points make the front of
-accuracy against ponder; targets at 25, 50 and 75 % of the way from collapse (one step) to what penalty zero gives; and
-runs whose penalty rises, each of which traces a front alone. Each row is a whole training in a process of its own on
-one thread, not run again once it is kept.
+On three tasks, small enough for a minute each: a sweep of constant penalties, whose points make the front of accuracy
+against ponder; targets at 25, 50 and 75 % of the way from collapse (one step) to what penalty zero gives with the same
+seed; and runs whose penalty rises, each of which traces a front alone. Each row is a whole training in a process of its
+own on one thread, not run again once it is kept.
 """
 
 import argparse
@@ -27,9 +27,9 @@ TASKS = {
     "parity": ("--data.length", "8"),
     "addition": ("--data.digits", "4"),
 }
-LENGTH = ("--updates", "400", "--eval-every", "25")
+LENGTH = ("--updates", "800", "--batch-size", "32", "--eval-every", "50")
 PENALTIES = ("0.003", "0.01", "0.03", "0.1", "0.3")
-WARMUP = ("--penalty.warmup", "120")
+WARMUP = ("--penalty.warmup", "250")
 RAMP = ("--penalty.ramp", "0.001", "0.3", *WARMUP)
 SHARES = (0.25, 0.5, 0.75)
 
@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _rows(tasks: Sequence[str], seeds: Sequence[int], workers: int, kept: Kept, only_kept: bool) -> Iterator[Row]:
-    """Penalty zero first, which says what the targets are; then these; then, seed by seed, the sweep and the ramps."""
+    """Penalty zero first, which says what the targets of a seed are; then these; then the sweep and the ramps: those of
+    the first seed before the others begin, so that a benchmark that is stopped has something whole to tell."""
     quick = kept.path.name.endswith("-quick.jsonl")
 
     def run(trainings: list[Training]) -> Iterator[Row]:
@@ -74,23 +75,33 @@ def _rows(tasks: Sequence[str], seeds: Sequence[int], workers: int, kept: Kept, 
         else:
             yield from run_all(trainings, kept, workers, measure)
 
-    free: dict[str, list[float]] = {task: [] for task in tasks}
-    zero = ("--penalty.value", "0")
-    for row in run([_training(task, "penalty 0", zero, seed, quick) for task in tasks for seed in seeds]):
-        if "failed" not in row:
-            free[row["task"]].append(row["ponder"])
-        yield row
-    targets = []
-    for seed in seeds:
-        for task in (task for task in tasks if free[task]):
-            for share in SHARES:
-                steps = 1 + share * (statistics.fmean(free[task]) - 1)
-                flags = ("--penalty.value", "0.01", "--penalty.warmup", "0", "--penalty.target-steps", f"{steps:.2f}")
-                targets.append(_training(task, f"target {share:.0%}", flags, seed, quick))
-    yield from run(targets)
     others = [("ramp", RAMP), *((f"penalty {value}", ("--penalty.value", value, *WARMUP)) for value in PENALTIES)]
+
+    def swept(seed: int) -> Iterator[Row]:
+        return run([_training(task, name, flags, seed, quick) for task in tasks for name, flags in others])
+
     for seed in seeds:
-        yield from run([_training(task, name, flags, seed, quick) for task in tasks for name, flags in others])
+        free = {}
+        for row in run([_training(task, "penalty 0", ("--penalty.value", "0"), seed, quick) for task in tasks]):
+            if "failed" not in row:
+                free[row["task"]] = row["ponder"]
+            yield row
+        yield from run(
+            [
+                _training(task, f"target {share:.0%}", _target(1 + share * (free[task] - 1)), seed, quick)
+                for task in tasks
+                if task in free
+                for share in SHARES
+            ]
+        )
+        if seed == seeds[0]:
+            yield from swept(seed)
+    for seed in seeds[1:]:
+        yield from swept(seed)
+
+
+def _target(steps: float) -> tuple[str, ...]:
+    return ("--penalty.value", "0.01", "--penalty.warmup", "0", "--penalty.target-steps", f"{steps:.2f}")
 
 
 def _training(task: str, name: str, flags: tuple[str, ...], seed: int, quick: bool) -> Training:
@@ -189,14 +200,13 @@ def targets_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str,
     lines = []
     for name in dict.fromkeys(row["name"] for row in rows if row.get("target") is not None):
         own = [row for row in rows if row["name"] == name and "failed" not in row]
-        target = own[0]["target"]
-        off = [100 * (row["held"] / target - 1) for row in own]
-        each = [100 * (ponder / target - 1) for row in own for ponder in row["late_evaluations"]]
+        off = [100 * (row["held"] / row["target"] - 1) for row in own]
+        each = [100 * (ponder / row["target"] - 1) for row in own for ponder in row["late_evaluations"]]
         gaps = [below_front(rows, row["task"], row["ponder"], row["accuracy"]) for row in own]
         points = [None if gap is None else 100 * gap for gap in gaps]
         accuracy = ranged([100 * row["accuracy"] for row in own], ".2f")
         shown = (ranged(off, "+.1f"), ranged(each, "+.1f"), accuracy, ranged(points, "+.2f"))
-        lines.append((name, f"{target:g}", *shown, str(len(own))))
+        lines.append((name, ranged([row["target"] for row in own], ".2f"), *shown, str(len(own))))
     return head, lines
 
 
@@ -210,7 +220,7 @@ def fronts_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, 
         lines.append((name, ponder, ranged([100 * row["accuracy"] for row in own], ".2f"), str(len(own))))
     for name in dict.fromkeys(row["name"] for row in rows if row["name"].endswith(", ramp")):
         own = [row for row in rows if row["name"] == name and "failed" not in row]
-        for place in (200, 300, 400):
+        for place in (400, 600, 800):
             points = [min(row["path"], key=lambda point: abs(point[0] - place)) for row in own]
             ponder = ranged([point[2] for point in points], ".2f")
             accuracy = ranged([100 * point[3] for point in points], ".2f")

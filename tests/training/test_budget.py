@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jaxtyping
 import numpy as np
 import pytest
 from small_runs import small
@@ -10,6 +11,7 @@ from small_runs import small
 from halting import PonderNet, StepsPlusRemainder, UsageError
 from training import checkpoint, metrics
 from training.build import build_all
+from training.ponder_penalty import make_penalty
 from training.run import load_run
 from training.train import main, train
 
@@ -24,8 +26,16 @@ TARGET = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Shapes of calls are checked by tests of fewer updates; here it would take twice the time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="module")
-def held(tmp_path_factory):
+def held(quick, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs")
     assert train(small(output, name="whole", **TARGET)) == 0
     return output / "whole"
@@ -98,9 +108,9 @@ def test_the_measured_mean_is_that_of_the_global_batch(tmp_path):
 
 
 def test_a_target_out_of_reach_is_said_on_the_screen_and_in_the_report(tmp_path, capsys):
-    changes = {"halting": {"kind": "GravesACT", "options": {"bias_init": 0.0}}, "eval_every": 25}
+    changes = {"halting": {"kind": "GravesACT", "options": {"bias_init": 0.0}}, "eval_every": 20}
     penalty = {"target_steps": "100%", "warmup": 10}
-    assert train(small(tmp_path, name="far", updates=50, penalty=penalty, **changes)) == 0
+    assert train(small(tmp_path, name="far", updates=40, penalty=penalty, **changes)) == 0
     said = "the target of 4 steps is out of reach: with no penalty the ponder is"
     assert f"warning: {said}" in capsys.readouterr().out
     report = (tmp_path / "far" / "report.md").read_text()
@@ -146,8 +156,9 @@ def test_every_rule_with_a_cost_in_steps_or_a_prior_with_a_mean_takes_one(tmp_pa
 
 def test_a_ramp_rises_through_the_run_and_needs_a_cost_in_steps(tmp_path):
     penalty = {"ramp": [0.001, 0.1], "warmup": 4}
-    assert train(small(tmp_path, name="ramp", penalty=penalty)) == 0
-    weights = [line["penalty"] for line in metrics.read(tmp_path / "ramp", "train")]
+    config = small(tmp_path, penalty=penalty)
+    made = make_penalty(config, build_all(config).cost)
+    weights = [made.coefficient(update) for update in range(config.updates)]
     assert weights[0] == 0 and weights[4] == pytest.approx(0.001) and weights[-1] == pytest.approx(0.1)
     with pytest.raises(UsageError, match="counted in steps"):
         build_all(small(tmp_path, halting={"kind": "PonderNet"}, penalty=penalty))

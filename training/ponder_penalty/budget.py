@@ -8,13 +8,13 @@ from training.ponder_penalty.controller import Control, Steering, error, measure
 from training.ponder_penalty.lever import Lever
 from training.ponder_penalty.penalty import Observed
 
-_LEARNED = 0.5  # of the first loss: the task is being learned
+_LEARNED = 0.1  # of the first loss: the task is learned
 _GAIN, _GAIN_FROM = 12.0, 4.0  # pressure per error, for a model that begins at so many steps
 _FIRST_LOSSES = 10  # updates that make the first loss
 _TOLERANCE = 0.05
 _STILL = 4.0  # integral times in which ponder has not moved by the tolerance: it is stuck
 _MUCH = math.log(10.0)  # pressure that should have moved it
-_ARRIVES, _LAST_QUARTER = 0.6, 0.75  # shares of the run: at the target, and from where it is judged
+_ARRIVES, _LAST_QUARTER = 0.65, 0.75  # shares of the run: at the target, and from where it is judged
 
 Where = Literal["waits", "steers", "too shallow", "too deep"]
 
@@ -54,9 +54,9 @@ class Budget:
 class TargetPenalty:
     """Moves a lever until the mean ponder of training is `target`.
 
-    It waits until the task loss has halved, or `latest` updates have gone: a penalty that bites before teaches the
-    model to stop at once. From there on a proportional-integral controller moves the lever after each update
-    (`controller`). Where the target is out of reach, it says so and stays where the ponder is nearest.
+    It waits until the task loss is a tenth of the first, or `latest` updates have gone: a penalty that bites before
+    teaches the model to stop at once. From there on a proportional-integral controller moves the lever after each
+    update (`controller`). Where the target is out of reach, it says so and stays where the ponder is nearest.
 
     Args:
         lever: what it moves.

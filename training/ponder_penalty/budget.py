@@ -25,7 +25,7 @@ class Budget:
 
     Args:
         integral, pressure, ponder, slope: of the controller.
-        begun, began_at: the update at which the steering began, and the ponder then.
+        begun, began_at, deepest: the update at which the steering began, the ponder then, and the most since.
         where: "waits" for the task, "steers", or has found no pressure that brings the target: depth is "too shallow"
             with none, or "too deep" with much.
         losses: how many task losses it has seen.
@@ -41,6 +41,7 @@ class Budget:
     where: Where = "waits"
     begun: float = 0.0
     began_at: float = 0.0
+    deepest: float = 0.0
     losses: int = 0
     first_loss: float = 0.0
     loss: float = 0.0
@@ -71,8 +72,7 @@ class TargetPenalty:
         self.control = Control(
             low=lever.low, high=lever.high, gain=_GAIN, time=3 * unit, filter_time=unit, lead_time=3 * unit
         )
-        start = lever.low if lever.waits else lever.start
-        self.budget = Budget(integral=start, pressure=start)
+        self.budget = Budget(integral=lever.start, pressure=lever.start)
 
     def coefficient(self, update: float) -> float:
         return self.lever.pull(self.budget.pressure)
@@ -93,7 +93,10 @@ class TargetPenalty:
             return
         # A model that begins with few steps has less to give, and moves less under the same pressure.
         room = math.log(_GAIN_FROM) / math.log(max(1.3, budget.began_at))
-        control, wanted = replace(control, gain=_GAIN * min(3.0, room)), self.wanted(update)
+        assert steering.ponder is not None
+        budget = self.budget = replace(budget, deepest=max(budget.deepest, steering.ponder))
+        control = replace(control, gain=_GAIN * min(3.0, room), low=self.low)
+        wanted = self.wanted(update)
         if not (budget.where == "too deep" and error(control, steering, wanted) > 0):  # more has moved nothing: stays
             steering = steered(control, steering, wanted, observed.rate)
         self.budget = self._judged(replace(budget, **asdict(steering)))
@@ -104,9 +107,20 @@ class TargetPenalty:
         share = 1.0 if way <= 0 else (update - self.budget.begun) / way
         return reference(self.target, self.budget.began_at, share)
 
+    @property
+    def low(self) -> float:
+        """The low end of the pressure: steps are paid for only where depth has come from above the target."""
+        return self.lever.back if self.budget.deepest > (1 + _TOLERANCE) * self.target else self.lever.low
+
     def says(self) -> str | None:
         budget, lever = self.budget, self.lever
         if budget.where == "too shallow":
+            if lever.value(budget.pressure) < 0:
+                return (
+                    f"the target of {self.target:g} steps is out of reach: the ponder has fallen to "
+                    f"{budget.ponder:.2f} and does not come back, with {lever.named(budget.pressure)}; write more "
+                    "--updates, so that it falls more slowly"
+                )
             with_none = "no penalty" if lever.knob is None else lever.named(lever.low)
             return (
                 f"the target of {self.target:g} steps is out of reach: with {with_none} the ponder is "
@@ -158,11 +172,8 @@ class TargetPenalty:
         return learned and budget.losses > _FIRST_LOSSES
 
     def _start(self, budget: Budget, update: float) -> Budget:
-        """Far below the pressure that was configured, so that depth is taken away slowly."""
-        begin = max(self.lever.low, self.lever.start - math.log(10.0)) if self.lever.waits else self.lever.start
         assert budget.ponder is not None
-        started = {"where": "steers", "begun": update, "began_at": budget.ponder}
-        return _news(replace(budget, integral=begin, pressure=begin, **started))
+        return _news(replace(budget, where="steers", begun=update, began_at=budget.ponder))
 
     def _judged(self, budget: Budget) -> Budget:
         """Whether the target is out of reach: long at the lever's end, or long under more pressure, and nothing
@@ -172,7 +183,7 @@ class TargetPenalty:
         if abs(off) <= _TOLERANCE or abs(moved) > _TOLERANCE:
             return _news(replace(budget, where="steers"))
         budget = replace(budget, still=budget.still + 1)
-        if off < 0 and budget.pressure <= self.control.low and budget.still > self.control.time:
+        if off < 0 and budget.pressure <= self.low and budget.still > self.control.time:
             return replace(budget, where="too shallow")
         pressed = budget.pressure >= self.control.high or budget.integral - budget.integral_then > _MUCH
         if off > 0 and pressed and budget.still > _STILL * self.control.time:

@@ -6,21 +6,26 @@ from dataclasses import dataclass, field
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 
-_FACTOR_DOWN, _FACTOR_UP = 100.0, 100.0  # how far a weight may go from where it starts
+_HIGHEST = 100.0  # times the weight that was configured
+_LINEAR = 0.1  # of that weight: below it a pressure moves the weight by equal amounts, above it by equal factors
 _LEAST_ABOVE_ONE = 0.02  # a geometric prior's mean stays above 1
 
 
 @dataclass(frozen=True)
 class Lever:
-    """One knob, as a pressure towards fewer steps: the higher, the fewer. Pressures are natural logarithms, so that
-    equal changes are equal factors.
+    """One knob, as a pressure towards fewer steps: the higher, the fewer.
+
+    A weight is s·sinh(pressure), with s a tenth of the weight that was configured: equal changes of pressure are equal
+    factors where it is large, and it passes through 0 where there is none. Below 0 it pays for steps. A prior's mean is
+    1 + e^(−pressure).
 
     Args:
         cost: whose knob it is.
-        weight: the coefficient to start from; where a prior's mean is moved, the coefficient.
+        weight: the coefficient that was configured, which stays where a prior's mean is moved.
         knob: the attribute of the cost that is moved; None for the coefficient.
         start: the pressure at the start.
-        low, high: its ends. A coefficient at the low end counts as 0.
+        low, high: its ends.
+        back: the low end where depth that was taken away has to be given back.
     """
 
     cost: PonderCost = field(repr=False)
@@ -29,11 +34,7 @@ class Lever:
     start: float
     low: float
     high: float
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is no pressure until the task is being learned: a prior is needed from the start."""
-        return self.knob is None
+    back: float
 
     def pull(self, pressure: float) -> float:
         """Sets the knob; gives the coefficient."""
@@ -46,7 +47,7 @@ class Lever:
         """What the knob shows at a pressure."""
         if self.knob is not None:
             return 1.0 + math.exp(-pressure)
-        return 0.0 if pressure <= self.low else math.exp(pressure)
+        return _LINEAR * self.weight * math.sinh(pressure)
 
     def named(self, pressure: float) -> str:
         """`penalty 0.012`, `prior_steps 3.4`."""
@@ -76,8 +77,8 @@ def lever_of(cost: PonderCost | None, weight: float, target: float, rule: str) -
     name = type(cost).__name__
     if cost.steered_by is not None:
         start = -math.log(max(target - 1.0, _LEAST_ABOVE_ONE))
-        high = -math.log(_LEAST_ABOVE_ONE)
-        return Lever(cost, weight, cost.steered_by, start, min(start, -math.log(1000.0)), high)
+        low, high = min(start, -math.log(1000.0)), -math.log(_LEAST_ABOVE_ONE)
+        return Lever(cost, weight, cost.steered_by, start, low, high, low)
     if cost.unit != "steps":
         raise UsageError(
             f"--penalty.target-steps comes with the cost {name}, which no weight of it turns into fewer steps.",
@@ -87,5 +88,5 @@ def lever_of(cost: PonderCost | None, weight: float, target: float, rule: str) -
             "(--cost.kind GeometricPrior), or another rule, such as --halting.rule GravesACT.",
         )
     weight = weight or cost.default_penalty
-    start = math.log(weight)
-    return Lever(cost, weight, None, start, start - math.log(_FACTOR_DOWN), start + math.log(_FACTOR_UP))
+    high, back = math.asinh(_HIGHEST / _LINEAR), -math.asinh(1.0 / _LINEAR)
+    return Lever(cost, weight, None, 0.0, 0.0, high, back)

@@ -113,7 +113,7 @@ def stories(columns: NDArray[np.float64]) -> Row:
     for number in np.unique(facts):
         mine = facts == number
         positions = length[mine].sum()
-        mean = total[mine].sum() / positions
+        mean = float(total[mine].sum() / positions)
         by_facts[str(int(number))] = {
             "questions": int(mine.sum()),
             "ponder": mean,
@@ -165,7 +165,7 @@ def against_the_paper(rows: Sequence[Row]) -> list[Figure]:
                 steps += [after - before for before, after in pairwise(means)]
         least = min(steps) if steps else None
         what = f"{name}: least rise of mean ponder from one more supporting fact"
-        figures.append(Figure(what, least, "> 0 (the paper: 0.7)", least is not None and least > 0))
+        figures.append(Figure(what, least, "> 0 (the paper: 0.7)", least is not None and bool(least > 0)))
     return figures
 
 

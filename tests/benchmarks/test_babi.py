@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks.babi import PUBLISHED, against_the_paper, partial_correlation, stories, table
 from benchmarks.babi_picture import draw
-from benchmarks.targets import exit_code
+from benchmarks.targets import exit_code, write
 
 
 def made_up(name: str = "paper", rise: float = 1.0, seed: int = 0) -> dict:
@@ -44,6 +44,7 @@ def test_a_target_is_met_only_where_ponder_rises_in_every_seed(tmp_path: Path):
     rises = [made_up(name, seed=seed) for name in ("paper", "within a task") for seed in (0, 1)]
     figures = against_the_paper(rises)
     assert [each.value for each in figures] == [pytest.approx(1), pytest.approx(1)] and exit_code(figures) == 0
+    write(figures, tmp_path / "figures.json")
     falls = [*rises, made_up("paper", rise=-0.5, seed=2)]
     assert [each.met for each in against_the_paper(falls)] == [False, True]
     assert not any(each.met for each in against_the_paper([]))

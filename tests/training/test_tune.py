@@ -89,7 +89,7 @@ def test_a_sweep_that_is_killed_or_stopped_goes_on_where_it_was(tmp_path, monkey
     assert Sweep(Path("sweep")).counts() == {"waiting": 0, "working": 0, "done": 2, "failed": 0}
     assert "2 to come, 0 new" in said and "% at " in said and "--from-tune sweep --pick" in said
     kept = {path.name for path in Path("sweep/trials").glob("*/*")}
-    assert {"config.json", "metrics.jsonl", "trial.json"} <= kept and "checkpoints" not in kept
+    assert kept == {"config.json", "log.txt", "metrics.jsonl", "trial.json"}
     assert {path.name for path in Path("sweep").iterdir()} >= {"trials.csv", "pareto.png", "pareto.html", "report.md"}
 
     config = read_request(["waiting.py", "--from-tune", "sweep", "--pick", "best", "--updates", "9"]).config

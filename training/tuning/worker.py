@@ -15,13 +15,14 @@ from typing import Literal
 from training.config import RunConfig
 from training.tuning.space import Point, Space
 from training.tuning.sweep import Claim, Sweep
-from training.tuning.trial import read_figures
+from training.tuning.trial import FIGURES, read_figures
 from training.tuning.trial_budget import TrialBudget
 
 Keep = Literal["figures", "run", "nothing"]
 _BETWEEN_LOOKS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_TENSORBOARD = "events.out.tfevents*"
+_SMALL = ("config.json", "log.txt", "metrics.jsonl", FIGURES)
+"""What stays of a run folder where only figures are kept."""
 
 
 @dataclass
@@ -156,9 +157,11 @@ class Worker:
             shutil.rmtree(folder, ignore_errors=True)
             job.log.unlink(missing_ok=True)
         if self.keep == "figures":
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            for board in folder.glob(_TENSORBOARD):
-                board.unlink()
+            for path in [path for path in folder.iterdir() if path.name not in _SMALL]:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
     def _folder(self, claim: Claim) -> Path:
         return self.sweep.trials_folder / f"{claim.number:04d}"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a
 _INK, _FAINT, _GRID = "#22252a", "#6b7078", "#e4e6e8"
 _FRONT, _BEATEN = colour_at(0.8), "#a3a8ad"
 _MOST_LABELS = 24
+_LABEL = 8.5  # points
 
 
 def draw_pareto(
@@ -121,13 +122,15 @@ def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], 
     """Names the points, those of the front first where there are many; a name that would lie on another is left out."""
     placed: list[tuple[float, float, float]] = []
     (left, right), (low, high) = at.get_xlim(), at.get_ylim()
+    box = at.get_window_extent()
+    across, tall = (72 * side / at.figure.dpi for side in (box.width, box.height))  # points
     first = [*([best] if best else []), *(point for point in front if point != best)]
     for point in [*first, *(each for each in points if each not in first)][:_MOST_LABELS]:
         x, y = (point.compute - left) / (right - left), (point.accuracy - low) / (high - low)
-        width = 0.013 * len(point.label) + 0.02
-        if any(abs(y - other) < 0.045 and x < end and begin < x + width for begin, end, other in placed):
+        width = (0.6 * _LABEL * len(point.label) + 10) / across
+        if any(abs(y - other) < 1.3 * _LABEL / tall and x < end and begin < x + width for begin, end, other in placed):
             continue
         placed.append((x, x + width, y))
         near = (9, 7) if point == best else (6, 5)
-        style = {"size": 8.5, "color": _INK if point in front else _FAINT}
+        style = {"size": _LABEL, "color": _INK if point in front else _FAINT}
         at.annotate(point.label, (point.compute, point.accuracy), near, textcoords="offset points", zorder=6, **style)

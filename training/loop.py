@@ -231,7 +231,7 @@ class Training:
         own = self.task.batch("train", self.progress.examples + agreement.rank() * self.micro_batch, self.micro_batch)
         weight = self._eased * self.penalty.coefficient(scheduled)
         gradient = gate_gradient(self.engine, own.rows(0, 8), self.cost, weight)
-        first, task = self.progress.first_loss, since.task_loss / max(1, since.updates)
+        first, task = self.progress.first_loss, since.task_loss / max(1, since.taken)
         half = self.horizon.done(self.progress, self.seconds) >= 0.5
         signs = Signs(
             tally,
@@ -240,7 +240,7 @@ class Training:
             steps_of_ranks=tuple(ranks.mean_steps),
             spreads_mass=rule.spreads_mass,
             penalty_share=since.penalty_share if self.cost is not None and self.cost.warms_up else None,
-            task_share=task / first if first and since.updates else None,
+            task_share=task / first if first and since.taken else None,
             settled=half and scheduled >= self.config.penalty.warmup,
         )
         return alarms(signs)

@@ -9,16 +9,24 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+
+sys.path.append(str(Path(__file__).parent.parent / "training"))
+from damaged import MarkedVectors, damaging  # pyright: ignore[reportMissingImports] — lies beside the local tests
 from engine_worker import DS_CONFIGS, local, write_config
-from tiny import MAX_STEPS, History, make_batch, make_config, make_model, share_of_loss, train
+from tiny import BATCH, MAX_STEPS, History, make_batch, make_config, make_model, share_of_loss, train
 from torch import Tensor
 
+import training.loop
 from benchmarks.halting_replay import NarrowOperations
 from halting import Memory, StepDecision, StepView, StickBreaking
 from training import agreement
+from training.build import build_all
+from training.checkpoint import Progress
 from training.engine import DeepSpeedEngine, Engine, start
 from training.engine.loss_scale import LossScale
+from training.metrics import Metrics
 from training.precision import Precision
+from training.screen import Screen
 
 UPDATES, SAVED_AT = 9, 6
 LOW = LossScale(scale=2.0**10, window=4)
@@ -124,6 +132,31 @@ def rule_under_autocast(path: Path) -> dict:
     }
 
 
+def loop(folder: Path, path: Path) -> list:
+    """A training in which two updates have no finite loss on rank 1 alone, and then all on both: what each rank says
+    of its end, and how often it skipped before."""
+    home, examples = folder / f"loop-{path.stem}", BATCH // 2
+    marked = {"first": 3 * BATCH + examples, "last": 4 * BATCH - 1, "forever": 6 * BATCH}
+    config = make_config(
+        path,
+        accumulation=1,
+        data={"kind": f"{MarkedVectors.__module__}:{MarkedVectors.__name__}", "options": marked},
+        model={"width": 16, "num_heads": 2},
+        loop={"max_steps": 3},
+        updates=20,
+        eval_every=100,
+        eval_examples=4,
+        max_skipped=3,
+    )
+    home.mkdir(exist_ok=True)
+    agreement.barrier()
+    built = build_all(config)
+    engine = DeepSpeedEngine(built.model, config)
+    training.loop.objective = damaging(torch.nan)
+    ended = training.loop.Training(config, built, engine, home, Metrics(None), Screen(None), Progress()).run()
+    return agreement.gathered([ended.reason, ended.progress.update, ended.progress.skipped])
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
@@ -140,6 +173,7 @@ def main() -> None:
         for precision in ("fp16", "bf16_weights"):
             if stage != "0" or precision == "fp16":
                 found[precision][stage] = run(folder, path, precision)
+    found["loop"] = {stage: loop(folder, paths[stage]) for stage in ("0", "3")}
     found["rule"] = rule_under_autocast(folder / "zero3.json")
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))

@@ -57,6 +57,12 @@ def test_an_overflow_is_skipped_and_halves_the_scale_on_all_ranks(found, stage):
         assert overflow == {"skipped": [1.0, 1.0], "moved": False, "scales": [2.0**power] * 2}
 
 
+@pytest.mark.parametrize("stage", ["0", "3"])
+def test_ranks_count_alike_and_stop_together(found, stage):
+    """Update 4 has no finite loss on rank 1; from update 7 on none has."""
+    assert found["loop"][stage] == [["lost", 9, 4]] * 2
+
+
 def test_a_rules_weights_are_not_rounded_on_their_way(found):
     """Law 5: under ZeRO-3 and autocast, DeepSpeed sends the weights of linear layers in 16 bits."""
     assert found["rule"] == {"rounded": False, "as trained": True}

@@ -20,17 +20,19 @@ class MarkedVectors(ParityVector):
 
     Args:
         first, last: the marked examples of the training split.
+        forever: it and all after it are marked too; −1 for none.
         seed: of the examples.
     """
 
-    def __init__(self, first: int = 0, last: int = -1, seed: int = 0):
+    def __init__(self, first: int = 0, last: int = -1, forever: int = -1, seed: int = 0):
         super().__init__(8, most=4, test_fewest=5, test_most=8, seed=seed)
-        self.first, self.last = first, last
+        self.first, self.last, self.forever = first, last, forever
 
     def batch(self, split: str, index: int, size: int) -> Batch:
         whole = super().batch(split, index, size)
         numbers = torch.arange(index, index + size)
-        marked = (split == "train") & (numbers >= self.first) & (numbers <= self.last)
+        marked = (numbers >= self.first) & (numbers <= self.last)
+        marked = (split == "train") & (marked | ((self.forever >= 0) & (numbers >= self.forever)))
         return replace(whole, tokens=torch.where(marked[:, None, None], MARK, whole.tokens))
 
 

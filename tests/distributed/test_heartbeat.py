@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import psutil
@@ -35,14 +36,31 @@ class Meeting:
         self.ranks[rank] = Heartbeat(self.connect, rank, self.world, LIMIT)
         self.ranks[rank].start(lambda lost: self.told.__setitem__(rank, list(lost)))
 
+    def end(self) -> None:
+        for rank in self.ranks.values():
+            rank.leave()
+
     def wait(self, seconds: float, ranks: int) -> None:
         until = time.monotonic() + seconds
         while len(self.told) < ranks and time.monotonic() < until:
             time.sleep(0.05)
 
 
-def test_who_falls_silent_is_named_everywhere_and_who_leaves_or_has_not_begun_is_not() -> None:
-    meeting = Meeting(5)  # rank 4 is still loading
+@pytest.fixture
+def meet() -> Iterator[Callable[[int], Meeting]]:
+    made: list[Meeting] = []
+
+    def make(world: int) -> Meeting:
+        made.append(Meeting(world))
+        return made[-1]
+
+    yield make
+    for meeting in made:
+        meeting.end()
+
+
+def test_who_falls_silent_is_named_everywhere_and_who_leaves_is_not(meet) -> None:
+    meeting = meet(4)
     for rank in range(3):
         meeting.start(rank)
     assert meeting.store is not None
@@ -57,8 +75,8 @@ def test_who_falls_silent_is_named_everywhere_and_who_leaves_or_has_not_begun_is
     assert meeting.told == {0: [3], 1: [3]}
 
 
-def test_a_failed_collective_shortens_the_wait() -> None:
-    meeting = Meeting(3)
+def test_a_failed_collective_shortens_the_wait(meet) -> None:
+    meeting = meet(3)
     for rank in (0, 1):
         meeting.start(rank)
     assert meeting.store is not None
@@ -69,16 +87,16 @@ def test_a_failed_collective_shortens_the_wait() -> None:
     assert meeting.told == {0: [2], 1: [2]}
 
 
-def test_living_ranks_are_not_suspected_for_long() -> None:
-    meeting = Meeting(2)
+def test_living_ranks_are_not_suspected_for_long(meet) -> None:
+    meeting = meet(2)
     for rank in (0, 1):
         meeting.start(rank)
     time.sleep(LIMIT / 5)
     assert meeting.ranks[1].suspect() == [] and meeting.told == {}
 
 
-def test_a_place_that_has_gone_is_noticed() -> None:
-    meeting = Meeting(2)
+def test_a_place_that_has_gone_is_noticed(meet) -> None:
+    meeting = meet(2)
     meeting.start(1)
     time.sleep(LIMIT / 5)
     meeting.store = None  # what served is collected

@@ -24,7 +24,7 @@ TRAINING = [
     *("--deepspeed_config", str(ROOT / "ds_configs" / "zero2.json")),
 ]
 LOST_AFTER = 5
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 pytestmark = pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
 

@@ -1,5 +1,6 @@
 """Signs of life between machines: ranks beat where they met, and one that falls silent is named on all of them."""
 
+import atexit
 import json
 import threading
 import time
@@ -10,13 +11,13 @@ from torch.distributed import Store  # pyright: ignore[reportPrivateImportUsage]
 _BEATS = 20
 """In the time after which silence counts as loss."""
 _SHORT = 6
-"""Of these, when a collective has failed already."""
-_NOT_YET, _LEFT = "0", "left"
+"""How many of these are silence when a collective has failed already."""
+_LEFT = "left"
 
 
 def say_present(store: Store, rank: int) -> None:
-    """Before ranks have met: a rank that does not beat yet is not lost."""
-    store.set(f"beat/{rank}", _NOT_YET)
+    """A rank's first sign of life, before ranks have met: each has one when the others look."""
+    store.set(f"beat/{rank}", "0")
 
 
 class Heartbeat:
@@ -25,7 +26,8 @@ class Heartbeat:
     met. Rank 0 compares them, and writes down who is silent; the others read that, and notice themselves when the
     place does not answer. So a beat costs a rank two short messages, whatever the number of ranks.
 
-    What a rank has waited is counted in beats of its own, so that one that was stopped itself accuses nobody.
+    What a rank has waited between two beats of its own counts as two beats at most, so that one that was stopped itself
+    accuses nobody when it goes on.
 
     Args:
         connect: makes a connection of its own to the place: one that is cut off may never return from a question.
@@ -56,6 +58,7 @@ class Heartbeat:
         """From now on this rank beats, and is told once who is lost, in a thread of its own."""
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
+        atexit.register(self.leave)  # a thread that is inside the store when Python ends would abort the process
         threading.Thread(target=self._watch, args=(on_lost,), daemon=True).start()
 
     def leave(self) -> None:
@@ -77,15 +80,15 @@ class Heartbeat:
     def _beat(self) -> None:
         try:
             store, number = self._connect(), 0
-            silent = {rank: 0 for rank in range(self.world) if rank != self.rank}
-            seen = dict.fromkeys(silent, _NOT_YET)
+            silent = {rank: 0.0 for rank in range(self.world) if rank != self.rank}
+            seen, clock = dict.fromkeys(silent, "0"), _Clock(self._interval)
             while not self._leaving.is_set():
                 number += 1
                 store.set(f"beat/{self.rank}", str(number))
                 if self._suspicious.is_set():
                     store.set("suspicion", "")
                 if self.rank == 0:
-                    self._judge(store, seen, silent)
+                    self._judge(store, seen, silent, clock.passed())
                 elif store.check(["lost"]):
                     self._lost = json.loads(store.get("lost"))
                 self._answers += 1
@@ -93,30 +96,45 @@ class Heartbeat:
             store.set(f"beat/{self.rank}", _LEFT)
         except RuntimeError:
             self._closed.set()
+        except OSError:
+            return  # no way there; `_watch` sees that no answers come
 
-    def _judge(self, store: Store, seen: dict[int, str], silent: dict[int, int]) -> None:
-        """Counts the beats of each other rank that did not come; afterwards `_lost` holds who is silent."""
-        most = _SHORT if store.check(["suspicion"]) else _BEATS
+    def _judge(self, store: Store, seen: dict[int, str], silent: dict[int, float], passed: float) -> None:
+        """Adds up how long each other rank has been silent; afterwards `_lost` holds who was so for too long."""
+        most = _SHORT * self._interval if store.check(["suspicion"]) else self.limit
         told = store.multi_get([f"beat/{rank}" for rank in seen])
         for rank, value in zip(seen, told, strict=True):
             now = value.decode()
-            moved = now != seen[rank] or now in (_NOT_YET, _LEFT)
-            seen[rank], silent[rank] = now, 0 if moved else silent[rank] + 1
-        lost = [rank for rank, beats in silent.items() if beats > most]
+            moved = now != seen[rank] or now == _LEFT
+            seen[rank], silent[rank] = now, 0.0 if moved else silent[rank] + passed
+        lost = [rank for rank, seconds in silent.items() if seconds > most]
         if lost and not self._lost:
             store.set("lost", json.dumps(lost))
             self._lost = lost
 
     def _watch(self, on_lost: Callable[[Sequence[int]], None]) -> None:
-        answers, silent = -1, 0
+        answers, silent, clock = -1, 0.0, _Clock(self._interval)
         while not self._leaving.is_set() and not self.closed:
             time.sleep(self._interval)
-            silent = 0 if self._answers != answers else silent + 1
+            passed = clock.passed()
+            silent = 0.0 if self._answers != answers else silent + passed
             answers = self._answers
-            if silent > _BEATS and not self._lost:
+            if silent > self.limit and not self._lost:
                 self._lost = [0]
             if self._lost and not self._leaving.is_set():
                 if self.rank == 0 and len(self._lost) < self.world - 1:
                     time.sleep(4 * self._interval)  # the others read it here
                 on_lost(self._lost)
                 return
+
+
+class _Clock:
+    """Tells what has passed since it was last asked, two beats at most."""
+
+    def __init__(self, interval: float):
+        self._most, self._last = 2 * interval, time.monotonic()
+
+    def passed(self) -> float:
+        now = time.monotonic()
+        passed, self._last = min(self._most, now - self._last), now
+        return passed

@@ -88,6 +88,7 @@ def start(
     place = Place.from_environment()
     choose_interface(place.address)
     store, members = meet(place, facts, timeout, lost_after)
+    members.listen()
     dist.init_process_group(
         "gloo" if cpu else "nccl",
         store=PrefixStore("group", store),

@@ -56,6 +56,13 @@ class Members:
         several = len({(each.host, each.machine) for each in everyone}) > 1
         self._heartbeat = heartbeat if several else None
         self._watching = threading.Event()
+        self._folder: Path | None = None
+
+    def listen(self) -> None:
+        """From now on ranks of several machines give signs of life, and this process ends when another's stay away."""
+        if self._heartbeat is not None:
+            limit = self._heartbeat.limit
+            self._heartbeat.start(lambda lost: end_cut_off([self.everyone[rank] for rank in lost], self._folder, limit))
 
     def gone(self) -> list[Member]:
         """The ranks on this machine whose process has ended. Of other machines `heartbeat` knows."""
@@ -74,17 +81,14 @@ class Members:
 
     def watch(self, folder: Path) -> None:
         """From now on, a thread looks whether a rank of this machine has died. Most often the next collective fails by
-        itself; where it would wait instead (NCCL), this process ends with a message after a grace of five seconds. With
-        several machines ranks also give signs of life, and this process ends when another's stay away.
+        itself; where it would wait instead (NCCL), this process ends with a message after a grace of five seconds.
 
         Args:
             folder: of the run, for the message.
         """
+        self._folder = folder
         self._watching.set()
         threading.Thread(target=self._watch, args=(folder,), daemon=True).start()
-        if self._heartbeat is not None:
-            limit = self._heartbeat.limit
-            self._heartbeat.start(lambda lost: end_cut_off([self.everyone[rank] for rank in lost], folder, limit))
 
     def stop_watching(self) -> None:
         """From here on ranks may end one after another."""
@@ -113,8 +117,8 @@ def end_without(gone: Sequence[Member], folder: Path) -> None:
     )
 
 
-def end_cut_off(lost: Sequence[Member], folder: Path, seconds: float) -> None:
-    """The same for ranks of other machines that give no sign of life."""
+def end_cut_off(lost: Sequence[Member], folder: Path | None, seconds: float) -> None:
+    """The same for ranks of other machines that give no sign of life; `folder` is None before there is a run."""
     _end(
         f"{_names(lost)} {'has' if len(lost) == 1 else 'have'} given no sign of life for {seconds:g} s",
         "the machine is off, or cut from the network, or its process is stopped; the others would wait for it until "
@@ -128,15 +132,14 @@ def _names(members: Sequence[Member]) -> str:
     return f"{shown} and {len(members) - 8} more" if len(members) > 8 else shown
 
 
-def _end(what: str, why: str, folder: Path) -> None:
-    print(
-        f"\nerror: {what}.\n"
-        f"  why:  {why}.\n"
-        f"  mend: go on from the last checkpoint: … --module training.train --resume {folder}; ponder launch "
-        "--max-restarts N does so by itself.",
-        file=sys.stderr,
-        flush=True,
+def _end(what: str, why: str, folder: Path | None) -> None:
+    mend = (
+        "nothing was trained yet: start again when it is back."
+        if folder is None
+        else f"go on from the last checkpoint: … --module training.train --resume {folder}; ponder launch "
+        "--max-restarts N does so by itself."
     )
+    print(f"\nerror: {what}.\n  why:  {why}.\n  mend: {mend}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)
 

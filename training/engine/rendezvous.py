@@ -66,7 +66,7 @@ def meet(place: Place, facts: Mapping[str, str], timeout: timedelta, lost_after:
     until = time.monotonic() + timeout.total_seconds()
     hosts = place.rank == 0 and not place.hosted
     store = _host(place, timeout) if hosts else _reach(place, timeout, until)
-    heartbeat = Heartbeat(lambda: _client(place, timeout), place.rank, place.world, lost_after)
+    heartbeat = Heartbeat(lambda: _knocking_client(place, timeout), place.rank, place.world, lost_after)
     try:
         return store, _met(store, place, facts, until, timeout, heartbeat)
     except RuntimeError as error:
@@ -164,12 +164,11 @@ def _host(place: Place, timeout: timedelta) -> Store:
 
 
 def _reach(place: Place, timeout: timedelta, until: float) -> Store:
-    """Any other rank's. Knocks by itself first: the store's own attempts leave a page of C++ on the screen each."""
+    """Any other rank's."""
     said, where = time.monotonic(), f"{place.address}:{place.port}"
     while True:
         try:
-            socket.create_connection((place.address, place.port), _KNOCK).close()
-            return _client(place, timeout)
+            return _knocking_client(place, timeout)
         except socket.gaierror as error:
             raise _unreachable(place, str(error)) from None
         except (RuntimeError, OSError) as error:
@@ -182,7 +181,9 @@ def _reach(place: Place, timeout: timedelta, until: float) -> Store:
         time.sleep(_LOOK_EVERY)
 
 
-def _client(place: Place, timeout: timedelta) -> Store:
+def _knocking_client(place: Place, timeout: timedelta) -> Store:
+    """Knocks by itself first: the store's own attempts leave a page of C++ on the screen each."""
+    socket.create_connection((place.address, place.port), _KNOCK).close()
     return TCPStore(place.address, place.port, None, False, timeout, wait_for_workers=False)
 
 

@@ -41,7 +41,7 @@ def test_a_target_is_judged_by_its_worst_run():
 
 
 def test_a_ramp_is_told_by_its_mean_distance_after_the_warm_up():
-    path = [[100, 0.001, 4.0, 0.5], [200, 0.01, 3.1, 0.98], [300, 0.1, 2.0, 0.87]]
+    path = [[100, 0.001, 4.0, 0.5], [300, 0.01, 3.1, 0.98], [400, 0.1, 2.0, 0.87]]
     rows = [*SWEEP, row("ramp", 2.0, 0.87, path=path)]
     assert ramp_distances(rows, "task") == pytest.approx([0.02])
     assert against_targets(rows)[-1].value == pytest.approx(0.02)

@@ -15,16 +15,22 @@ from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
+from training.amounts import counted, in_bytes, shortened
 from training.build import build_cost, build_model, build_task
 from training.config import LoopConfig, RunConfig
+from training.dry_run_tables import Activations, activation_table, memory_table, traffic_table
 from training.engine.ds_config import deepspeed_settings
+from training.engine.engine import parameter_groups
 from training.flops import Flops, count_flops
-from training.memory import STAGES, RankMemory, activation_bytes, rank_memory
+from training.memory import activation_bytes
 from training.ponder_penalty import described
 from training.precision import ARITHMETIC
+from training.sharing import SHIPPED_BUCKET, Sharing
 from training.start_from import read_start
 from training.table import aligned
 from training.tasks.task import Task
+from training.traffic import Traffic, traffic
+from training.zero_memory import RankMemory, rank_memory
 
 _INDENT, _COLUMNS = "  ", 80
 
@@ -42,10 +48,11 @@ class DryRun:
         max_steps: N.
         tokens_per_update: over all ranks, if every sequence has the full length.
         sequences: of one forward pass on one rank.
-        stage: the ZeRO stage that the run asks for; 0 without DeepSpeed.
-        memory: of a rank, for each ZeRO stage.
-        full_activations, checkpointed_activations: estimated bytes of one backward pass on a rank, if no token halts.
-        checkpointed: which of the two it would be.
+        memory: of a rank, for each way to share that ds_configs has, and the run's.
+        own: the run's among them.
+        traffic: what a rank sends, for each ZeRO stage; none for a rank alone.
+        activations: of one backward pass on a rank.
+        peaks: the most that an update needs on a rank, for each of `memory`.
         notes: what is worth knowing before starting.
     """
 
@@ -57,11 +64,11 @@ class DryRun:
     max_steps: int
     tokens_per_update: int
     sequences: int
-    stage: int
     memory: tuple[RankMemory, ...]
-    full_activations: int
-    checkpointed_activations: int
-    checkpointed: bool
+    own: RankMemory
+    traffic: tuple[Traffic, ...]
+    activations: Activations
+    peaks: tuple[int, ...]
     notes: tuple[str, ...]
 
 
@@ -75,11 +82,13 @@ def report(config: RunConfig, ranks: int = 1) -> str:
     found = plan(config, ranks)
     name = config.recipe if ":" not in config.recipe else Path(config.recipe).name
     parts = (
-        f"Dry run of {name} for {_count(ranks, 'rank')}: nothing is trained or written.",
+        f"Dry run of {name} for {counted(ranks, 'rank')}: nothing is trained or written.",
         _pairs(found.choices),
         _parameters(found),
         _flops(found),
-        _memory(found),
+        memory_table(found.memory, found.own, found.peaks),
+        activation_table(found.own, found.activations, found.sequences, found.length, found.max_steps),
+        traffic_table(found.traffic, found.own) if found.traffic else "",
         _wrapped("notes", found.notes) if found.notes else "",
     )
     return "\n\n".join(part for part in parts if part)
@@ -101,7 +110,16 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     sequences = config.batch_size // (ranks * config.accumulation)
     steps, checkpointed = config.loop.max_steps, config.loop.backprop == "checkpointed"
     tokens, bf16 = sequences * task.max_length, ARITHMETIC[config.precision].autocast is not None
-    full, thrifty = (activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16) for each in (False, True))
+
+    def activations(stage: int) -> Activations:
+        full, thrifty = (
+            activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16, stage=stage) for each in (False, True)
+        )
+        return Activations(full, thrifty, checkpointed)
+
+    memory = _memory(config, model, ranks, settings, bf16)
+    own = next(each for each in memory if each.sharing == _sharing(ranks, settings))
+    stages = {each.sharing.stage: each.sharing for each in reversed(memory)} | {own.sharing.stage: own.sharing}
     return DryRun(
         ranks=ranks,
         choices=_choices(config, task, model, cost, settings),
@@ -111,12 +129,34 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         max_steps=steps,
         tokens_per_update=config.batch_size * task.max_length,
         sequences=sequences,
-        stage=settings.get("zero_optimization", {}).get("stage", 0),
-        memory=tuple(rank_memory(model, model.recurrence, stage, ranks) for stage in STAGES),
-        full_activations=full,
-        checkpointed_activations=thrifty,
-        checkpointed=checkpointed,
+        memory=memory,
+        own=own,
+        traffic=tuple(
+            traffic(model, stages[stage], accumulation=config.accumulation, bf16=bf16) for stage in sorted(stages)
+        )
+        if ranks > 1
+        else (),
+        activations=activations(own.sharing.stage),
+        peaks=tuple(each.peak(activations(each.sharing.stage).bytes) for each in memory),
         notes=tuple(_notes(config, ranks, settings)),
+    )
+
+
+def _sharing(ranks: int, settings: dict) -> Sharing:
+    if settings:
+        return Sharing.of(settings["zero_optimization"], ranks)
+    # Several ranks without a ds_config are refused when they start; what they would hold is that of stage 0.
+    return Sharing(0, ranks, deepspeed=ranks > 1, bucket=int(SHIPPED_BUCKET))
+
+
+def _memory(
+    config: RunConfig, model: LoopedTransformer, ranks: int, settings: dict, bf16: bool
+) -> tuple[RankMemory, ...]:
+    groups = [group["params"] for group in parameter_groups(model, config.optimizer.weight_decay)]
+    on_cpu = config.device == "cpu" or not (config.device == "cuda" or torch.cuda.is_available())
+    return tuple(
+        rank_memory(model, groups, way, accumulation=config.accumulation, cpu=on_cpu, bf16=bf16)
+        for way in _sharing(ranks, settings).others()
     )
 
 
@@ -142,7 +182,7 @@ def _refuse_shares(config: RunConfig, ranks: int) -> None:
     whole = ranks * config.accumulation
     if config.batch_size % whole:
         raise UsageError(
-            f"--batch-size {config.batch_size} cannot be shared by {_count(ranks, 'rank')} with --accumulation "
+            f"--batch-size {config.batch_size} cannot be shared by {counted(ranks, 'rank')} with --accumulation "
             f"{config.accumulation}.",
             "Each takes an equal share of the examples of an update.",
             f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
@@ -186,10 +226,10 @@ def _choices(
     shape = config.model
     return {
         "task": f"{type(task).__name__}, {task.vocab_size} kinds of token, {'' if task.causal else 'not '}causal",
-        "model": f"width {shape.width}, {_count(shape.num_heads, 'head')}, layers "
+        "model": f"width {shape.width}, {counted(shape.num_heads, 'head')}, layers "
         f"{shape.prelude_layers} + {'GRU cell' if shape.block == 'gru' else shape.num_layers} looped + "
         f"{shape.coda_layers}",
-        "loop": f"at most {_count(loop.max_steps, 'step')}{_depth(loop)}, {loop.path} path, {loop.backprop} backprop",
+        "loop": f"at most {counted(loop.max_steps, 'step')}{_depth(loop)}, {loop.path} path, {loop.backprop} backprop",
         "rule": ", ".join([type(rule).__name__, *_options(config.halting.options), *wrapped]),
         "readout": readout if config.readout else f"{readout} (the {'cost' if meant else 'rule'}'s own)",
         "cost": "none" if cost is None else _cost(config, cost, own),
@@ -215,17 +255,21 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
     zero = settings.get("zero_optimization", {})
     if ranks > 1 and config.deepspeed_config is None:
         yield (f"{ranks} ranks need --deepspeed-config, such as ds_configs/zero1.json: without it, the run is refused.")
-    for name, what in (("offload_optimizer", "AdamW and copy lie"), ("offload_param", "the parameters lie")):
-        section = zero.get(name)
-        where = section.get("device", "none") if isinstance(section, dict) else "none"
-        if where != "none":
-            yield f"With {name}, {what} on {'the CPU' if where == 'cpu' else where} instead of the device."
-    if zero.get("stage", 0):
-        bucket = zero.get("reduce_bucket_size")
-        size = 4 * (bucket if isinstance(bucket, int | float) else 5e8)
+    bucket = zero.get("reduce_bucket_size", 5e8)
+    if zero.get("stage", 0) and isinstance(bucket, int | float) and bucket > SHIPPED_BUCKET:
         yield (
-            f"DeepSpeed adds communication buffers: reduce_bucket_size allows {_bytes(size)} each, "
-            "whatever the model's size; a smaller one in the ds_config saves that."
+            f"reduce_bucket_size allows {in_bytes(4 * bucket)} for gradients that are sent together, whatever the "
+            f"model's size; 5e7 in the ds_config, as in those of ds_configs, makes that {in_bytes(4 * SHIPPED_BUCKET)}."
+        )
+    if zero.get("stage", 0) == 3 and Sharing.of(zero, ranks).kept(1):
+        yield (
+            "Stage 3 keeps weights gathered between forward and backward; stage3_prefetch_bucket_size 0 and "
+            "stage3_max_reuse_distance 0 in the ds_config let them go, and gather them twice."
+        )
+    if ARITHMETIC[config.precision].weights != torch.float32:
+        yield (
+            f"Memory and communication are told for float32 weights. Under {config.precision} weights, gradients and "
+            "what is sent of them take half of that; AdamW and its copy do not."
         )
     if config.device == "cuda" and not torch.cuda.is_available():
         yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
@@ -242,39 +286,19 @@ def _parameters(found: DryRun) -> str:
 def _flops(found: DryRun) -> str:
     flops, last = found.flops, found.max_steps
     rows = [
-        [f"at {_count(steps, 'step')}", _number(flops.forward(steps)), _number(flops.training(steps))]
+        [f"at {counted(steps, 'step')}", shortened(flops.forward(steps)), shortened(flops.training(steps))]
         for steps in sorted({1, last})
     ]
-    rows.append(["each step more", _number(flops.step), _number(flops.training(1) - flops.training(0))])
-    again = f" + n x {_number(flops.recomputed)}, computed again on the way back" if flops.recomputed else ""
-    less = f" - {_number(flops.unasked)}" if flops.unasked else ""
+    rows.append(["each step more", shortened(flops.step), shortened(flops.training(1) - flops.training(0))])
+    again = f" + n x {shortened(flops.recomputed)}, computed again on the way back" if flops.recomputed else ""
+    less = f" - {shortened(flops.unasked)}" if flops.unasked else ""
     training = f"training(n) = 3 x forward(n){less}{again}"
-    formulas = f"forward(n) = {_number(flops.once)} + n x {_number(flops.step)}", training
-    least, most = (_number(found.tokens_per_update * flops.training(steps)) for steps in (1, last))
+    formulas = f"forward(n) = {shortened(flops.once)} + n x {shortened(flops.step)}", training
+    least, most = (shortened(found.tokens_per_update * flops.training(steps)) for steps in (1, last))
     tokens = f"an update of {found.tokens_per_update:,} tokens"
-    update = f"{tokens}: {least} (1 step each) to {most} ({_count(last, 'step')} each)"
+    update = f"{tokens}: {least} (1 step each) to {most} ({counted(last, 'step')} each)"
     lines = (*formulas, f"attention counted over all {found.length:,} positions", update)
     return "\n".join([_table(["FLOPs per token", "forward", "training"], rows), *(_INDENT + line for line in lines)])
-
-
-def _memory(found: DryRun) -> str:
-    head = ["memory per rank", "parameters", "gradients", "AdamW", "copy", "gathered", "sum"]
-    rows = []
-    for each in found.memory:
-        parts = (each.parameters, each.gradients, each.optimizer, each.copy, each.gathered, each.total)
-        name = f"ZeRO-{each.stage}" + (" *" if each.stage == found.stage else "")
-        rows.append([name, *(_bytes(part) if part else "-" for part in parts)])
-    lines = [_table(head, rows), f"{_INDENT}* this run", ""]
-    chosen = found.memory[found.stage].total
-    kinds = (("full", found.full_activations, False), ("checkpointed", found.checkpointed_activations, True))
-    table = []
-    for name, count, checkpointed in kinds:
-        mark = " *" if checkpointed == found.checkpointed else ""
-        table.append([f"{name} backprop{mark}", _bytes(count), _bytes(chosen + count)])
-    title = f"activations of {_count(found.sequences, 'sequence')} x {found.length:,}"
-    lines.append(_table([title, "estimate", f"with ZeRO-{found.stage}"], table))
-    lines.append(f"{_INDENT}if no token halts before step {found.max_steps}; attention without its L x L matrix")
-    return "\n".join(lines)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -293,20 +317,3 @@ def _pairs(pairs: dict[str, str]) -> str:
 def _wrapped(title: str, notes: tuple[str, ...]) -> str:
     lines = [textwrap.fill(note, _COLUMNS, initial_indent="  ! ", subsequent_indent="    ") for note in notes]
     return "\n".join([title, *lines])
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _number(value: float) -> str:
-    """1234567 → 1.23 M."""
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}"
-
-
-def _bytes(value: float) -> str:
-    """1234567 → 1.23 MB; decimal units."""
-    return f"{_number(value)}B" if value >= 1e3 else f"{value:.0f} B"

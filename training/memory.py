@@ -1,4 +1,4 @@
-"""Memory that one rank needs: what ZeRO shards exactly, and the activations of a backward pass as an estimate."""
+"""The activations of a backward pass, as an estimate. (`training.zero_memory` has the rest of what a rank needs.)"""
 
 from dataclasses import dataclass
 
@@ -11,54 +11,6 @@ from act.model import LoopedTransformer
 
 _FLOAT, _HALF = 4, 2
 _LEDGER = 12  # numbers a token and step: mass, score, what remains, place and step
-STAGES = (0, 1, 2, 3)
-
-
-@dataclass(frozen=True)
-class RankMemory:
-    """Bytes that a rank holds under one ZeRO stage, all of it float32: bf16 runs as autocast and changes none of it.
-
-    Args:
-        stage: the ZeRO stage; 0 on one rank is plain PyTorch.
-        parameters: of the model; its share of them at stage 3.
-        gradients: of the parameters; its share at stages 2 and 3.
-        optimizer: AdamW's two moments; its share from stage 1 on.
-        copy: of its share of the parameters, which DeepSpeed's stages 1 and 2 update and then gather from.
-        gathered: the loop's parameters, whole while the loop runs (stage 3, where the recurrence is one leaf).
-    """
-
-    stage: int
-    parameters: int
-    gradients: int
-    optimizer: int
-    copy: int
-    gathered: int
-
-    @property
-    def total(self) -> int:
-        return self.parameters + self.gradients + self.optimizer + self.copy + self.gathered
-
-
-def rank_memory(model: nn.Module, leaf: nn.Module, stage: int, ranks: int) -> RankMemory:
-    """What a stage holds on each of `ranks` ranks, without DeepSpeed's communication buffers and padding.
-
-    Args:
-        model: the whole model; parameters that are not trained have neither gradient nor moments.
-        leaf: the part that stage 3 gathers as a whole.
-        stage: 0 to 3.
-        ranks: how many share.
-    """
-    everything = sum(parameter.numel() for parameter in model.parameters())
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    share = -(-trained // ranks)
-    return RankMemory(
-        stage,
-        _FLOAT * (-(-everything // ranks) if stage == 3 else everything),
-        _FLOAT * (share if stage >= 2 else trained),
-        2 * _FLOAT * (share if stage >= 1 else trained),
-        _FLOAT * share if stage in (1, 2) else 0,
-        _FLOAT * sum(parameter.numel() for parameter in leaf.parameters()) if stage == 3 and ranks > 1 else 0,
-    )
 
 
 @dataclass(frozen=True)
@@ -79,7 +31,7 @@ class _Floats:
 
 
 def activation_bytes(
-    model: LoopedTransformer, tokens: int, steps: int, *, checkpointed: bool = False, bf16: bool = False
+    model: LoopedTransformer, tokens: int, steps: int, *, checkpointed: bool = False, bf16: bool = False, stage: int = 0
 ) -> int:
     """Bytes that autograd keeps between a forward pass and its backward pass: an estimate.
 
@@ -93,6 +45,7 @@ def activation_bytes(
         steps: how many steps every token takes.
         checkpointed: keep each step's input alone, for no token halts; one step at a time is computed again.
         bf16: under autocast; the bfloat16 copies of the weights are then counted as well.
+        stage: the ZeRO stage, on which the number of those copies depends.
     """
     dim, vocabulary = model.head.in_features, model.head.out_features
     block, keeps_states = model.recurrence.block, model.recurrence.readout.keeps_states
@@ -106,8 +59,18 @@ def activation_bytes(
     kept = kept + _inside(model.prelude) + _inside(model.coda) + answer
     if keeps_states:
         kept = kept + (answer + _inside(model.coda) + _Floats(wide=dim)).times(steps)
-    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
-    return tokens * kept.bytes(bf16) + (_HALF * weights if bf16 else 0)
+    copies = _copied(model, 1 if checkpointed else steps, stage) if bf16 else 0
+    return tokens * kept.bytes(bf16) + _HALF * copies
+
+
+def _copied(model: LoopedTransformer, steps: int, stage: int) -> int:
+    """Weights that autograd keeps in bfloat16. Autocast makes one copy of each; of the loop's one at each step under
+    ZeRO-1 and 2, where it does not know the views that the loop is given (`engine.together`). Under ZeRO-3 DeepSpeed's
+    own linear layer keeps none."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    everything = sum(module.weight.numel() for module in linear)
+    looped = sum(module.weight.numel() for module in model.recurrence.modules() if isinstance(module, nn.Linear))
+    return 0 if stage == 3 else everything + (looped * (steps - 1) if stage in (1, 2) else 0)
 
 
 def _step(block: Block | GRUBlock, dim: int) -> _Floats:

@@ -6,20 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from act.model import LoopedTransformer
+from benchmarks.live_tensors import LiveTensors
 from halting.errors import UsageError
 from training.build import build_all, build_model, build_task
 from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, RunConfig
 from training.dry_run import plan, report
 from training.engine.local import LocalEngine
-from training.memory import activation_bytes, rank_memory
+from training.memory import activation_bytes
 from training.objective import objective
 from training.tasks.task import Batch, Task
 
@@ -134,67 +130,25 @@ def test_memory_is_what_the_local_engine_holds():
         gradients.append(sum(each.grad.nbytes for each in built.model.parameters() if each.grad is not None))
         engine.step(1e-3)
     moments = [value for state in engine.optimizer.state.values() for value in state.values() if value.dim()]
-    alone = plan(config).memory[0]
-    assert alone.parameters == sum(each.nbytes for each in built.model.parameters())
+    alone = plan(config).own
+    assert alone.sharing.name == "plain PyTorch"
+    assert alone.weights == sum(each.nbytes for each in built.model.parameters())
     assert alone.gradients == gradients[-1]
     assert alone.optimizer == sum(each.nbytes for each in moments)
-    assert (alone.copy, alone.gathered) == (0, 0)
-
-
-def test_stages_share_what_zero_shards():
-    config = make("whole", NEVER)
-    model = build_model(config, build_task(config))
-    whole = 4 * sum(each.numel() for each in model.parameters())
-    leaf = 4 * sum(each.numel() for each in model.recurrence.parameters())
-    share = -(-whole // 4 // 4) * 4
-    stages = [rank_memory(model, model.recurrence, stage, 4) for stage in range(4)]
-    assert [each.parameters for each in stages] == [whole, whole, whole, share]
-    assert [each.gradients for each in stages] == [whole, whole, share, share]
-    assert [each.optimizer for each in stages] == [2 * whole, 2 * share, 2 * share, 2 * share]
-    assert [each.copy for each in stages] == [0, share, share, 0]
-    assert [each.gathered for each in stages] == [0, 0, 0, leaf]
-
-
-def test_frozen_parameters_have_neither_gradient_nor_moments():
-    model = build_model(make(), build_task(make()))
-    model.embedding.requires_grad_(False)
-    trained = 4 * sum(each.numel() for each in model.parameters() if each.requires_grad)
-    found = rank_memory(model, model.recurrence, 0, 1)
-    assert (found.gradients, found.optimizer) == (trained, 2 * trained)
-    assert found.parameters == trained + 4 * model.embedding.weight.numel()
-
-
-class Alive(TorchDispatchMode):
-    """Watches which memory, of all that operations made, is still held."""
-
-    def __init__(self, model: LoopedTransformer):
-        super().__init__()
-        self.made: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.weights = {each.untyped_storage()._cdata for each in model.parameters()}
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                self.made.setdefault(storage._cdata, (StorageWeakRef(storage), storage.nbytes()))
-        return out
-
-    @property
-    def bytes(self) -> int:
-        return sum(size for key, (at, size) in self.made.items() if not at.expired() and key not in self.weights)
+    assert (alone.copy, alone.buffers, alone.gathered) == (0, 0, 0)
+    assert alone.held == alone.weights + alone.gradients + alone.optimizer
 
 
 def held(config: RunConfig, bf16: bool) -> int:
     """Bytes held between a real forward pass and its backward pass."""
     built = build_all(config)
-    batch, alive = built.task.batch("train", 0, config.batch_size), Alive(built.model)
-    with alive:
+    batch, live = built.task.batch("train", 0, config.batch_size), LiveTensors(built.model.parameters())
+    with live:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = built.model(batch.tokens)
         terms = objective(output, batch, built.cost)
     assert terms.task.requires_grad
-    return alive.bytes
+    return live.bytes()
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -225,8 +179,8 @@ def test_a_large_model_has_no_weights_here():
         model=ModelConfig(width=8192, num_heads=64, num_layers=100),
     )
     found = plan(config)  # 300 GB, were it real
-    assert found.memory[0].parameters > 250e9
-    assert found.parameters["total"] * 4 == found.memory[0].parameters
+    assert found.own.weights > 250e9
+    assert found.parameters["total"] * 4 == found.own.weights
 
 
 def test_text_fits_80_columns_and_names_what_matters(tmp_path: Path):
@@ -246,8 +200,9 @@ def test_text_fits_80_columns_and_names_what_matters(tmp_path: Path):
     for words in ("4 ranks", "GravesACT", "at least 2 steps", "whole sequences", "WeightedMean (the rule's own)"):
         assert words in text
     assert "StepsPlusRemainder (the rule's own), penalty 0.01" in text
-    assert "ZeRO-3 *" in text and "ZeRO-0 *" not in text
-    assert "AdamW and copy lie on the CPU" in text and "reduce_bucket_size allows 4 kB" in text
+    assert "ZeRO-0 *" not in text
+    assert "ZeRO-3, AdamW on CPU *" in text and "of ZeRO-3, AdamW on CPU, " in text
+    assert "Stage 3 keeps weights gathered" in text and "sent per update and rank" in text
     assert "full backprop *" in text
 
 

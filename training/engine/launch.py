@@ -18,6 +18,7 @@ from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImport
 
 from halting.errors import UsageError
 from training.engine import slurm
+from training.engine.freed_memory import give_back_large_blocks
 from training.engine.interface import choose_interface
 from training.engine.members import Members
 from training.engine.rendezvous import Place, meet
@@ -82,6 +83,7 @@ def start(
         chatter_to(chatter)  # once more: importing DeepSpeed gives its logger a handler for the screen
     if cpu:
         skip_shared_memory_op()
+        give_back_large_blocks()
     else:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     limit_waiting(timeout)

@@ -124,7 +124,8 @@ def test_a_place_that_does_not_answer_is_rank_0_lost() -> None:
 
 
 def test_ranks_talk_through_the_interface_that_leads_to_where_they_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "set, so that what is chosen below is taken back at the end")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "mine")
     own = next(name for name, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found))
     assert interface_to("127.0.0.1") == interface_to("127.0.0.7") == own

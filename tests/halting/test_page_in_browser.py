@@ -77,6 +77,7 @@ def test_modes_and_step_slider(opened: Callable[..., Any]) -> None:
     with opened(to_html(SMALL)) as page:
         assert page.locator("main .cell bdi").all_text_contents()[:12] == one.texts[0]
         assert values(page) == marked([str(n) for n in one.steps[0]], one.wrong[0])
+        assert page.locator("#legend .scale span span").all_text_contents() == [str(n) for n in range(1, 11)]
         colour = page.locator("main .cell").first.evaluate("(cell) => getComputedStyle(cell).backgroundColor")
         wanted = step_colour(int(one.steps[0, 0]), 10)
         assert [int(part) for part in colour[4:-1].split(",")] == pytest.approx(

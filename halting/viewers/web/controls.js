@@ -129,7 +129,7 @@ class Controls {
     const { steps } = view.data;
     const swatches = [];
     if (view.mode === MODES.steps) {
-      const count = Math.min(steps, 9);
+      const count = steps > 12 ? 9 : steps; // a few of many, but none left out between few
       for (let index = 0; index < count; index++) {
         const step = count < 2 ? 1 : Math.round(1 + (index * (steps - 1)) / (count - 1));
         swatches.push(element("span", { className: `k${level((step - 1) / Math.max(steps - 1, 1))}` }, String(step)));

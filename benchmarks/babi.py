@@ -10,7 +10,6 @@ Each row is a training in a process of its own on one thread, not run again once
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.babi_picture import draw
 from benchmarks.rules import ranged
 from benchmarks.targets import Figure, exit_code, write
-from benchmarks.trainings import Kept, Row, Training, run_all
+from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from halting.errors import UsageError
 from training.run import load_run
 from training.table import aligned, markdown
@@ -55,10 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     seeds = range(1 if options.quick else options.seeds)
     trainings = [training(name, seed, options) for seed in seeds for name in TASKS]
-    rows = []
-    for row in run_all(trainings, Kept("babi", options.quick), options.workers, measure):
-        rows.append(row)
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+    rows = run_and_tell(trainings, Kept("babi", options.quick), options.workers, measure)
     head, lines = table(rows)
     print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
     if any("failed" in row for row in rows):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.targets import Figure, exit_code, write
-from benchmarks.trainings import Kept, Row, Training, run_all
+from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from training.metrics import read
 from training.table import aligned, markdown
 
@@ -38,10 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     seeds, more = (1, _SMALL) if options.quick else (options.seeds, ())
     trainings = [Training(name, seed, ((*flags, *more),)) for seed in range(seeds) for name, flags in CASES.items()]
-    rows = []
-    for row in run_all(trainings, Kept("collapse", options.quick), options.workers, measure):
-        rows.append(row)
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+    rows = run_and_tell(trainings, Kept("collapse", options.quick), options.workers, measure)
     if any("failed" in row for row in rows):
         return 2
     head, lines = table(rows)

@@ -1,34 +1,8 @@
-"""Tokens that leave at given steps, so that a benchmark decides how much is active."""
+"""Steps at which tokens are told to leave, so that a benchmark decides how much is active."""
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-
-from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
-
-
-class GivenSteps(HaltingRule):
-    """A token leaves at the step that it was given.
-
-    Args:
-        steps: [B L] of each token, counted from 1.
-    """
-
-    default_readout = FinalState
-
-    def __init__(self, steps: Int[Tensor, "B L"]):
-        super().__init__()
-        self.register_buffer("steps", steps, persistent=False)
-
-    def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
-        assert isinstance(self.steps, Tensor)
-        return self.steps[view.row, view.position], None
-
-    def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
-        assert isinstance(memory, Tensor)
-        nothing = torch.zeros_like(view.remaining)
-        return StepDecision(mass=nothing, halt=view.step >= memory, score=nothing), memory
 
 
 def geometric_steps(batch: int, length: int, mean: float, max_steps: int, seed: int = 0) -> Int[Tensor, "B L"]:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from act.recurrence import Recurrence
 from benchmarks.bare import dense_loop
-from benchmarks.halting_times import GivenSteps
 from benchmarks.saved_bytes import saved_bytes
 from benchmarks.shape import STEPS, Shape
 from benchmarks.timing import in_turns, median, ratio
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
+from training.leave_at import LeaveAt
 
 
 def step_of(parts: nn.Module, forward: Callable[[], Tensor], training: bool) -> Callable[[], None]:
@@ -35,7 +35,7 @@ def time_over_share(shape: Shape, mean: float, training: bool, rule: str, repeat
     """Packed ÷ bare dense ÷ active share, of each turn; halting times given, or by the whole of GravesACT."""
     block, x = shape.block(), shape.input()
     steps = shape.steps(mean)
-    chosen: HaltingRule = GivenSteps(steps) if rule == "given" else LedAlong(shape.dim, steps).to(shape.device)
+    chosen: HaltingRule = LeaveAt(steps) if rule == "given" else LedAlong(shape.dim, steps).to(shape.device)
     loop = Recurrence(block, chosen, max_steps=STEPS)
     taken = loop(x)[1].steps
     assert torch.equal(taken, steps), "the tokens leave when they are told to"
@@ -55,7 +55,7 @@ class LedAlong(GravesACT):
 
     def __init__(self, dim: int, steps: Tensor):
         super().__init__(dim, bias_init=-9.0)
-        self.given = GivenSteps(steps)
+        self.given = LeaveAt(steps)
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
         return self.given.begin(view)
@@ -77,7 +77,7 @@ def bytes_over_share(shape: Shape, mean: float) -> float:
     """Saved for backward, packed ÷ bare dense ÷ active share."""
     block, x = shape.block(), shape.input()
     steps = shape.steps(mean)
-    loop = Recurrence(block, GivenSteps(steps), max_steps=STEPS)
+    loop = Recurrence(block, LeaveAt(steps), max_steps=STEPS)
     packed = saved_bytes(lambda: loop(x)[0], loop.parameters())
     dense = saved_bytes(lambda: dense_loop(block, x, STEPS), block.parameters())
     return packed / dense / (steps.float().mean().item() / STEPS)
@@ -95,7 +95,7 @@ def rows_over_steps(shape: Shape, mean: float) -> float:
     for module in block.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(count)
-    Recurrence(block, GivenSteps(steps), max_steps=STEPS)(x)
+    Recurrence(block, LeaveAt(steps), max_steps=STEPS)(x)
     ratios = [each / int(steps.sum()) for each in rows.values()]
     return max(ratios, key=lambda each: abs(each - 1))
 
@@ -107,7 +107,7 @@ def straight_line(shape: Shape, repeats: int) -> float:
     runs, executed = [], []
     for mean in means:
         steps = shape.steps(mean)
-        loop = Recurrence(block, GivenSteps(steps), max_steps=STEPS)
+        loop = Recurrence(block, LeaveAt(steps), max_steps=STEPS)
         runs.append(step_of(loop, lambda loop=loop: loop(x)[0], True))
         executed.append(int(steps.sum()))
     times = [median(each) for each in in_turns(runs, repeats)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.rules import ranged
 from benchmarks.targets import Figure, exit_code, write
-from benchmarks.trainings import Kept, Row, Training, run_all
+from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from training.metrics import read
 from training.table import aligned, markdown
 
@@ -48,10 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for block in BLOCKS
         for rule in RULES
     ]
-    rows = []
-    for row in run_all(trainings, Kept(f"parity-{options.size}", options.quick), options.workers, measure):
-        rows.append(row)
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+    rows = run_and_tell(trainings, Kept(f"parity-{options.size}", options.quick), options.workers, measure)
     head, lines = table(rows)
     print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
     if any("failed" in row for row in rows):

@@ -8,7 +8,6 @@ how far gradients are off. Trainings that are done are not run again.
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from act.model import LoopedTransformer
 from benchmarks.halting_replay import Watched, moved
 from benchmarks.targets import Figure, exit_code, write
-from benchmarks.trainings import Kept, Row, Training, run_all
+from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from training.config import RunConfig
 from training.engine import LocalEngine
 from training.objective import objective
@@ -48,10 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Training(name, 0, (("pointer_chase", *flags, "--updates", str(UPDATES)),), options.quick)
         for name, flags in CASES.items()
     ]
-    rows = []
-    for row in run_all(trainings, Kept("precision", options.quick), options.workers, measure):
-        rows.append(row)
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+    rows = run_and_tell(trainings, Kept("precision", options.quick), options.workers, measure)
     if any("failed" in row for row in rows):
         return 2
     rows.sort(key=lambda row: list(CASES).index(row["name"]))

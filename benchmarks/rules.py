@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.targets import Figure, exit_code, write
-from benchmarks.trainings import Kept, Row, Training, run_all
+from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from training.metrics import read
 from training.table import aligned, markdown
 
@@ -102,10 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
     cases = [case for case in CASES if options.rules is None or case.name in options.rules]
     trainings = [case.training(seed, options.quick) for seed in range(_seeds(options)) for case in cases]
-    rows = []
-    for row in run_all(trainings, Kept("rules", options.quick), options.workers, measure):
-        rows.append(row)
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+    rows = run_and_tell(trainings, Kept("rules", options.quick), options.workers, measure)
     head, lines = table(cases, rows)
     told = [
         (line[0], f"`{case.options}`" if case.options else "–", *line[1:])

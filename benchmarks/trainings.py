@@ -126,6 +126,17 @@ def run_all(
             raise
 
 
+def run_and_tell(
+    trainings: Sequence[Training], kept: Kept, workers: int, measure: Callable[[list[Path]], Row]
+) -> list[Row]:
+    """The rows of `run_all`, each of them printed as it comes: one line of JSON."""
+    rows = []
+    for row in run_all(trainings, kept, workers, measure):
+        rows.append(row)
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    return rows
+
+
 class _Children:
     """The processes that run, each a group of its own: a Ctrl-C meant for the benchmark would have them save and end as
     if they were done."""

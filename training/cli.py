@@ -47,3 +47,7 @@ def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name.ljust(width)}  {says}" for name, (_, says) in VERBS.items())
     return f"usage: ponder VERB …   (ponder VERB --help tells its flags)\n\n{verbs}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

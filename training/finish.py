@@ -9,32 +9,26 @@ from training import agreement
 from training.build import Built
 from training.checkpoint import Progress
 from training.config import RunConfig
-from training.engine.engine import Engine
 from training.evaluation import evaluate
 from training.growth import MAP_EXAMPLES, grown, read, record
-from training.metrics import Metrics, to_json
+from training.metrics import to_json
 from training.ponder_penalty import make_penalty
 from training.ranks import RankReport
 from training.report import agreement_of_steps, report, target_told
 from training.screen import Screen, clock
 from training.tally import Tally
+from training.trained import Trained
 from training.written import write_text
 
 
-def finish(
-    config: RunConfig,
-    built: Built,
-    engine: Engine,
-    folder: Path,
-    screen: Screen,
-    metrics: Metrics,
-    progress: Progress,
-) -> dict[str, Any]:
+def finish(trained: Trained) -> dict[str, Any]:
     """Writes summary.json, final/, ponder_map.* and report.md, and says what was found; called by all ranks.
 
     Returns:
         the summary.
     """
+    config, built, engine = trained.config, trained.built, trained.engine
+    folder, screen, progress = trained.folder, trained.screen, trained.progress
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (agreement.world_size() * config.accumulation))
     tally = evaluate(engine, built.task, "test", config.test_examples, micro_batch)
@@ -60,7 +54,7 @@ def finish(
         picture.save_picture(found, folder / "ponder_map.png")
         write_text(folder / "report.md", report(config, summary, folder))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
-        metrics.write("test", progress.update, **tally.figures())
+        trained.metrics.write("test", progress.update, **tally.figures())
         _say(screen, summary, found, folder)
     agreement.barrier()
     return summary

@@ -38,6 +38,7 @@ from training.random_state import seed_rank
 from training.run import read_config
 from training.screen import Screen, standard_screen
 from training.start_from import read_start
+from training.trained import Trained
 
 _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
        ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains nothing (--ranks N)
@@ -134,13 +135,13 @@ def _chosen(rest: Sequence[str], tuned: str, picked: str | None) -> Sequence[str
     return found.words
 
 
-def train(config: RunConfig, resume: Path | None = None, finishing: Callable[..., object] = finish) -> int:
+def train(config: RunConfig, resume: Path | None = None, finishing: Callable[[Trained], object] = finish) -> int:
     """Trains a config, or goes on with a run; gives the exit code.
 
     Args:
         config: the run.
         resume: the run folder to go on with.
-        finishing: what is done with a run that has come to its end; has the arguments of `finish`.
+        finishing: what is done with a run that has come to its end.
     """
     launcher = LauncherWatch.of_this_process()
     refuse_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
@@ -202,7 +203,7 @@ def _run(
     screen: Screen,
     progress: Progress,
     launcher: LauncherWatch,
-    finishing: Callable[..., object],
+    finishing: Callable[[Trained], object],
 ) -> int:
     reports = [Monitors(config.report_to, folder).write] if config.report_to else []
     metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update, reports)
@@ -229,7 +230,7 @@ def _run(
         if ended.reason == "limit":
             of = "" if config.schedule == "limit" else f" of {config.updates}"
             screen.say(f"ended {ended.says}, at update {ended.progress.update}{of}")
-        finishing(config, built, engine, folder, screen, metrics, ended.progress)
+        finishing(Trained(config, built, engine, folder, screen, metrics, ended.progress))
         return 0
     finally:
         metrics.close()

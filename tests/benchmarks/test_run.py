@@ -14,12 +14,13 @@ from act import Checkpointed, Recurrence
 from act.testing import assert_close
 from benchmarks import checkpointed, device_rate, machinery, packing, run, suites, timing
 from benchmarks.bare import dense_loop
-from benchmarks.halting_times import GivenSteps, geometric_steps
+from benchmarks.halting_times import geometric_steps
 from benchmarks.hardware import hardware
 from benchmarks.packing import LedAlong, bytes_over_share, rows_over_steps, step_of, time_over_share
 from benchmarks.shape import Shape
 from benchmarks.suites import Case, Suite
 from halting import FixedSteps
+from training.leave_at import LeaveAt
 
 TINY = Shape(32, 3, 12, 4)
 
@@ -35,7 +36,7 @@ def test_halting_times_have_the_mean_that_is_asked_for(mean: float) -> None:
 
 def test_tokens_leave_when_they_are_told_to() -> None:
     steps, x, block = geometric_steps(3, 12, 3.0, 8), TINY.input(), TINY.block()
-    for rule in (GivenSteps(steps), LedAlong(32, steps)):
+    for rule in (LeaveAt(steps), LedAlong(32, steps)):
         assert torch.equal(Recurrence(block, rule, max_steps=8)(x)[1].steps, steps)
 
 

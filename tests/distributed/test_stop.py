@@ -119,8 +119,7 @@ def test_a_runner_that_is_ended_alone_leaves_no_orphans(tmp_path: Path) -> None:
 
 
 def test_a_job_that_loses_a_rank_says_which_and_is_started_again(tmp_path: Path) -> None:
-    ponder = [sys.executable, "-c", "import sys; from training.cli import main; sys.exit(main())"]
-    words = [*ponder, "launch", "--max-restarts", "3", "--wait", "0", "--"]
+    words = [sys.executable, "-m", "training.cli", "launch", "--max-restarts", "3", "--wait", "0", "--"]
     with started(tmp_path, [*words, *deepspeed_words("--save-every", "3")]) as supervisor:
         wait_for("training", lambda: updates(tmp_path) >= 4, tmp_path)
         second = rank_of(supervisor.pid, 1)

@@ -36,7 +36,7 @@ def small(output: Path, **changes: Any) -> RunConfig:
 
 def train_only(config: RunConfig) -> int:
     """Trains, and leaves out what is drawn and written at the end."""
-    return train(config, finishing=lambda *given: None)
+    return train(config, finishing=lambda trained: None)
 
 
 def stands_at(folder: Path) -> dict[str, Any]:

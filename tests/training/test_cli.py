@@ -189,6 +189,6 @@ def test_recipes_are_listed_with_what_they_teach(capsys):
 
 
 def test_a_pipe_that_is_closed_early_is_no_error(run):
-    command = f"{sys.executable} -c 'import sys; from training.cli import main; sys.exit(main())' show {run} --num 60"
+    command = f"{sys.executable} -m training.cli show {run} --num 60"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True)
-    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert done.returncode == 0 and "Traceback" not in done.stderr and done.stdout.startswith("run"), done.stderr

@@ -57,7 +57,7 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
     whole = losses(tmp_path / "deep4")
     for kept in checkpoint.found(tmp_path / "deep4" / "checkpoints")[2:]:
         shutil.rmtree(kept)
-    assert train(config, tmp_path / "deep4", finishing=lambda *given: None) == 0
+    assert train(config, tmp_path / "deep4", finishing=lambda trained: None) == 0
     assert "going on after update 4" in capsys.readouterr().out and losses(tmp_path / "deep4") == whole
 
 

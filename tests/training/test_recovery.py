@@ -54,7 +54,7 @@ def test_a_collapsed_run_is_taken_back_and_goes_on_deeper_with_a_lower_penalty(t
     spent = stands_at(folder)
     assert spent["recoveries"] == 1 and spent["mean_steps"] == lines[-1]["mean_steps"]
     longer = small(tmp_path, name="run", **{**COLLAPSED, "updates": 18}, on_collapse="recover")
-    assert train(longer, folder, finishing=lambda *given: None) == 0
+    assert train(longer, folder, finishing=lambda trained: None) == 0
     assert metrics.read(folder, "train")[-1]["penalty"] == pytest.approx(0.1)
 
 

@@ -266,8 +266,7 @@ def test_long_texts_are_refused_where_positions_would_allow_them(run: Run) -> No
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_cleanly(run: Run, number: signal.Signals) -> None:
-    ponder = "import sys; from training.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", ponder, "serve", str(run.folder), "--port", "0"]
+    command = [sys.executable, "-m", "training.cli", "serve", str(run.folder), "--port", "0"]
     root = Path(__file__).resolve().parent.parent.parent
     environment = {**os.environ, "PYTHONPATH": str(root)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

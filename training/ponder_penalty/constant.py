@@ -1,9 +1,9 @@
 """A penalty that is set by hand."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from halting.costs.cost import PonderCost
-from training.ponder_penalty.penalty import Observed
+from training.ponder_penalty.scheduled import ScheduledPenalty
 
 if TYPE_CHECKING:
     from training.config import PenaltyConfig
@@ -17,7 +17,7 @@ def coefficient(config: "PenaltyConfig", cost: PonderCost | None) -> float:
     return cost.default_penalty if config.value is None else config.value
 
 
-class ConstantPenalty:
+class ConstantPenalty(ScheduledPenalty):
     """A coefficient that is constant, or rises linearly from 0 over the first updates.
 
     A penalty that bites before the model has learned anything teaches it to stop at once; warming it up lets the task
@@ -33,18 +33,3 @@ class ConstantPenalty:
 
     def coefficient(self, update: float) -> float:
         return self.value if self.warmup <= 0 else self.value * min(1.0, update / self.warmup)
-
-    def observe(self, update: float, observed: Observed) -> None:
-        """Nothing moves it."""
-
-    def says(self) -> str | None:
-        return None
-
-    def summary(self) -> dict[str, Any]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """It is told by the update number alone."""

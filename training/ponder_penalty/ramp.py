@@ -1,9 +1,7 @@
 """A penalty that rises through one training, so that the run passes along the front of accuracy and compute."""
 
-from typing import Any
-
 from halting.errors import UsageError
-from training.ponder_penalty.penalty import Observed
+from training.ponder_penalty.scheduled import ScheduledPenalty
 
 FLAG = "--penalty.ramp"
 
@@ -26,7 +24,7 @@ def check_ramp(ramp: tuple[float, float], with_target: bool) -> None:
         )
 
 
-class RampPenalty:
+class RampPenalty(ScheduledPenalty):
     """Over the warm-up linearly from 0 to `first`, from there to `last` at the run's end by an equal factor an update.
 
     Args:
@@ -43,18 +41,3 @@ class RampPenalty:
             return self.first * update / self.warmup
         share = min(1.0, (update - self.warmup) / max(1, self.updates - 1 - self.warmup))
         return self.first * (self.last / self.first) ** share
-
-    def observe(self, update: float, observed: Observed) -> None:
-        """Nothing moves it but the updates."""
-
-    def says(self) -> str | None:
-        return None
-
-    def summary(self) -> dict[str, Any]:
-        return {}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """It is told by the update number alone."""

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from training.alarms import single_step
-from training.build import Built
-from training.checkpoint import Progress
 from training.config import RunConfig
-from training.engine.engine import Engine
 from training.entry import run_entry
 from training.evaluation import evaluate
 from training.flops import count_flops
-from training.metrics import Metrics, to_json
-from training.screen import Screen
+from training.metrics import to_json
 from training.train import train
+from training.trained import Trained
 
 FIGURES = "trial.json"
 
@@ -30,21 +27,14 @@ def main(argv: Sequence[str]) -> int:
     return train(RunConfig.from_json(Path(argv[0]).read_text(encoding="utf-8")), finishing=measure)
 
 
-def measure(
-    config: RunConfig,
-    built: Built,
-    engine: Engine,
-    folder: Path,
-    screen: Screen,
-    metrics: Metrics,
-    progress: Progress,
-) -> dict[str, Any]:
+def measure(trained: Trained) -> dict[str, Any]:
     """Writes what the sweep compares, of as many validation examples as the run's test has: what is chosen by a sweep
     has then not been chosen by the test split."""
-    screen.progress("measuring …")
-    tally = evaluate(engine, built.task, "validation", config.test_examples, config.batch_size)
+    config, engine, progress = trained.config, trained.engine, trained.progress
+    trained.screen.progress("measuring …")
+    tally = evaluate(engine, trained.built.task, "validation", config.test_examples, config.batch_size)
     figures = tally.figures()
-    flops = count_flops(engine.model, built.task.max_length, inference=True)
+    flops = count_flops(engine.model, trained.built.task.max_length, inference=True)
     adaptive = any(True for _ in engine.model.recurrence.rule.parameters())
     found = {
         **figures,
@@ -55,7 +45,7 @@ def measure(
         "train_seconds": progress.train_seconds,
         "training_flops": progress.flops,
     }
-    (folder / FIGURES).write_text(to_json(found, indent=2) + "\n", encoding="utf-8")
+    (trained.folder / FIGURES).write_text(to_json(found, indent=2) + "\n", encoding="utf-8")
     return found
 
 

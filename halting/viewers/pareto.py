@@ -15,7 +15,7 @@ class ParetoPoint:
         penalty: the ponder penalty; None where that is not what was varied.
         interval: least and most accuracy over the seeds; None for one seed.
         compute_interval: the same of compute.
-        collapsed: its tokens all stop at one step.
+        collapsed: its tokens all stop at one step, under one seed at least.
         details: what a table or a tooltip says beside, name and value.
     """
 
@@ -58,3 +58,14 @@ def knee(points: Sequence[ParetoPoint]) -> ParetoPoint | None:
 
     bent = max(sound, key=above)
     return bent if above(bent) > 1e-9 else sound[-1]
+
+
+def stretches(places: Sequence[float], room: float) -> list[tuple[float, float]]:
+    """The shade behind collapsed points: from `room` before to `room` after each, those that meet as one."""
+    found: list[tuple[float, float]] = []
+    for place in sorted(places):
+        if found and place - room <= found[-1][1]:
+            found[-1] = (found[-1][0], place + room)
+        else:
+            found.append((place - room, place + room))
+    return found

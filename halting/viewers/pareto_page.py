@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from math import ceil, floor, log10
 
 from halting.viewers.colours import WRONG, colour_at
-from halting.viewers.pareto import ParetoPoint, knee, pareto_front
+from halting.viewers.label_places import Box, Line, Named, place_names
+from halting.viewers.pareto import ParetoPoint, knee, pareto_front, stretches
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 720, 400, 64, 48, 24
 _TICKS = 5
@@ -43,8 +45,8 @@ tr {{ border-bottom: 1px solid #8885; }}
 <h1>{title}</h1>
 {facts}
 {picture}
-<p>★ the knee; ✗ collapsed (its tokens all stop at one step); grey: beaten by another. Lines: from the least to the most
-of several seeds. Hovering over a point tells what is known of it.</p>
+<p>★ the knee; ✗ collapsed (its tokens all stop at one step, under one seed at least); grey: beaten by another. Lines:
+from the least to the most of several seeds. Hovering over a point tells what is known of it.</p>
 <div class="table">{table}</div>
 </body>
 </html>
@@ -110,10 +112,9 @@ def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: st
     front, best = pareto_front(points), knee(points)
     bottom = _HEIGHT - _BOTTOM
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(accuracy_name)} against compute">']
-    if collapsed := [x(point.compute) for point in points if point.collapsed]:
-        wide = max(collapsed) - min(collapsed) + 24
+    for begin, end in stretches([x(point.compute) for point in points if point.collapsed], 12):
         parts.append(
-            f'<rect class="shade" x="{min(collapsed) - 12}" y="{_MARGIN}" width="{wide}" height="{bottom - _MARGIN}"/>'
+            f'<rect class="shade" x="{begin:.1f}" y="{_MARGIN}" width="{end - begin:.1f}" height="{bottom - _MARGIN}"/>'
         )
     for tick in y.ticks():
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _MARGIN}" y1="{y(tick)}" y2="{y(tick)}"/>')
@@ -125,17 +126,29 @@ def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: st
     places = " ".join(f"{x(point.compute)},{y(point.accuracy)}" for point in front)
     parts.append(f'<polyline class="front" points="{places}"/>')
     first = [*([best] if best else []), *(point for point in front if point != best)]
-    named: list[tuple[float, float]] = []
-    for point in [*first, *(each for each in points if each not in first)]:
-        across, down = x(point.compute), y(point.accuracy)
-        free = all(abs(across - left) > 9 * len(point.label) + 8 or abs(down - top) > 13 for left, top in named)
-        if free:
-            named.append((across, down))
-        parts.append(_mark(point, x, y, point in front, point == best, free))
+    order = [*first, *(each for each in points if each not in first)]
+    for point, spot in zip(order, _spots(order, front, best, x, y), strict=True):
+        parts.append(_mark(point, x, y, point in front, point == best, spot))
     return "\n".join([*parts, "</svg>"])
 
 
-def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, named: bool) -> str:
+def _spots(
+    points: Sequence[ParetoPoint], front: Sequence[ParetoPoint], best: ParetoPoint | None, x: _Scale, y: _Scale
+) -> list[Box | None]:
+    """The place of each point's name, y going up."""
+    named = [
+        Named(x(each.compute), -y(each.accuracy), 11 if each == best else 6, 7.4 * len(each.label) + 2, 13)
+        for each in points
+    ]
+    lines: list[Line] = [(x(a.compute), -y(a.accuracy), x(b.compute), -y(b.accuracy)) for a, b in pairwise(front)]
+    for each in points:
+        (low, high), (left, right) = each.interval or (each.accuracy,) * 2, each.compute_interval or (each.compute,) * 2
+        lines.append((x(each.compute), -y(low), x(each.compute), -y(high)))
+        lines.append((x(left), -y(each.accuracy), x(right), -y(each.accuracy)))
+    return place_names(named, named, lines, Box(_LEFT, _BOTTOM - _HEIGHT, _WIDTH, -_MARGIN / 2))
+
+
+def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, spot: Box | None) -> str:
     """One point with its lines, its name where there is room for it, and what it tells."""
     across, down = x(point.compute), y(point.accuracy)
     parts = [f"<g><title>{escape(_details(point))}</title>"]
@@ -156,8 +169,15 @@ def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, 
     else:
         kind = "on-front" if on_front else "beaten"
         parts.append(f'<circle class="{kind}" cx="{across}" cy="{down}" r="5"/>')
-    if named:
-        parts.append(f'<text x="{across + 9}" y="{down - 7}">{escape(point.label)}</text>')
+    if spot is not None:
+        middle = (spot.left + spot.right) / 2
+        if max(abs(middle - across) - (spot.right - spot.left) / 2, abs(-spot.low - 6.5 - down) - 6.5) > 16:
+            parts.append(
+                f'<line class="spread" x1="{across}" y1="{down}" x2="{middle:.1f}" y2="{-spot.low - 6.5:.1f}"/>'
+            )
+        parts.append(
+            f'<text x="{middle:.1f}" y="{-spot.low - 3:.1f}" text-anchor="middle">{escape(point.label)}</text>'
+        )
     return "".join([*parts, "</g>"])
 
 

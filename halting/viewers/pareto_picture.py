@@ -1,12 +1,14 @@
 """The Pareto front as a picture: accuracy against compute, penalties labelled, the knee starred, collapse shaded."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halting.errors import UsageError
 from halting.viewers.colours import WRONG, colour_at
-from halting.viewers.pareto import ParetoPoint, knee, pareto_front
+from halting.viewers.label_places import Box, Line, Named, place_names
+from halting.viewers.pareto import ParetoPoint, knee, pareto_front, stretches
 
 if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
     from matplotlib.axes import Axes
@@ -23,6 +25,7 @@ def draw_pareto(
     compute_name: str = "executed steps a token",
     accuracy_name: str = "accuracy",
     title: str = "Accuracy against compute",
+    legend_below: bool = False,
 ) -> None:
     """Draws the points into axes: those of the front joined, beaten ones grey, collapsed ones as crosses on shade.
 
@@ -31,6 +34,7 @@ def draw_pareto(
         points: at least one.
         compute_name, accuracy_name: what the axes say.
         title: over them.
+        legend_below: the legend stands under the axes, which need room there; else where it covers least.
     """
     front, best = pareto_front(points), knee(points)
     at.plot(
@@ -41,7 +45,7 @@ def draw_pareto(
         zorder=2,
     )
     for point in points:
-        _draw_interval(at, point, _FRONT if point in front else _BEATEN)
+        _draw_interval(at, point, WRONG if point.collapsed else _FRONT if point in front else _BEATEN)
     kinds = {
         "on the front": [point for point in front if not point.collapsed],
         "beaten": [point for point in points if point not in front and not point.collapsed],
@@ -55,22 +59,25 @@ def draw_pareto(
         x, y = [point.compute for point in collapsed], [point.accuracy for point in collapsed]
         at.scatter(x, y, s=46, marker="x", color=WRONG, linewidths=1.8, zorder=4, label="collapsed")
         left, right = at.get_xlim()
-        room = 0.03 * (right - left)
-        at.axvspan(min(x) - room, max(x) + room, color=WRONG, alpha=0.10, linewidth=0, zorder=0)
+        for begin, end in stretches(x, 0.03 * (right - left)):
+            at.axvspan(begin, end, color=WRONG, alpha=0.10, linewidth=0, zorder=0)
     if best is not None:
         star = at.scatter([best.compute], [best.accuracy], s=230, marker="*", color="#f0c419", zorder=5, label="knee")
         star.set_edgecolor(_INK)
         star.set_linewidth(0.9)
-    _label(at, points, front, best)
     at.set_title(title, loc="left", size=11, weight="bold", pad=8)
     at.set_xlabel(compute_name)
     at.set_ylabel(accuracy_name)
-    at.legend(loc="lower right", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
+    if legend_below:
+        at.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4, frameon=False, fontsize=8.5)
+    else:
+        at.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
     at.grid(color=_GRID, linewidth=0.8)
     at.set_axisbelow(True)
     at.tick_params(length=0)
     for side in ("top", "right", "left"):
         at.spines[side].set_visible(False)
+    _label(at, points, front, best)
 
 
 def save_pareto(
@@ -96,7 +103,7 @@ def save_pareto(
     with style.context(["default", {"font.size": 9.5, "axes.edgecolor": "#c4c7cb", "font.family": ["DejaVu Sans"]}]):
         figure = Figure(figsize=(8.0, 5.0), dpi=160, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
-        draw_pareto(figure.add_subplot(), points, compute_name, accuracy_name, title)
+        draw_pareto(figure.add_subplot(), points, compute_name, accuracy_name, title, legend_below=True)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png")
 
@@ -119,18 +126,50 @@ def _limits(at: "Axes", points: Sequence[ParetoPoint]) -> None:
 
 
 def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], best: ParetoPoint | None) -> None:
-    """Names the points, those of the front first where there are many; a name that would lie on another is left out."""
-    placed: list[tuple[float, float, float]] = []
+    """Names the points, those of the front first where there are many; a name that stands off has a line to its point,
+    and one for which there is no room is left out."""
+    at.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]  # lays the axes out
     (left, right), (low, high) = at.get_xlim(), at.get_ylim()
     box = at.get_window_extent()
-    across, tall = (72 * side / at.figure.dpi for side in (box.width, box.height))  # points
+    across, tall = (72 * side / at.figure.dpi for side in (box.width, box.height))  # points of print
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return across * (x - left) / (right - left), tall * (y - low) / (high - low)
+
+    def named(point: ParetoPoint) -> Named:
+        radius, width = (9.0 if point == best else 4.5), 0.62 * _LABEL * len(point.label) + 2
+        return Named(*place(point.compute, point.accuracy), radius, width, 1.2 * _LABEL)
+
+    lines: list[Line] = [
+        (*place(one.compute, one.accuracy), *place(other.compute, other.accuracy)) for one, other in pairwise(front)
+    ]
+    for point in points:
+        if point.interval is not None:
+            lines.append((*place(point.compute, point.interval[0]), *place(point.compute, point.interval[1])))
+        if point.compute_interval is not None:
+            begin, end = point.compute_interval
+            lines.append((*place(begin, point.accuracy), *place(end, point.accuracy)))
     first = [*([best] if best else []), *(point for point in front if point != best)]
-    for point in [*first, *(each for each in points if each not in first)][:_MOST_LABELS]:
-        x, y = (point.compute - left) / (right - left), (point.accuracy - low) / (high - low)
-        width = (0.6 * _LABEL * len(point.label) + 10) / across
-        if any(abs(y - other) < 1.3 * _LABEL / tall and x < end and begin < x + width for begin, end, other in placed):
+    wanted = [*first, *(each for each in points if each not in first)][:_MOST_LABELS]
+    marks = [named(point) for point in points]
+    for point, spot in zip(
+        wanted, place_names([named(each) for each in wanted], marks, lines, Box(0, 0, across, tall)), strict=True
+    ):
+        if spot is None:
             continue
-        placed.append((x, x + width, y))
-        near = (9, 7) if point == best else (6, 5)
-        style = {"size": _LABEL, "color": _INK if point in front else _FAINT}
-        at.annotate(point.label, (point.compute, point.accuracy), near, textcoords="offset points", zorder=6, **style)
+        own = named(point)
+        middle = (spot.left + spot.right) / 2 - own.x, (spot.low + spot.high) / 2 - own.y
+        far = max(abs(middle[0]) - own.width / 2, abs(middle[1]) - own.height / 2) > own.radius + 0.8 * own.height
+        line = {"arrowstyle": "-", "color": _FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": own.radius}
+        at.annotate(
+            point.label,
+            (point.compute, point.accuracy),
+            middle,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            size=_LABEL,
+            color=_INK if point in front else _FAINT,
+            arrowprops=line if far else None,  # pyright: ignore[reportArgumentType]
+            zorder=6,
+        )

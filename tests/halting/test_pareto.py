@@ -4,11 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from halting.errors import UsageError
-from halting.viewers.pareto import ParetoPoint, knee, pareto_front
+from halting.viewers.label_places import Box, Named, place_names
+from halting.viewers.pareto import ParetoPoint, knee, pareto_front, stretches
 from halting.viewers.pareto_page import pareto_page
-from halting.viewers.pareto_picture import save_pareto
+from halting.viewers.pareto_picture import draw_pareto, save_pareto
 
 
 def points(*pairs: tuple[float, float]) -> list[ParetoPoint]:
@@ -73,3 +76,50 @@ def test_the_page_is_whole_and_needs_nothing_else():
     for opened in ("svg", "g", "table", "body"):
         assert len(re.findall(rf"<{opened}[ >]", page)) == page.count(f"</{opened}>")
     assert pareto_page(FULL[2:3], "one").count('class="star"') == 1
+
+
+# A real sweep of pointer_chase: three settings lie almost on one point, and two on another.
+CROWDED = [
+    ParetoPoint(label, accuracy, steps, None, (accuracy - 0.001, accuracy + 0.001), (steps - 0.15, steps + 0.15), lost)
+    for label, accuracy, steps, lost in (
+        *(
+            ("1", 0.8071, 1.0, True),
+            ("3", 0.8083, 1.0, True),
+            ("0.3", 0.905, 1.488, False),
+            ("0.1", 0.8967, 1.508, False),
+        ),
+        *(("0.03", 0.9998, 1.861, False), ("0.01", 0.9998, 2.006, False), ("0.003", 0.9978, 2.465, False)),
+        *(("0", 0.9998, 2.482, False), ("0.001", 0.9985, 2.677, False)),
+    )
+]
+
+
+def test_each_point_of_a_crowded_picture_has_its_name_and_none_lies_on_another():
+    figure = Figure(figsize=(8, 5), dpi=160, layout="constrained")
+    canvas, at = FigureCanvasAgg(figure), figure.add_subplot()
+    draw_pareto(at, CROWDED, legend_below=True)
+    canvas.draw()
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in at.texts]
+    assert sorted(text.get_text() for text in at.texts) == sorted(labels(CROWDED))
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+    room, legend = at.get_window_extent(), at.get_legend()
+    assert all(room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1 for box in boxes)
+    assert legend is not None and "collapsed" in [text.get_text() for text in legend.get_texts()]
+    assert not legend.get_window_extent(canvas.get_renderer()).overlaps(room)
+    page = pareto_page(CROWDED, "crowded")
+    assert all(f">{name}</text>" in page for name in labels(CROWDED))
+    assert page.count('class="shade"') == 1 and page.count('class="cross"') == 4
+
+
+def test_a_name_keeps_off_other_names_marks_and_lines_and_is_left_out_where_nothing_is_free():
+    one, room = Named(50, 50, 4, 20, 10), Box(0, 0, 100, 100)
+    (place,) = place_names([one], [one], [], room)
+    assert place is not None and place.left > 50 and place.low > 50 and place.within(room)
+    (below,) = place_names([one], [one], [(40, 60, 100, 60)], room)
+    assert below is not None and below.high < 60
+    first, second = place_names([one, one], [one], [], room)
+    assert first is not None and second is not None and not first.meets(second)
+    assert place_names([one], [one], [], Box(40, 40, 55, 55)) == [None]
+    crossed = place_names([one], [one], [(0, y, 100, y) for y in range(0, 100, 2)], room)
+    assert crossed == [place]  # better on a line than nowhere
+    assert stretches([1.0, 5.0, 1.5], 0.5) == [(0.5, 2.0), (4.5, 5.5)]

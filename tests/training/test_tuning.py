@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from small_runs import small
 from halting.errors import UsageError
 from training.tuning.axis import Axis
 from training.tuning.chosen import chosen
+from training.tuning.database import open_study
 from training.tuning.measured import bend, front, measured, pick
 from training.tuning.space import Space, label, words_of
 from training.tuning.sweep import Claim, Sweep
@@ -185,6 +188,49 @@ def test_more_can_be_added_later_and_what_differs_is_refused(tmp_path):
         Sweep(tmp_path / "nowhere").settings()
 
 
+def test_a_file_that_is_no_sweep_is_said_and_left_as_it_is(tmp_path):
+    sweep, _ = sweep_of(tmp_path / "s", "--penalty.value", "0", "0.1")
+    whole = (sweep.folder / "sweep.db").read_bytes()
+    torn = whole[: 6 * 4096] + os.urandom(3 * 4096) + whole[9 * 4096 :]
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE notes(text)")
+    contents = {
+        "noise": (b"no database at all" * 400, "cannot be read"),
+        "cut": (whole[:50_000], "cannot be read"),
+        "torn": (torn, "cannot be read"),
+        "foreign": ((tmp_path / "other.db").read_bytes(), "the database of something else .notes."),
+    }
+    for name, (content, says) in contents.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "sweep.db").write_bytes(content)
+        for act in (
+            lambda folder=folder: Sweep(folder).settings(),
+            lambda folder=folder: sweep_of(folder, "--penalty.value", "0"),
+            lambda folder=folder: chosen(folder, "knee", "pointer_chase"),
+        ):
+            with pytest.raises(UsageError, match=says):
+                act()
+        assert [path.name for path in folder.iterdir()] == ["sweep.db"]
+        assert (folder / "sweep.db").read_bytes() == content
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="No sweep can be kept in .*: Not a directory"):
+        sweep_of(tmp_path / "file" / "s", "--penalty.value", "0")
+
+
+def test_a_sweep_that_was_killed_before_it_had_begun_can_begin(tmp_path):
+    left = tmp_path / "s"
+    (left / "trials").mkdir(parents=True)
+    (left / "sweep.db").touch()
+    with pytest.raises(UsageError, match="holds no sweep"):
+        Sweep(left).settings()
+    open_study(left / "sweep.db", begin=True)
+    with pytest.raises(UsageError, match="stopped before it had begun"):
+        Sweep(left).settings()
+    sweep, _ = sweep_of(left, "--penalty.value", "0", "0.1")
+    assert sweep.settings().recipe == "pointer_chase" and Sweep(left).axes().keys() == {"penalty.value"}
+
+
 def test_optunas_sampler_draws_from_ranges_and_each_setting_has_its_seeds(tmp_path):
     sweep, _ = sweep_of(tmp_path / "s", "--penalty.value", "1e-4..1e-1:log", "--loop.max-steps", "2..5")
     drawn = []
@@ -242,4 +288,26 @@ def test_the_point_that_is_asked_for(tmp_path, monkeypatch):
     assert "| ★ | 0.01 | 99.00% (99.00% … 99.00%) | 2.00 |" in report and "collapsed 2/2" in report
     assert "ponder train pointer_chase --from-tune s --pick knee" in report
     assert "★ knee" in written["pareto.html"].read_text() and written["pareto.png"].stat().st_size > 10_000
+    assert "executed steps a token" in written["pareto.html"].read_text()
     assert json.loads(json.dumps([each.as_point("mean_steps").label for each in settings])) == list(FOUND)
+
+
+def test_a_setting_that_collapsed_under_one_seed_is_marked_everywhere_and_pictures_show_the_compute_that_counts(
+    tmp_path,
+):
+    sweep, space = sweep_of(tmp_path / "s", "--penalty.value", "0", "0.1", "1")
+    sweep.queue(space.grid(), range(2))
+    # Fewer steps, but of a model that computes more in each.
+    found = {"0": (0.999, 5.0, 5000.0), "0.1": (0.99, 2.0, 3000.0), "1": (0.7, 2.5, 1000.0)}
+    while claim := sweep.claim():
+        accuracy, steps, flops = found[label(claim.point)]
+        collapsed = claim.seed == 1 and label(claim.point) == "0.1"
+        sweep.finish(claim, {**figures(accuracy, steps, collapsed), "flops_per_token": flops})
+    settings = measured(sweep)
+    knee = bend(settings)
+    assert knee is not None and label(knee.point) == "0"  # 0.1 would be it
+    written = {path.name: path.read_bytes().decode(errors="replace") for path in write_out(sweep)}
+    assert "| ✗ | 0.1 |" in written["report.md"] and "collapsed 1/2" in written["report.md"]
+    page = written["pareto.html"]
+    assert page.count("✗ collapsed<") == 1 and "executed FLOPs a token" in page
+    assert page.index("<td>1</td>") < page.index("<td>0.1</td>") < page.index("<td>0</td><td>★ knee")

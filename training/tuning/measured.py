@@ -4,7 +4,7 @@ import operator
 import re
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
@@ -72,7 +72,7 @@ class Measured:
             None if penalty in (None, "None") else float(penalty),
             tuple(sorted(sign * each for each in spread)) if spread else None,  # pyright: ignore[reportArgumentType]
             self.spread(compute),
-            2 * self.collapsed > len(self.rows),
+            self.collapsed > 0,
             (
                 ("FLOPs a token", f"{self.mean('flops_per_token'):.3g}"),
                 ("Spearman", "–" if rho != rho else f"{rho:.2f}"),
@@ -109,7 +109,7 @@ def front(settings: Sequence[Measured]) -> list[Measured]:
 
 def bend(settings: Sequence[Measured]) -> Measured | None:
     """The knee of the front; a setting that collapsed under any of its seeds is not taken."""
-    points = [replace(each.as_point("flops_per_token"), collapsed=each.collapsed > 0) for each in settings]
+    points = [each.as_point("flops_per_token") for each in settings]
     found = knee(points)
     return None if found is None else settings[_place(points, found)]
 

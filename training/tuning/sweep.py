@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from halting.errors import UsageError
 from training.tuning.axis import Axis
+from training.tuning.database import DATABASE, holds_study, open_study
 from training.tuning.space import Point, Space
 from training.tuning.trial_budget import TrialBudget
 
@@ -24,11 +25,9 @@ if TYPE_CHECKING:  # optuna is slow to import
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-DATABASE = "sweep.db"
 QUALITIES = {"accuracy": 1.0, "sequence_accuracy": 1.0, "bits": -1.0}
 """What may stand on the quality's axis, and its sign: more is better."""
-_STUDY = "sweep"
-_WAIT_FOR_DATABASE = 60.0  # seconds that SQLite waits for another process's write
+_LOCK = ".lock"
 _MOST_DEATHS = 3
 
 
@@ -80,33 +79,35 @@ class Sweep:
 
     @property
     def exists(self) -> bool:
-        """Whether a sweep was begun here."""
-        return (self.folder / DATABASE).is_file()
+        """Whether a sweep was begun here.
+
+        Raises:
+            UsageError: where its file cannot be read, or is another's.
+        """
+        return self._study is not None or holds_study(self.folder / DATABASE)
 
     @property
     def study(self) -> "Study":
-        """Optuna's study: maximise the quality, minimise the compute."""
-        if self._study is None:
-            import optuna
+        """Optuna's study: maximise the quality, minimise the compute.
 
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{(self.folder / DATABASE).absolute()}",
-                engine_kwargs={"connect_args": {"timeout": _WAIT_FOR_DATABASE}},
-            )
-            self._study = optuna.create_study(
-                study_name=_STUDY,
-                storage=storage,
-                directions=["maximize", "minimize"],
-                sampler=optuna.samplers.TPESampler(multivariate=False, n_startup_trials=6),
-                load_if_exists=True,
-            )
+        Raises:
+            UsageError: where there is none.
+        """
+        if self._study is None:
+            if not self.exists:
+                raise UsageError(
+                    f"{self.folder} holds no sweep.",
+                    f"There is no {DATABASE} in it{' with a study' if (self.folder / DATABASE).exists() else ''}.",
+                    "Write the folder that ponder tune made, or begin one: ponder tune RECIPE --penalty.value 0 1e-3 "
+                    "1e-2",
+                )
+            self._study = open_study(self.folder / DATABASE, begin=False)
         return self._study
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """While it is entered, no other process changes the queue."""
-        with (self.folder / ".lock").open("a") as file:
+        with (self.folder / _LOCK).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -116,15 +117,11 @@ class Sweep:
         Raises:
             UsageError: where the folder holds something else, or a sweep of another recipe, budget or quality.
         """
-        if not self.exists and self.folder.exists() and any(self.folder.iterdir()):
-            raise UsageError(
-                f"{self.folder} exists already, and is no sweep.",
-                "A sweep never writes into what is there.",
-                "Write another --out, or remove it.",
-            )
-        self.trials_folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         wanted = Settings(space.recipe, space.fixed, None if budget is None else str(budget), quality)
         with self.alone():
+            if self._study is None:
+                self._study = open_study(self.folder / DATABASE, begin=not self.exists)
             there = self.settings() if self.study.user_attrs else None
             if there is not None:
                 self._refuse_other(there, wanted)
@@ -143,13 +140,13 @@ class Sweep:
         Raises:
             UsageError: where there is none.
         """
-        if not self.exists:
+        about = self.study.user_attrs.get("settings")
+        if about is None:
             raise UsageError(
-                f"{self.folder} holds no sweep.",
-                f"There is no {DATABASE} in it.",
-                "Write the folder that ponder tune made, or begin one: ponder tune RECIPE --penalty.value 0 1e-3 1e-2",
+                f"The sweep in {self.folder} was stopped before it had begun.",
+                "It does not know its recipe yet.",
+                f"Give the whole command again: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 --out {self.folder}",
             )
-        about = self.study.user_attrs["settings"]
         return Settings(**{**about, "fixed": tuple(about["fixed"])})
 
     def axes(self) -> dict[str, Axis]:
@@ -249,6 +246,28 @@ class Sweep:
                 newest[_key(*told_of(trial))] = name
         return {name: list(newest.values()).count(name) for name in (*states.values(), "failed")}
 
+    def _make_folder(self) -> None:
+        """Makes the folder, or sees that it is a sweep's, perhaps one that another process just begins."""
+        try:
+            if not self.exists and self.folder.exists():
+                ours = {DATABASE, f"{DATABASE}-journal", _LOCK, self.trials_folder.name}
+                trials = self.trials_folder.exists() and any(self.trials_folder.iterdir())
+                if trials or not {path.name for path in self.folder.iterdir()} <= ours:
+                    raise UsageError(
+                        f"{self.folder} exists already, and is no sweep.",
+                        "A sweep never writes into what is there.",
+                        "Write another --out, or remove it.",
+                    )
+            self.trials_folder.mkdir(parents=True, exist_ok=True)
+            with self.alone():
+                pass
+        except OSError as error:
+            raise UsageError(
+                f"No sweep can be kept in {self.folder}: {error.strerror}.",
+                "Its trials and what they measured are written there as it goes.",
+                "Write an --out that you may write to.",
+            ) from error
+
     def _settings_there(self) -> set[str]:
         from optuna.trial import TrialState
 
@@ -275,8 +294,8 @@ class Sweep:
             if was != now:
                 shown = [" ".join(each) if isinstance(each, tuple) else str(each) for each in (was, now)]
                 raise UsageError(
-                    f"{self.folder} was swept with {flag}{shown[0] or 'no other flags'}; here it is "
-                    f"{flag}{shown[1] or 'none'}.",
+                    f"{self.folder} was swept with {flag}{shown[0] or 'no other flags'}; here with "
+                    f"{flag}{shown[1] or 'no other flags'}.",
                     "Trials that differ in more than what is swept cannot be compared.",
                     f"Write what it was begun with (ponder tune --out {self.folder} alone goes on), or another --out.",
                 )

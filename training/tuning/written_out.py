@@ -27,15 +27,22 @@ _HEAD = ("", "setting", "quality", "steps", "FLOPs a token", "Spearman", "at ste
 
 def write_out(sweep: Sweep) -> list[Path]:
     """Writes the files anew; those that were written. Nothing is drawn while nothing is measured."""
+    with sweep.alone():  # of several processes that end together, one after the other
+        return _write_out(sweep)
+
+
+def _write_out(sweep: Sweep) -> list[Path]:
     settings = measured(sweep)
     texts = {CSV: _csv(sweep)}
     if settings:
         about = sweep.settings()
-        points = [each.as_point("mean_steps") for each in settings]
-        texts[PAGE] = pareto_page(points, f"Sweep of {about.recipe}", _facts(about), accuracy_name=_axis(about))
+        compute, compute_name = _compute_axis(settings)
+        points = [each.as_point(compute) for each in settings]
+        names = {"compute_name": compute_name, "accuracy_name": _axis(about)}
+        texts[PAGE] = pareto_page(points, f"Sweep of {about.recipe}", _facts(about), **names)
         texts[REPORT] = _report(sweep, settings)
         beside = sweep.folder / f".{PICTURE}"
-        save_pareto(points, beside, accuracy_name=_axis(about), title=f"Sweep of {about.recipe}")
+        save_pareto(points, beside, title=f"Sweep of {about.recipe}", **names)
         beside.replace(sweep.folder / PICTURE)
     for name, text in texts.items():
         beside = sweep.folder / f".{name}"
@@ -70,11 +77,7 @@ def _rows(settings: Sequence[Measured]) -> list[tuple[tuple[str, ...], str]]:
         marks = [f"collapsed {each.collapsed}/{count}" if count > 1 else "collapsed"] if each.collapsed else []
         marks += ["knee"] if each is best else []
         cells = (
-            "★"
-            if each is best
-            else "✗"
-            if 2 * each.collapsed >= count and each.collapsed
-            else "•" * (each in unbeaten),
+            "★" if each is best else "✗" if each.collapsed else "•" * (each in unbeaten),
             label(each.point),
             _ranged(each),
             f"{each.mean('mean_steps'):.2f}",
@@ -127,7 +130,7 @@ def _report(sweep: Sweep, settings: Sequence[Measured]) -> str:
         f"{counts['done']} trials are done, {counts['waiting'] + counts['working']} are to come, {counts['failed']} "
         "have failed. Quality is on the validation split; of several seeds: mean (least … most).",
         markdown([name or "–" for name in _HEAD], [[cell or " " for cell in row] for row in rows]),
-        "★ the knee, • on the front, ✗ collapsed: its tokens all stop at one step.",
+        "★ the knee, • on the front, ✗ collapsed: its tokens all stop at one step, under one seed at least.",
         f"![Accuracy against compute]({PICTURE})",
         f"{says}\n\n```bash\n{command(sweep, 'knee' if chosen is not None else 'best')}\n```",
         f"Go on with the sweep, or add to it: `ponder tune --out {sweep.folder}`. Each trial is in `{CSV}`.",
@@ -146,6 +149,16 @@ def _spaced(budget: str) -> str:
     """ "800updates" as "800 updates"."""
     unit = TrialBudget.read(budget).unit
     return f"{budget.removesuffix(unit)} {unit.replace('flops', 'FLOPs')}"
+
+
+def _compute_axis(settings: Sequence[Measured]) -> tuple[str, str]:
+    """What the pictures show compute by: steps, where fewer steps are fewer FLOPs too; else, as where the width is
+    swept, FLOPs, by which the front and the knee are told."""
+    by_steps = sorted(settings, key=lambda one: one.mean("mean_steps"))
+    by_flops = sorted(settings, key=lambda one: one.mean("flops_per_token"))
+    if by_steps == by_flops:
+        return "mean_steps", "executed steps a token"
+    return "flops_per_token", "executed FLOPs a token"
 
 
 def _axis(about: Settings) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from training.gate_gradient import GateGradient
+from training.remedies import Remedies
 from training.report import agreement_of_steps
 from training.tally import Tally
 
@@ -14,6 +15,7 @@ _GONE = 1e-6  # of the whole gradient; a gate whose logits lie beyond ±15 has l
 _DOMINATES, _UNLEARNED = 0.5, 0.2
 _UNRELATED = 0.05
 _SHALLOW = 1.5  # mean steps
+_USUAL = Remedies()
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Signs:
         task_share: the task's loss since the last evaluation, as a share of its loss at the first update; None where
             it is not known.
         settled: the penalty's warm-up is over and half of the run is done.
+        remedies: the flags that move depth in this run.
+        learned: the rule has weights, so that what went wrong with it can be learned otherwise.
     """
 
     tally: Tally
@@ -55,6 +59,8 @@ class Signs:
     penalty_share: float | None = None
     task_share: float | None = None
     settled: bool = False
+    remedies: Remedies = _USUAL
+    learned: bool = True
 
 
 def single_step(tally: Tally) -> int | None:
@@ -81,20 +87,19 @@ def _depth(signs: Signs) -> list[Alarm]:
     step = single_step(tally)
     if step == 1:
         says = (
-            f"halting collapsed: {figures['share_at_step_1']:.0%} of tokens stop at step 1; try --halting.bias-init -3 "
-            "or a lower --penalty.value"
+            f"halting collapsed: {figures['share_at_step_1']:.0%} of tokens stop at step 1; try {signs.remedies.deeper}"
         )
-        return [Alarm(says, collapse=True)]
+        return [Alarm(says, collapse=signs.learned)]
     if step is not None and signs.settled:
         says = (
             f"halting collapsed to one depth: {float(tally.steps[step] / tally.steps.sum()):.0%} of tokens stop at "
-            f"step {step}, whatever they are; try a lower --penalty.value or --halting.bias-init -3"
+            f"step {step}, whatever they are; try {signs.remedies.deeper}"
         )
-        return [Alarm(says, collapse=True)]
-    if figures["share_at_max"] >= _ALMOST_ALL:
+        return [Alarm(says, collapse=signs.learned)]
+    if figures["share_at_max"] >= _ALMOST_ALL and signs.settled:  # many a healthy run begins there
         says = (
             f"nothing halts before max_steps: {figures['share_at_max']:.0%} of tokens take all {tally.max_steps} "
-            "steps; try a higher --penalty.value or --halting.bias-init"
+            f"steps; try {signs.remedies.shallower}"
         )
         return [Alarm(says)]
     return []
@@ -105,15 +110,17 @@ def _gate(signs: Signs) -> list[Alarm]:
     if gate is None:
         return []
     if gate.share is not None and gate.share < _GONE:
+        stuck = signs.tally.figures()["share_at_max"] >= _ALMOST_ALL
+        mends = signs.remedies.shallower if stuck else signs.remedies.deeper
         says = (
             f"the gate's gradient is gone ({gate.share:.0e} of the whole): nothing that is learned changes when tokens "
-            "stop; start again with --halting.bias-init -3 and a lower --penalty.value"
+            f"stop; start again with {mends}"
         )
         return [Alarm(says, collapse=True)]
     if gate.cost is not None and not gate.cost > 0:
         says = (
             "the penalty's gradient is zero: the ponder cost does not reach the gate, so the penalty trains nothing; "
-            "try --halting.bias-init -3, so that tokens take more than one step"
+            f"try {signs.remedies.deeper}, so that tokens take more than one step"
         )
         return [Alarm(says)]
     return []
@@ -125,10 +132,11 @@ def _entropy(signs: Signs) -> list[Alarm]:
     if not signs.spreads_mass or entropy >= _NO_ENTROPY:
         return []
     shallow = figures["mean_steps"] < _SHALLOW
+    nearer = ", or --halting.bias-init nearer to 0" if signs.remedies.bias is not None else ""
     mends = (
-        "--halting.bias-init -3 or a lower --penalty.value, before all stop at step 1"
+        f"{signs.remedies.deeper}, before all stop at step 1"
         if shallow
-        else "a lower --optimizer.learning-rate, or --halting.bias-init nearer to 0"
+        else f"a lower --optimizer.learning-rate{nearer}"
     )
     says = (
         f"the exit mass has no entropy left ({entropy:.3f} nats a token): each token spends all of it on one step, so "
@@ -144,7 +152,7 @@ def _relation(signs: Signs) -> list[Alarm]:
     told = "run against the difficulty" if rho <= -_UNRELATED else "do not follow the difficulty"
     says = (
         f"steps {told} (Spearman {rho:.2f} over {over}): thinking longer is not spent where it is harder; compare with "
-        "--halting.rule FixedSteps at as many steps, or try another --penalty.value"
+        f"--halting.rule FixedSteps at as many steps, or try {signs.remedies.others}"
     )
     return [Alarm(says)]
 
@@ -155,7 +163,7 @@ def _penalty(signs: Signs) -> list[Alarm]:
         return []
     says = (
         f"the penalty dominates the loss: thinking makes up {share:.0%} of it while the task is unlearned ({task:.0%} "
-        "of its loss at the start); try a lower --penalty.value or a longer --penalty.warmup"
+        f"of its loss at the start); try {signs.remedies.lighter}"
     )
     return [Alarm(says)]
 

@@ -322,7 +322,7 @@ class RunConfig(Record):
                 "Warm-ups and decays are stretched over --time-limit or --flops-limit, and there is neither.",
                 "Write one of them, or drop --schedule.",
             )
-        check_penalty(self.penalty, self.loop.max_steps, self.halting.min_steps)
+        check_penalty(self.penalty, self.loop.max_steps, self.halting.min_steps, self.on_collapse)
         for name, role in ROLES.items():
             part: Part | None = getattr(self, name)
             if part is not None:

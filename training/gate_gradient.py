@@ -12,6 +12,8 @@ from training.engine.engine import Engine
 from training.objective import Terms, objective
 from training.tasks.task import Batch
 
+_EXAMPLES, _TOKENS = 8, 256
+
 
 @dataclass(frozen=True)
 class GateGradient:
@@ -31,6 +33,13 @@ class GateGradient:
     def share(self) -> float | None:
         """The gate's part in the whole gradient, 0 to 1; None where there is no gradient at all."""
         return self.gate / self.whole if self.whole > 0 else None
+
+
+def enough(batch: Batch) -> Batch:
+    """The first examples of a batch: 8, or as many as hold a few hundred tokens. Of few tokens all may be at one step
+    by chance, and then their gate has no gradient, in a run that is well."""
+    held = batch.valid.sum(1).cumsum(0)
+    return batch.rows(0, max(_EXAMPLES, int((held < _TOKENS).sum()) + 1))
 
 
 def gate_gradient(engine: Engine, batch: Batch, cost: PonderCost | None, penalty: float) -> GateGradient | None:

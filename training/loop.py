@@ -17,7 +17,7 @@ from training.config import RunConfig
 from training.dealing import Dealer
 from training.engine.engine import Engine
 from training.evaluation import evaluate
-from training.gate_gradient import gate_gradient, over_ranks
+from training.gate_gradient import enough, gate_gradient, over_ranks
 from training.growth import Growth
 from training.horizon import Horizon
 from training.interrupt import StopRequest
@@ -28,6 +28,7 @@ from training.objective import objective
 from training.ponder_penalty import Observed, coefficient, make_penalty
 from training.ranks import KIND, RankReport, Ranks
 from training.recovery import MOST, PENALTY_FACTOR, take_back
+from training.remedies import remedies
 from training.screen import Screen, clock, evaluation_line, position, thousands
 from training.showing import show_fixed_example
 from training.tally import Tally
@@ -230,18 +231,21 @@ class Training:
         scheduled = self.horizon.scheduled(self.progress, self.seconds)
         own = self.task.batch("train", self.progress.examples + agreement.rank() * self.micro_batch, self.micro_batch)
         weight = self._eased * self.penalty.coefficient(scheduled)
-        gradient = gate_gradient(self.engine, own.rows(0, 8), self.cost, weight)
+        gradient = gate_gradient(self.engine, enough(own), self.cost, weight)
         first, task = self.progress.first_loss, since.task_loss / max(1, since.taken)
         half = self.horizon.done(self.progress, self.seconds) >= 0.5
+        learned = any(True for _ in rule.parameters())
         signs = Signs(
             tally,
-            adaptive=any(True for _ in rule.parameters()),
+            adaptive=learned or rule.fixed_depth(tally.max_steps) is None,
             gate=over_ranks(agreement.gathered(gradient)),
             steps_of_ranks=tuple(ranks.mean_steps),
             spreads_mass=rule.spreads_mass,
             penalty_share=since.penalty_share if self.cost is not None and self.cost.warms_up else None,
             task_share=task / first if first and since.taken else None,
             settled=half and scheduled >= self.config.penalty.warmup,
+            remedies=remedies(self.config, self.cost),
+            learned=learned,
         )
         return alarms(signs)
 
@@ -262,7 +266,9 @@ class Training:
         self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
         self.evaluations, self.shallow = update // self.config.eval_every, 0
         self.since, self.ranks = Since(), Ranks(self.engine.device)
-        weight = coefficient(self.config.penalty, self.cost)
+        weight = (
+            self.config.penalty.ramp[1] if self.config.penalty.ramp else coefficient(self.config.penalty, self.cost)
+        )
         bias = f", halting bias {taken.bias[0]:.2g} → {taken.bias[1]:.2g}" if taken.bias else ""
         self._warn(
             f"recovering ({count} of {MOST}) from the collapse at update {before.update}: going on after update "

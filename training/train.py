@@ -32,9 +32,10 @@ from training.launcher_watch import LauncherWatch
 from training.loop import Training
 from training.metrics import Metrics
 from training.parts import load_recipe, recipe_names
-from training.ponder_penalty import coefficient, described
+from training.ponder_penalty import described
 from training.precision import refuse_precision
 from training.random_state import seed_rank
+from training.remedies import deeper_flags
 from training.run import read_config
 from training.screen import Screen, standard_screen
 from training.start_from import read_start
@@ -217,9 +218,7 @@ def _run(
             return 1
         if ended.reason == "collapsed":
             screen.warn(f"training stopped: {ended.says}")
-            lower = coefficient(config.penalty, built.cost) / 10
-            flags = f"--halting.bias-init -3 --penalty.value {lower:.1g}"
-            screen.say(f"to begin again deeper: ponder train {config.recipe} {flags}")
+            screen.say(f"to begin again deeper, give the same command with {deeper_flags(config, built.cost)}")
             return 1
         if ended.reason == "stopped":
             screen.say(

@@ -1,5 +1,6 @@
 """Warnings in plain words: each is heard when it should be, and not otherwise."""
 
+import re
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from training.alarms import Alarm, Signs, alarms
 from training.build import build_all
 from training.engine.local import LocalEngine
 from training.evaluation import evaluate
-from training.gate_gradient import GateGradient, gate_gradient, over_ranks
+from training.flags import parse
+from training.gate_gradient import GateGradient, enough, gate_gradient, over_ranks
+from training.parts import ROLES, load_recipe
+from training.remedies import deeper_flags, remedies
 from training.tally import Tally
+from training.tasks.task import Batch
 
 
 def tally_of(steps: list[int], max_steps: int = 5, difficulty: list[int] | None = None) -> Tally:
@@ -60,8 +65,9 @@ def test_collapse_to_another_single_step_is_said_once_the_run_has_settled():
     assert "100% of tokens stop at step 3" in alarm.says and alarm.collapse
 
 
-def test_a_run_that_never_halts_is_told():
-    (alarm,) = heard([5] * 200)
+def test_a_run_that_never_halts_is_told_once_it_has_settled():
+    assert said([5] * 200) == ""  # a bias of -3 begins here, and the alarm of the other end advises it
+    (alarm,) = heard([5] * 200, settled=True)
     assert "nothing halts before max_steps" in alarm.says and not alarm.collapse
 
 
@@ -106,6 +112,56 @@ def test_steps_that_do_not_follow_the_difficulty_are_told_once_the_run_has_settl
 def test_a_penalty_that_makes_up_the_loss_of_an_unlearned_task_is_told():
     assert "the penalty dominates the loss: thinking makes up 70%" in said(MIXED, penalty_share=0.7, task_share=0.5)
     assert said(MIXED, penalty_share=0.7, task_share=0.1) == said(MIXED, penalty_share=0.4, task_share=0.5) == ""
+
+
+VALUES = {
+    "--penalty.value": "0.1",
+    "--penalty.warmup": "9",
+    "--halting.bias-init": "-4",
+    "--halting.q": "0.6",
+    "--halting.threshold": "0.5",
+    "--cost.prior-steps": "3",
+    "--halting.min-steps": "2",
+    "--loop.max-steps": "3",
+    "--halting.rule": "FixedSteps",
+    "--penalty.target-steps": "3",
+    "--penalty.ramp": "0.1 0.2",
+}
+
+
+@pytest.mark.parametrize("rule", [*ROLES["halting"].names, "GravesACT target", "GravesACT ramp"])
+def test_every_remedy_is_one_that_the_run_has(rule):
+    rule, _, more = rule.partition(" ")
+    steered = {"target": ["--penalty.target-steps", "2"], "ramp": ["--penalty.ramp", "0.01", "0.1"]}.get(more, [])
+    given = ["--halting.rule", rule, *(["--halting.warmup", "0"] if rule == "TokenChoiceRouter" else [])]
+    given += ["--loop.max-steps", "6"]
+    config = parse(load_recipe("pointer_chase"), [*given, *steered], "ponder train")
+    cost = build_all(config).cost
+    found = remedies(config, cost)
+    told = " ".join((found.deeper, found.shallower, found.lighter, found.others, deeper_flags(config, cost)))
+    named = set(re.findall(r"--[a-z.-]+", told))
+    assert named and named <= VALUES.keys()
+    assert ("--penalty.value" in named) == (cost is not None and cost.warms_up and not more)
+    for flag in named - {"--halting.rule"}:  # each is taken, in place of the one that was given
+        kept = given[:-2] if flag == "--loop.max-steps" else given
+        parse(load_recipe("pointer_chase"), [*kept, flag, *VALUES[flag].split()], "ponder train")
+
+
+def test_a_rule_that_begins_deep_is_not_told_to_begin_shallower(tmp_path):
+    config = small(tmp_path, halting={"kind": "CorrectnessHalt"})
+    assert remedies(config, None).bias == -7 and remedies(small(tmp_path, **biased(2.0)), None).bias == -3
+    stuck = said([5] * 200, gate=GateGradient(0.1, 0.0, 1.0), settled=True)
+    assert "start again with a higher --penalty.value or --halting.bias-init" in stuck
+    (alarm,) = heard([1] * 200, learned=False)
+    assert not alarm.collapse  # a rule without weights has unlearned nothing
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"), [((400, 1), 256), ((100, 1), 100), ((64, 10), 26), ((64, 100), 8), ((4, 100), 4)]
+)
+def test_the_gates_gradient_is_looked_for_in_as_many_tokens_as_tell(shape, rows):
+    each = torch.ones(shape, dtype=torch.long)
+    assert len(enough(Batch(each, each, each.bool(), each.float())).valid) == rows
 
 
 def test_ranks_that_loop_very_unequally_are_told():

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from small_runs import small, stands_at, train_only
 
+from halting.errors import UsageError
 from training import checkpoint, metrics
 from training.build import build_all
 from training.checkpoint import Progress
@@ -56,6 +57,13 @@ def test_a_collapsed_run_is_taken_back_and_goes_on_deeper_with_a_lower_penalty(t
     longer = small(tmp_path, name="run", **{**COLLAPSED, "updates": 18}, on_collapse="recover")
     assert train(longer, folder, finishing=lambda trained: None) == 0
     assert metrics.read(folder, "train")[-1]["penalty"] == pytest.approx(0.1)
+
+
+def test_a_target_is_not_recovered_from_as_it_owns_the_penalty(tmp_path):
+    steered = {"value": 0.01, "target_steps": "2"}
+    with pytest.raises(UsageError, match="--on-collapse recover comes with --penalty.target-steps 2"):
+        small(tmp_path, penalty=steered, on_collapse="recover")
+    assert small(tmp_path, penalty=steered, on_collapse="stop").penalty.target_steps == "2"
 
 
 def test_a_run_that_cannot_be_rescued_is_stopped(tmp_path, monkeypatch):

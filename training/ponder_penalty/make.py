@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from training.config import PenaltyConfig, RunConfig
 
 
-def check_penalty(penalty: "PenaltyConfig", max_steps: int, min_steps: int) -> None:
-    """Raises UsageError for a target that no run can hold, and for a ramp that cannot rise."""
+def check_penalty(penalty: "PenaltyConfig", max_steps: int, min_steps: int, on_collapse: str = "warn") -> None:
+    """Raises UsageError for a target that no run can hold or that a recovery would move, and for a ramp that cannot
+    rise."""
     if penalty.target_steps is not None:
         steps_of(penalty.target_steps, max_steps, min_steps)
+        if on_collapse == "recover":
+            raise UsageError(
+                f"--on-collapse recover comes with --penalty.target-steps {penalty.target_steps}.",
+                "A recovery lowers the penalty, and a target steers it: each would undo the other's work.",
+                "Write --on-collapse stop or warn (a target lets go by itself where steps fall below it), or set "
+                "--penalty.value by hand.",
+            )
     if penalty.ramp is not None:
         check_ramp(penalty.ramp, penalty.target_steps is not None)
 

@@ -37,7 +37,7 @@ def finish(trained: Trained) -> dict[str, Any]:
     screen.clear()
     summary = summarise(config, built, progress, tally)
     if budget := make_penalty(config, built.cost, progress.penalty).summary():
-        summary["budget"] = budget
+        summary["budget"] = {**budget, "unseen": summary["mean_ponder"] / budget["target_steps"] - 1}
     first = agreement.rank() == 0
     final = folder / "final"
     if first:

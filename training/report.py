@@ -11,6 +11,8 @@ from training.config import RunConfig
 from training.ranks import RankReport
 from training.table import markdown
 
+_OFF_UNSEEN = 0.1  # beyond this the end of a budgeted run is told: what evaluation takes is what users pay
+
 
 def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
     """The page, in Markdown.
@@ -110,6 +112,9 @@ def target_told(budget: dict[str, Any]) -> str:
         f"{budget['target_steps']:g} steps; {budget['held']:.2f} ({budget['off']:+.1%}) over the last quarter of "
         f"training, with {budget['knob']} {budget['knob_at_end']:.3g} at the end"
     )
+    unseen = budget.get("unseen", 0.0)
+    if abs(unseen) > _OFF_UNSEEN:
+        told += f"; on unseen examples {(1 + unseen) * budget['target_steps']:.2f} ({unseen:+.1%})"
     return told if budget["says"] is None else f"{told}; {budget['says']}"
 
 

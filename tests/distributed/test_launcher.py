@@ -29,6 +29,7 @@ SHORT = [
     "1",
 ]
 SMALL_BYTES = ["--data.length", "32", "--batch-size", "8", "--model.width", "32", "--model.num-heads", "2"]
+STEERED = ["--penalty.target-steps", "3", "--penalty.warmup", "5"]
 EXAMPLE = f"{ROOT / 'examples' / 'my_task.py'}:recipe"
 
 
@@ -68,10 +69,14 @@ def losses(folder: Path, what: str = "loss") -> list[float]:
 @pytest.mark.parametrize(
     ("recipe", "stage", "flags"),
     [
-        ("pointer_chase", 0, ["--penalty.target-steps", "3", "--penalty.warmup", "5"]),
+        ("pointer_chase", 0, STEERED),
         ("bytes", 1, SMALL_BYTES),
         (EXAMPLE, 2, ["--accumulation", "2"]),
-        ("pointer_chase", 3, ["--model.prelude-layers", "1", "--model.coda-layers", "1"]),
+        (
+            "pointer_chase",
+            3,
+            ["--model.prelude-layers", "1", "--model.coda-layers", "1", *STEERED, "--accumulation", "2"],
+        ),
     ],
 )
 def test_two_ranks_write_the_losses_of_one_process(tmp_path, monkeypatch, recipe, stage, flags):

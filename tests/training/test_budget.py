@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jaxtyping
 import numpy as np
@@ -12,6 +13,7 @@ from halting import PonderNet, StepsPlusRemainder, UsageError
 from training import checkpoint, metrics
 from training.build import build_all
 from training.ponder_penalty import make_penalty
+from training.report import target_told
 from training.run import load_run
 from training.train import main, train
 
@@ -49,6 +51,9 @@ def test_a_run_holds_its_target_and_says_so(held):
     summary = json.loads((held / "summary.json").read_text())
     assert summary["budget"]["held"] == pytest.approx(np.mean(late)) and summary["budget"]["says"] is None
     assert "2.5 steps; 2." in (held / "report.md").read_text()
+    assert summary["budget"]["unseen"] == pytest.approx(summary["mean_ponder"] / 2.5 - 1)
+    told = target_told({**summary["budget"], "unseen": 0.6})
+    assert told.endswith("; on unseen examples 4.00 (+60.0%)") and "unseen" not in target_told(summary["budget"])
 
 
 def test_what_is_steered_is_what_evaluation_shows(held):
@@ -65,7 +70,7 @@ def test_what_is_steered_is_what_evaluation_shows(held):
 
 
 def test_ponder_net_is_measured_at_the_quantile_it_leaves_by():
-    config = small("runs", halting={"kind": "PonderNet", "options": {"q": 0.7}}, penalty={"target_steps": 2})
+    config = small(Path("runs"), halting={"kind": "PonderNet", "options": {"q": 0.7}}, penalty={"target_steps": 2})
     model = build_all(config).model
     rule = model.recurrence.rule
     assert isinstance(rule, PonderNet)

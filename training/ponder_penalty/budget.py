@@ -9,12 +9,11 @@ from training.ponder_penalty.lever import Lever
 from training.ponder_penalty.penalty import Observed
 
 _LEARNED = 0.1  # of the first loss: the task is learned
-_GAIN, _GAIN_FROM = 12.0, 4.0  # pressure per error, for a model that begins at so many steps
 _FIRST_LOSSES = 10  # updates that make the first loss
 _TOLERANCE = 0.05
 _STILL = 4.0  # integral times in which ponder has not moved by the tolerance: it is stuck
-_MUCH = math.log(10.0)  # pressure that should have moved it
-_ARRIVES, _LAST_QUARTER = 0.65, 0.75  # shares of the run: at the target, and from where it is judged
+_MUCH = 10.0  # times the reach, which should have moved it
+_ARRIVES, _LAST_QUARTER = 0.5, 0.75  # shares of the run: at the target, and from where it is judged
 
 Where = Literal["waits", "steers", "too shallow", "too deep"]
 
@@ -24,18 +23,19 @@ class Budget:
     """What is known of a run that holds a target; JSON, so that a resumed run goes on bit for bit.
 
     Args:
-        integral, pressure, ponder, slope: of the controller.
+        bias, push, reach, ponder, slope: of the controller.
         begun, began_at, deepest: the update at which the steering began, the ponder then, and the most since.
-        where: "waits" for the task, "steers", or has found no pressure that brings the target: depth is "too shallow"
+        where: "waits" for the task, "steers", or has found no push that brings the target: depth is "too shallow"
             with none, or "too deep" with much.
         losses: how many task losses it has seen.
         first_loss, loss: the smoothed task loss at the start and now, nats.
-        moved_at, integral_then, still: the ponder that last was news, the integral then, and updates since.
+        moved_at, reach_then, still: the ponder that last was news, the reach then, and updates since.
         late_ponder, late_updates: sum over the last quarter of training, and of how many updates.
     """
 
-    integral: float
-    pressure: float
+    bias: float = 0.0
+    push: float = 0.0
+    reach: float = 1.0
     ponder: float | None = None
     slope: float = 0.0
     where: Where = "waits"
@@ -46,7 +46,7 @@ class Budget:
     first_loss: float = 0.0
     loss: float = 0.0
     moved_at: float = 0.0
-    integral_then: float = 0.0
+    reach_then: float = 1.0
     still: int = 0
     late_ponder: float = 0.0
     late_updates: int = 0
@@ -70,12 +70,21 @@ class TargetPenalty:
         self.lever, self.target, self.updates, self.latest = lever, target, updates, latest
         unit = min(max(updates / 100, 3.0), 100.0)
         self.control = Control(
-            low=lever.low, high=lever.high, gain=_GAIN, time=3 * unit, filter_time=unit, lead_time=3 * unit
+            low=lever.low,
+            high=lever.high,
+            end=lever.end,
+            most=lever.most,
+            back=lever.back,
+            gain=lever.gain,
+            time=3 * unit,
+            growth_time=5 * unit,
+            filter_time=unit,
+            lead_time=3 * unit,
         )
-        self.budget = Budget(integral=lever.start, pressure=lever.start)
+        self.budget = Budget()
 
     def coefficient(self, update: float) -> float:
-        return self.lever.pull(self.budget.pressure)
+        return self.lever.pull(self.budget.push, self.budget.reach)
 
     def observe(self, update: float, observed: Observed) -> None:
         if not math.isfinite(observed.ponder) or observed.ponder <= 0:
@@ -85,17 +94,14 @@ class TargetPenalty:
         if late:
             late_ponder, late_updates = budget.late_ponder + observed.ponder, budget.late_updates + 1
             budget = replace(budget, late_ponder=late_ponder, late_updates=late_updates)
-        control = self.control
-        steering = measured(control, _steering(budget), observed.ponder)
+        steering = measured(self.control, _steering(budget), observed.ponder)
         if budget.where == "waits":
             budget = replace(budget, ponder=steering.ponder, slope=steering.slope)
             self.budget = self._start(budget, update) if self._may_start(update, budget) else budget
             return
-        # A model that begins with few steps has less to give, and moves less under the same pressure.
-        room = math.log(_GAIN_FROM) / math.log(max(1.3, budget.began_at))
         assert steering.ponder is not None
         budget = self.budget = replace(budget, deepest=max(budget.deepest, steering.ponder))
-        control = replace(control, gain=_GAIN * min(3.0, room), low=self.low)
+        control = replace(self.control, low=self.low)
         wanted = self.wanted(update)
         if not (budget.where == "too deep" and error(control, steering, wanted) > 0):  # more has moved nothing: stays
             steering = steered(control, steering, wanted, observed.rate)
@@ -109,27 +115,28 @@ class TargetPenalty:
 
     @property
     def low(self) -> float:
-        """The low end of the pressure: steps are paid for only where depth has come from above the target."""
-        return self.lever.back if self.budget.deepest > (1 + _TOLERANCE) * self.target else self.lever.low
+        """The low end of the push: steps are paid for only where depth has come from above the target."""
+        deeper = self.budget.deepest > (1 + _TOLERANCE) * self.target
+        return -self.lever.end if deeper else self.lever.low
 
     def says(self) -> str | None:
         budget, lever = self.budget, self.lever
-        if budget.where == "too shallow":
-            if lever.value(budget.pressure) < 0:
-                return (
-                    f"the target of {self.target:g} steps is out of reach: the ponder has fallen to "
-                    f"{budget.ponder:.2f} and does not come back, with {lever.named(budget.pressure)}; write more "
-                    "--updates, so that it falls more slowly"
-                )
-            with_none = "no penalty" if lever.knob is None else lever.named(lever.low)
+        far = f"the target of {self.target:g} steps is out of reach"
+        shown = lever.named(budget.push, budget.reach)
+        if budget.where == "too shallow" and lever.value(budget.push, budget.reach) < 0:
             return (
-                f"the target of {self.target:g} steps is out of reach: with {with_none} the ponder is "
-                f"{budget.ponder:.2f}; write a lower --penalty.target-steps, or start deeper: --halting.bias-init -3"
+                f"{far}: the ponder has fallen to {budget.ponder:.2f} and does not come back, with {shown}; write more "
+                "--updates, so that it falls more slowly"
+            )
+        if budget.where == "too shallow":
+            with_none = "no penalty" if lever.knob is None else shown
+            return (
+                f"{far}: with {with_none} the ponder is {budget.ponder:.2f}; write a lower --penalty.target-steps, or "
+                "start deeper: --halting.bias-init -3"
             )
         if budget.where == "too deep":
             return (
-                f"the target of {self.target:g} steps is out of reach: beyond {lever.named(budget.pressure)} the "
-                f"ponder stays at {budget.ponder:.2f}; write a higher --penalty.target-steps"
+                f"{far}: beyond {shown} the ponder stays at {budget.ponder:.2f}; write a higher --penalty.target-steps"
             )
         return None
 
@@ -147,7 +154,7 @@ class TargetPenalty:
             "held": held,
             "off": off,
             "knob": self.lever.knob or "penalty",
-            "knob_at_end": self.lever.value(budget.pressure),
+            "knob_at_end": self.lever.value(budget.push, budget.reach),
             "says": says,
         }
 
@@ -176,25 +183,28 @@ class TargetPenalty:
         return _news(replace(budget, where="steers", begun=update, began_at=budget.ponder))
 
     def _judged(self, budget: Budget) -> Budget:
-        """Whether the target is out of reach: long at the lever's end, or long under more pressure, and nothing
+        """Whether the target is out of reach: long at the lever's end, or long pushed harder and harder, and nothing
         moves."""
         assert budget.ponder is not None
         off, moved = budget.ponder / self.target - 1, budget.ponder / budget.moved_at - 1
         if abs(off) <= _TOLERANCE or abs(moved) > _TOLERANCE:
             return _news(replace(budget, where="steers"))
         budget = replace(budget, still=budget.still + 1)
-        if off < 0 and budget.pressure <= self.low and budget.still > self.control.time:
+        most = self.control.most if off > 0 else self.control.back
+        at_end = abs(budget.bias) >= self.control.end and budget.reach >= most
+        hard = at_end or budget.reach > _MUCH * budget.reach_then
+        pulled = budget.push <= self.low and (hard or self.low == 0)
+        if off < 0 and pulled and budget.still > self.control.time:
             return replace(budget, where="too shallow")
-        pressed = budget.pressure >= self.control.high or budget.integral - budget.integral_then > _MUCH
-        if off > 0 and pressed and budget.still > _STILL * self.control.time:
+        if off > 0 and hard and budget.still > _STILL * self.control.time:
             return replace(budget, where="too deep")
         return budget
 
 
 def _news(budget: Budget) -> Budget:
     assert budget.ponder is not None
-    return replace(budget, moved_at=budget.ponder, integral_then=budget.integral, still=0)
+    return replace(budget, moved_at=budget.ponder, reach_then=budget.reach, still=0)
 
 
 def _steering(budget: Budget) -> Steering:
-    return Steering(budget.integral, budget.pressure, budget.ponder, budget.slope)
+    return Steering(budget.bias, budget.push, budget.reach, budget.ponder, budget.slope)

@@ -1,29 +1,38 @@
-"""The control of a budget: how far the pressure towards fewer steps moves after each update, as a pure function."""
+"""The control of a budget: how hard it pushes towards fewer steps after each update, as pure functions."""
 
 import math
 from dataclasses import dataclass, replace
 
 _FURTHEST = 0.5  # an error beyond this counts as this: a far target is approached, not jumped at
+_SHRINKS = 0.2  # times as fast as it grew
 
 
 @dataclass(frozen=True)
 class Control:
-    """A proportional-integral controller with a filtered measurement that looks ahead.
+    """A proportional-integral controller with a filtered measurement that looks ahead, and a reach that adapts.
 
-    Errors are logarithms of ponder ÷ wanted ponder, pressures logarithms of a coefficient, so the gain has no unit.
+    Errors are logarithms of ponder ÷ wanted ponder, so the gain has no unit. What the push means is the lever's matter
+    (`lever`), in units of the reach.
 
     Args:
-        low, high: the ends of the pressure.
+        low, high: the ends of the push; a low end of 0 never pulls towards more steps.
+        end: the end of the bias, on both sides.
+        most, back: the largest reach, and that to which it grows while it pulls towards more steps.
+        gain: push per error.
         time: the integral time, in updates.
-        gain: pressure per error.
+        growth_time: updates in which the reach grows e-fold while the bias is at its end.
         filter_time: updates over which the measurement is smoothed.
-        lead_time: updates that it is extrapolated by: depth goes on moving for a while after the pressure has changed.
+        lead_time: updates that it is extrapolated by: depth goes on moving for a while after the push has changed.
     """
 
     low: float
     high: float
+    end: float
+    most: float
+    back: float
+    gain: float
     time: float
-    gain: float = 2.0
+    growth_time: float
     filter_time: float = 8.0
     lead_time: float = 0.0
 
@@ -33,20 +42,22 @@ class Steering:
     """Where a controller stands.
 
     Args:
-        integral: what the pressure would be at no error.
-        pressure: what it is.
+        bias: what the push would be at no error.
+        push: towards fewer steps, in reaches.
+        reach: how far a push of 1 moves the lever; 1 at the start.
         ponder: the smoothed measurement, in steps; None before the first.
         slope: the smoothed change of its logarithm, an update.
     """
 
-    integral: float
-    pressure: float
+    bias: float = 0.0
+    push: float = 0.0
+    reach: float = 1.0
     ponder: float | None = None
     slope: float = 0.0
 
 
 def measured(control: Control, steering: Steering, ponder: float) -> Steering:
-    """With one more measurement, and the pressure as it was."""
+    """With one more measurement, and the push as it was."""
     if steering.ponder is None:
         return replace(steering, ponder=ponder)
     share = 1.0 / control.filter_time
@@ -78,11 +89,15 @@ def error(control: Control, steering: Steering, wanted: float) -> float:
 
 
 def steered(control: Control, steering: Steering, wanted: float, rate: float) -> Steering:
-    """With the pressure moved.
+    """With push, bias and reach moved.
 
-    The integral moves with the square root of the learning rate: a model that learns slowly answers slowly, so late in
-    training the controller narrows by itself. At an end of the pressure an error that pushes outward adds nothing (no
-    windup), and the integral stays within the ends, so that it leaves as soon as the error turns.
+    The push is linear in the error, so the noise of a batch pushes as often one way as the other. (With the logarithm
+    of the penalty as what is steered, a few deep batches multiplied it by ten, and depth fell past the target.) Depth
+    answers to the sign of the push more than to its size, since Adam divides by what it is used to; so the bias stays
+    small, and it is the reach that grows where the whole push moves nothing. It shrinks again while less is needed.
+
+    Bias and reach move with the square root of the learning rate: a model that learns slowly answers slowly, so late in
+    training the controller narrows by itself. Neither leaves its ends, so nothing winds up.
 
     Args:
         control: its constants.
@@ -91,12 +106,18 @@ def steered(control: Control, steering: Steering, wanted: float, rate: float) ->
         rate: the learning rate ÷ its peak.
     """
     off = max(-_FURTHEST, min(_FURTHEST, error(control, steering, wanted)))
-    asked = steering.integral + control.gain * off
-    outward = (asked >= control.high and off > 0) or (asked <= control.low and off < 0)
-    integral = steering.integral if outward else steering.integral + control.gain * off * math.sqrt(rate) / control.time
-    integral = _between(control, integral)
-    return replace(steering, integral=integral, pressure=_between(control, integral + control.gain * off))
+    asked, pace = control.gain * off, math.sqrt(rate)
+    bias = _between(max(control.low, -control.end), steering.bias + asked * pace / control.time, control.end)
+    forward = bias >= control.end and off > 0
+    backward = bias <= -control.end and off < 0 and steering.reach < control.back
+    growth = (1.0 if forward or backward else -_SHRINKS) * pace / control.growth_time
+    return replace(
+        steering,
+        bias=bias,
+        push=_between(control.low, steering.bias + asked, control.high),
+        reach=_between(1.0, steering.reach * math.exp(growth), control.most),
+    )
 
 
-def _between(control: Control, pressure: float) -> float:
-    return max(control.low, min(control.high, pressure))
+def _between(low: float, value: float, high: float) -> float:
+    return max(low, min(high, value))

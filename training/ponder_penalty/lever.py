@@ -7,51 +7,57 @@ from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 
 _HIGHEST = 100.0  # times the weight that was configured
-_LINEAR = 0.1  # of that weight: below it a pressure moves the weight by equal amounts, above it by equal factors
+_PAID = 10.0  # times that weight: no step is paid for with more
+_WIDEST = math.log(1000.0)  # factors of e by which a prior's excess over one step moves, up or down
 _LEAST_ABOVE_ONE = 0.02  # a geometric prior's mean stays above 1
 
 
 @dataclass(frozen=True)
 class Lever:
-    """One knob, as a pressure towards fewer steps: the higher, the fewer.
+    """One knob, moved by a push towards fewer steps in units of a reach.
 
-    A weight is s·sinh(pressure), with s a tenth of the weight that was configured: equal changes of pressure are equal
-    factors where it is large, and it passes through 0 where there is none. Below 0 it pays for steps. A prior's mean is
-    1 + e^(−pressure).
+    A weight is push · reach · the weight that was configured: it passes through 0, and below it pays for steps. A
+    prior's mean is 1 + (start − 1) · e^(−push · reach).
 
     Args:
         cost: whose knob it is.
         weight: the coefficient that was configured, which stays where a prior's mean is moved.
         knob: the attribute of the cost that is moved; None for the coefficient.
-        start: the pressure at the start.
-        low, high: its ends.
-        back: the low end where depth that was taken away has to be given back.
+        start: a prior's mean at no push.
+        gain: push per error that suits it.
+        low: the low end of the push while no depth has been taken away.
+        end, high: of the bias, and of the push.
+        most, back: the largest reach, and the largest for more steps.
     """
 
     cost: PonderCost = field(repr=False)
     weight: float
-    knob: str | None
-    start: float
-    low: float
-    high: float
-    back: float
+    knob: str | None = None
+    start: float = 1.0
+    gain: float = 12.0
+    low: float = 0.0
+    end: float = 1.0
+    high: float = 2.0
+    most: float = _HIGHEST
+    back: float = _PAID
 
-    def pull(self, pressure: float) -> float:
+    def pull(self, push: float, reach: float) -> float:
         """Sets the knob; gives the coefficient."""
-        if self.knob is not None:
-            setattr(self.cost, self.knob, self.value(pressure))
-            return self.weight
-        return self.value(pressure)
+        value = self.value(push, reach)
+        if self.knob is None:
+            return value
+        setattr(self.cost, self.knob, value)
+        return self.weight
 
-    def value(self, pressure: float) -> float:
-        """What the knob shows at a pressure."""
-        if self.knob is not None:
-            return 1.0 + math.exp(-pressure)
-        return _LINEAR * self.weight * math.sinh(pressure)
+    def value(self, push: float, reach: float) -> float:
+        """What the knob shows."""
+        if self.knob is None:
+            return self.weight * max(-_PAID, min(_HIGHEST, push * reach))
+        return 1.0 + max(_LEAST_ABOVE_ONE, (self.start - 1.0) * math.exp(-push * reach))
 
-    def named(self, pressure: float) -> str:
+    def named(self, push: float, reach: float) -> str:
         """`penalty 0.012`, `prior_steps 3.4`."""
-        return f"{self.knob or 'penalty'} {self.value(pressure):.3g}"
+        return f"{self.knob or 'penalty'} {self.value(push, reach):.3g}"
 
 
 def lever_of(cost: PonderCost | None, weight: float, target: float, rule: str) -> Lever:
@@ -76,9 +82,9 @@ def lever_of(cost: PonderCost | None, weight: float, target: float, rule: str) -
         )
     name = type(cost).__name__
     if cost.steered_by is not None:
-        start = -math.log(max(target - 1.0, _LEAST_ABOVE_ONE))
-        low, high = min(start, -math.log(1000.0)), -math.log(_LEAST_ABOVE_ONE)
-        return Lever(cost, weight, cost.steered_by, start, low, high, low)
+        # Its gain is low: where all tokens leave by the same quantile, they change their minds together.
+        start, low, high = max(target, 1.0 + _LEAST_ABOVE_ONE), -_WIDEST, _WIDEST
+        return Lever(cost, weight, cost.steered_by, start, gain=1.5, low=low, end=high, high=high, most=1.0, back=1.0)
     if cost.unit != "steps":
         raise UsageError(
             f"--penalty.target-steps comes with the cost {name}, which no weight of it turns into fewer steps.",
@@ -87,6 +93,4 @@ def lever_of(cost: PonderCost | None, weight: float, target: float, rule: str) -
             "Use a cost in steps (--cost.kind ExpectedSteps, for rules that spread their mass), a prior with a mean "
             "(--cost.kind GeometricPrior), or another rule, such as --halting.rule GravesACT.",
         )
-    weight = weight or cost.default_penalty
-    high, back = math.asinh(_HIGHEST / _LINEAR), -math.asinh(1.0 / _LINEAR)
-    return Lever(cost, weight, None, 0.0, 0.0, high, back)
+    return Lever(cost, weight or cost.default_penalty)

@@ -15,6 +15,7 @@ from halting.ponder_map import PonderMap
 from halting.viewers import page, picture_comparison, terminal_comparison
 from halting.viewers.caption import difficulty_name
 from halting.viewers.terminal_comparison import LETTERS
+from training.config import Part
 from training.evaluate import refuse_counts
 from training.metrics import to_json
 from training.run import Run, load_run
@@ -172,11 +173,15 @@ def _percent(of: Estimate) -> str:
     return f"{of.value:.1%}{limits}"
 
 
+def _named(task: Part) -> str:
+    return f"{task.kind} {task.options}" if task.options else task.kind
+
+
 def _refuse_other_task(first: Run, run: Run, given: str) -> None:
     mine, other = first.config.data, run.config.data
     if mine.kind != other.kind or first.task.vocab_size != run.task.vocab_size:
         raise UsageError(
-            f"{given} learned {other.kind} {other.options or ''}, and the first run {mine.kind} {mine.options or ''}.",
+            f"{given} learned {_named(other)}, and the first run {_named(mine)}.",
             "The runs are shown the same examples, which one of them would not understand.",
             "Compare runs of one task.",
         )

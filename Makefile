@@ -38,8 +38,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python tools/browser.py
-	$(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/distributed
-	$(BIN)/python -m pytest -n 2 --dist loadscope tests/distributed
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import HERE, LAUNCHER_NAMES, free_port
+from conftest import HERE, LAUNCHER_NAMES, Launch, free_port
 
 from training import growth, load_run
 from training.train import main
@@ -67,25 +67,35 @@ def losses(folder: Path, what: str = "loss") -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "stage", "flags"),
+    ("recipe", "stage", "flags", "launched"),
     [
-        ("pointer_chase", 0, STEERED),
-        ("bytes", 1, SMALL_BYTES),
-        (EXAMPLE, 2, ["--accumulation", "2"]),
+        ("pointer_chase", 0, STEERED, False),
+        ("bytes", 1, SMALL_BYTES, False),
+        (EXAMPLE, 2, ["--accumulation", "2"], True),
         (
             "pointer_chase",
             3,
             ["--model.prelude-layers", "1", "--model.coda-layers", "1", *STEERED, "--accumulation", "2"],
+            False,
         ),
     ],
 )
-def test_two_ranks_write_the_losses_of_one_process(tmp_path, monkeypatch, recipe, stage, flags):
+def test_two_ranks_write_the_losses_of_one_process(
+    tmp_path, monkeypatch, launch_ranks: Launch, recipe, stage, flags, launched
+):
+    """One run, that of a recipe in a file, goes through the launcher; the ranks of the others get the same words and
+    the same environment without it."""
     monkeypatch.chdir(tmp_path)
     assert main([recipe, *SHORT, *flags, "--name", "alone"]) == 0
     config = str(ROOT / "ds_configs" / f"zero{stage}.json")
-    monitored = ["--report-to", "csv"]
-    ended = deepspeed(tmp_path, recipe, "--deepspeed_config", config, *SHORT, *flags, "--name", "ranks", *monitored)
-    assert ended.returncode == 0, ended.stdout[-5000:]
+    words = [recipe, "--deepspeed_config", config, *SHORT, *flags, "--name", "ranks", "--report-to", "csv"]
+    words += ["--output", str(tmp_path / "runs")]
+    if launched:
+        ended = deepspeed(tmp_path, *words)
+        assert ended.returncode == 0, ended.stdout[-5000:]
+        said = ended.stdout
+    else:
+        said = "".join(each.output for each in launch_ranks("ponder_train.py", *words, folder=tmp_path, timeout=240))
     alone, ranks = losses(tmp_path / "runs" / "alone"), losses(tmp_path / "runs" / "ranks")
     assert len(alone) == len(ranks) == UPDATES
     (first, after), (first_alone, after_alone) = (
@@ -101,7 +111,7 @@ def test_two_ranks_write_the_losses_of_one_process(tmp_path, monkeypatch, recipe
         by_both, by_one = (losses(tmp_path / "runs" / name, what) for name in ("ranks", "alone"))
         np.testing.assert_allclose(by_both, by_one, rtol=1e-3)
     # One header and one summary: the second rank is silent.
-    assert ended.stdout.count("written to runs/ranks") == 1
+    assert said.count(f"written to {tmp_path / 'runs' / 'ranks'}:") == 1
     assert not list((tmp_path / "extensions").glob("**/*.so")), "something was compiled"
     summary = json.loads((tmp_path / "runs" / "ranks" / "summary.json").read_text())
     assert summary["ranks"] == 2 and summary["updates"] == UPDATES

@@ -34,9 +34,10 @@ def small(output: Path, **changes: Any) -> RunConfig:
     return RunConfig(**{**SMALL, "output": str(output), **changes})
 
 
-def train_only(config: RunConfig) -> int:
-    """Trains, and leaves out what is drawn and written at the end."""
-    return train(config, finishing=lambda trained: None)
+def train_only(config: RunConfig, resume: Path | None = None) -> int:
+    """Trains, and leaves out what is drawn and written at the end, which takes longer than the training: for tests that
+    look at losses, checkpoints or weights. A run without final weights is loaded from its last checkpoint."""
+    return train(config, resume, finishing=lambda trained: None)
 
 
 def stands_at(folder: Path) -> dict[str, Any]:

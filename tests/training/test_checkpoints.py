@@ -4,25 +4,30 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_runs import losses, small
+from small_runs import losses, small, train_only
 
 from halting import UsageError
 from training import checkpoint, manifest
-from training.train import main, train
+from training.entry import run_entry
+from training.train import main
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 updates, saved at 0, 4, 8 and 12, of which all are kept."""
+    output = tmp_path_factory.mktemp("checkpoints")
+    assert train_only(small(output, name="run", keep_last=9)) == 0
+    return output / "run"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """12 updates, saved at 0, 4, 8 and 12, of which all are kept."""
-    assert train(small(tmp_path, name="run", keep_last=9)) == 0
-    return tmp_path / "run"
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def names(run: Path) -> list[str]:
@@ -100,7 +105,7 @@ def test_what_a_killed_save_has_left_is_named_and_removed_by_the_next_one(run: P
 
 
 def test_which_checkpoints_are_kept(tmp_path: Path) -> None:
-    assert train(small(tmp_path, name="run", save_every=1, keep_last=2, keep_every=5)) == 0
+    assert train_only(small(tmp_path, name="run", save_every=1, keep_last=2, keep_every=5)) == 0
     assert names(tmp_path / "run") == ["update-000005", "update-000010", "update-000011", "update-000012"]
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
@@ -149,17 +154,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_room(small_disk: Path) -> None:
+def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_room(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ballast = small_disk / "ballast"
-    command = [sys.executable, "-m", "training.train", "pointer_chase", "--name", "run", "--output", str(small_disk)]
-    command += ["--data.length", "6", "--model.width", "16", "--model.num-heads", "2", "--loop.max-steps", "3"]
-    command += ["--updates", "400", "--save-every", "1", "--keep-last", "400", "--eval-every", "1000"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["pointer_chase", "--name", "run", "--output", str(small_disk)]
+    words += ["--data.length", "6", "--model.width", "16", "--model.num-heads", "2", "--loop.max-steps", "3"]
+    words += ["--updates", "400", "--save-every", "1", "--keep-last", "400", "--eval-every", "1000"]
     ballast.write_bytes(bytes(100_000))
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 2, ended.stderr[-3000:]
-    assert "error: A checkpoint could not be written" in ended.stderr and "the disk is full" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert run_entry(main, words) == 2
+    said = capsys.readouterr().err
+    assert "error: A checkpoint could not be written" in said and "the disk is full" in said
+    assert "Traceback" not in said
     run = small_disk / "run"
     kept, wrong = checkpoint.newest_whole(run / "checkpoints")
     assert kept is not None and not wrong and kept == checkpoint.found(run / "checkpoints")[-1]
@@ -167,8 +173,6 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_room(sma
     assert reached > 0
     ballast.unlink()
     more = ["--resume", str(run), "--keep-last", "1", "--updates", str(reached + 3), "--test-examples", "16"]
-    again = subprocess.run(
-        [*command[:3], *more], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert f"going on after update {reached}" in again.stdout, again.stdout + again.stderr
+    run_entry(main, more)  # what is drawn at the end may have no room here
+    assert f"going on after update {reached}" in capsys.readouterr().out
     assert checkpoint.newest_whole(run / "checkpoints")[0] == run / "checkpoints" / f"update-{reached + 3:06d}"

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_runs import Signalling, losses, small
+from small_runs import Signalling, losses, small, train_only
 
 from training import growth
 from training.cli import main
@@ -52,7 +52,7 @@ def test_a_resumed_run_records_what_one_that_was_not_stopped_does(run, tmp_path)
     ]
     for suffix in (".json", ".npz"):
         shutil.copy(run / growth.FOLDER / f"update-000010{suffix}", stopped / growth.FOLDER / f"update-000009{suffix}")
-    assert train(small(tmp_path, name="run", keep_last=9), resume=stopped) == 0
+    assert train_only(small(tmp_path, name="run", keep_last=9), stopped) == 0
     for mine, uninterrupted in zip(growth.read(stopped)[0], growth.read(run)[0], strict=True):
         np.testing.assert_array_equal(mine.mass, uninterrupted.mass)
         assert mine.metadata["update"] == uninterrupted.metadata["update"]
@@ -85,6 +85,6 @@ def test_maps_of_other_examples_or_later_updates_are_not_played(run):
 
 def test_where_maps_come_to_be_too_many_every_second_goes(run, tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "_MOST_MAPS", 3)
-    assert train(small(tmp_path, name="run", eval_every=2)) == 0
+    assert train_only(small(tmp_path, name="run", eval_every=2)) == 0
     # 0 2 4 6 → 0 4 6; with 8: 0 4 6 8 → 0 6 8; with 10: 0 6 8 10 → 0 8 10.
     assert [each.metadata["update"] for each in growth.read(tmp_path / "run")[0]] == [0, 8, 10]

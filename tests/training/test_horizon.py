@@ -12,7 +12,6 @@ from training.checkpoint import Progress
 from training.horizon import Horizon
 from training.run import load_run
 from training.tasks.task import Batch
-from training.train import train
 
 
 def test_schedules_follow_updates_or_the_share_of_the_limit_that_is_spent(tmp_path):
@@ -57,7 +56,7 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
     whole = losses(tmp_path / "deep4")
     for kept in checkpoint.found(tmp_path / "deep4" / "checkpoints")[2:]:
         shutil.rmtree(kept)
-    assert train(config, tmp_path / "deep4", finishing=lambda trained: None) == 0
+    assert train_only(config, tmp_path / "deep4") == 0
     assert "going on after update 4" in capsys.readouterr().out and losses(tmp_path / "deep4") == whole
 
 

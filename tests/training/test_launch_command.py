@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_runs import small
+from small_runs import small, train_only
 
 from halting import UsageError
 from training import launch
 from training.launch_command import hosts, refuse_command
 from training.launcher_watch import LauncherWatch, _launcher_words
-from training.train import train
 
 MODULE = ["--module", "training.train"]
 
@@ -131,7 +130,7 @@ def test_flags_of_launch_that_cannot_be(words: list[str]) -> None:
 
 def test_what_is_not_started_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Real processes stand in for the launcher; the run folder is a real one."""
-    assert train(small(tmp_path, name="run", updates=4)) == 0
+    assert train_only(small(tmp_path, name="run", updates=4)) == 0
 
     class Ends(launch.Job):
         codes: list[int] = []  # noqa: RUF012 — of each start, in turn

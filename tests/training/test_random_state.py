@@ -6,10 +6,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_runs import losses, small
+from small_runs import losses, small, train_only
 
 from training.random_state import random_state, restore_random_state, seed_rank
-from training.train import train
 
 
 def draw() -> tuple[float, ...]:
@@ -47,6 +46,6 @@ def test_a_rule_that_draws_does_so_by_the_seed_of_the_run(tmp_path) -> None:
     found = []
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         halting = {"kind": "QHalt", "options": {"explore": 0.5}}
-        assert train(small(tmp_path, name=name, updates=6, halting=halting, seed=seed)) == 0
+        assert train_only(small(tmp_path, name=name, updates=6, halting=halting, seed=seed)) == 0
         found.append(losses(tmp_path / name))
     assert found[0] == found[1] != found[2]

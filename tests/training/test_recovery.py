@@ -14,7 +14,6 @@ from training.build import build_all
 from training.checkpoint import Progress
 from training.engine.local import LocalEngine
 from training.recovery import take_back
-from training.train import train
 
 COLLAPSED: dict[str, Any] = {
     "halting": {"kind": "GravesACT", "options": {"bias_init": 9.0}},
@@ -55,7 +54,7 @@ def test_a_collapsed_run_is_taken_back_and_goes_on_deeper_with_a_lower_penalty(t
     spent = stands_at(folder)
     assert spent["recoveries"] == 1 and spent["mean_steps"] == lines[-1]["mean_steps"]
     longer = small(tmp_path, name="run", **{**COLLAPSED, "updates": 18}, on_collapse="recover")
-    assert train(longer, folder, finishing=lambda trained: None) == 0
+    assert train_only(longer, folder) == 0
     assert metrics.read(folder, "train")[-1]["penalty"] == pytest.approx(0.1)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_runs import small
+from small_runs import small, train_only
 from test_tuning import FOUND, measure_all, sweep_of
 
 from halting import UsageError
@@ -12,11 +12,10 @@ from halting.viewers.pareto import ParetoPoint
 from training.pareto_file import read_points
 from training.run import load_run
 from training.saving import measure_saved
-from training.train import train
 
 
 def test_what_is_saved_is_measured_on_one_batch_and_leaves_the_model_as_it_was(tmp_path):
-    assert train(small(tmp_path, name="run", halting={"kind": "FixedSteps", "options": {"steps": 2}})) == 0
+    assert train_only(small(tmp_path, name="run", halting={"kind": "FixedSteps", "options": {"steps": 2}})) == 0
     run = load_run(tmp_path / "run")
     saved = measure_saved(run, run.task.batch("test", 0, 4), repeats=1)
     assert saved.depth == 4 and saved.how.startswith("batch of 4, cpu")

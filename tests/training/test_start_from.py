@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import losses, small
+from small_runs import losses, small, train_only
 
 from halting import UsageError
 from training import checkpoint, load_run
@@ -22,13 +22,17 @@ RULE = "recurrence.rule."
 def first(tmp_path_factory):
     """A run of GravesACT, and one of FixedSteps, both of 12 updates."""
     output = tmp_path_factory.mktemp("first")
-    assert train(small(output, name="act")) == 0
+    assert train_only(small(output, name="act")) == 0
     assert train(small(output, name="fixed", halting={"kind": "FixedSteps"})) == 0
     return output
 
 
 def weights(folder):
     return load_file(folder / "model.safetensors")
+
+
+def newest(run):
+    return checkpoint.found(run / "checkpoints")[-1]
 
 
 def rule_only(output, source, **changes):
@@ -52,23 +56,23 @@ def test_what_is_frozen_stays_to_the_bit_and_the_gate_learns(first, tmp_path, ca
 
 
 def test_everything_may_learn_on_and_the_first_update_starts_there(first, tmp_path, capsys):
-    source = checkpoint.found(first / "act" / "checkpoints")[-1]
+    source = newest(first / "act")
     still = {"learning_rate": 1e-30, "weight_decay": 0.0, "warmup": 0}
-    assert train(small(tmp_path, name="still", start_from=str(source), optimizer=still)) == 0
+    assert train_only(small(tmp_path, name="still", start_from=str(source), optimizer=still)) == 0
     assert "new here" not in capsys.readouterr().out
     before = weights(source)
-    after = weights(tmp_path / "still" / "final")
+    after = weights(newest(tmp_path / "still"))
     assert before.keys() == after.keys()
     assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-20
-    assert train(small(tmp_path, name="on", start_from=str(source))) == 0
+    assert train_only(small(tmp_path, name="on", start_from=str(source))) == 0
     assert losses(tmp_path / "on")[1] == losses(tmp_path / "still")[1] != losses(first / "act")[1]
-    moved = weights(tmp_path / "on" / "final")
+    moved = weights(newest(tmp_path / "on"))
     assert all(not torch.equal(before[name], moved[name]) for name in before)
 
 
 def test_another_rule_starts_afresh_even_where_names_agree(first, tmp_path, capsys):
     other = {"kind": "small_runs:Namesake"}
-    assert train(rule_only(tmp_path, first / "act", name="other", halting=other, updates=1)) == 0
+    assert train_only(rule_only(tmp_path, first / "act", name="other", halting=other, updates=1)) == 0
     said = capsys.readouterr().out
     names = f"{RULE}gate.weight, {RULE}gate.bias"
     assert f"new here, as initialised: {names}" in " ".join(said.split())
@@ -78,9 +82,8 @@ def test_another_rule_starts_afresh_even_where_names_agree(first, tmp_path, caps
 
 def test_a_stage_two_run_goes_on_where_it_stopped_though_its_source_is_gone(first, tmp_path):
     source = shutil.copytree(first / "fixed", tmp_path / "source")
-    assert train(rule_only(tmp_path, source, name="whole")) == 0
-    assert train(rule_only(tmp_path, source, name="cut", optimizer={"decay": "constant"}, updates=8)) == 0
-    assert train(rule_only(tmp_path, source, name="long", optimizer={"decay": "constant"})) == 0
+    assert train_only(rule_only(tmp_path, source, name="cut", optimizer={"decay": "constant"}, updates=8)) == 0
+    assert train_only(rule_only(tmp_path, source, name="long", optimizer={"decay": "constant"})) == 0
     shutil.rmtree(source)
     assert main(["--resume", str(tmp_path / "cut"), "--updates", "12"]) == 0
     assert losses(tmp_path / "cut") == losses(tmp_path / "long")

@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from small_runs import Signalling, losses, small
+from small_runs import Signalling, losses, small, train_only
 
 from halting import UsageError
 from halting.ponder_map import PonderMap
@@ -36,7 +36,7 @@ def test_a_run_folder_holds_everything_that_explains_it(finished):
 def test_the_config_of_a_run_folder_starts_the_same_run_again(finished, tmp_path):
     config = RunConfig.from_json((finished / "config.json").read_text())
     assert config == small(finished.parent)
-    assert train(config.model_copy(update={"output": str(tmp_path)})) == 0
+    assert train_only(config.model_copy(update={"output": str(tmp_path)})) == 0
     assert losses(tmp_path / "pointer_chase-001") == losses(finished)
 
 
@@ -127,11 +127,11 @@ def test_a_second_run_gets_the_next_number_and_a_taken_name_is_refused(finished,
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_step_saves_and_the_resumed_losses_are_bit_for_bit_the_same(tmp_path, number, capsys):
-    rule = {"kind": "GravesACT"}
-    assert train(small(tmp_path, name="whole", halting=rule)) == 0
+def test_a_signal_ends_the_step_saves_and_the_resumed_losses_are_bit_for_bit_the_same(
+    finished, tmp_path, number, capsys
+):
     options = {"length": 6, "at": 44, "number": int(number)}  # example 44 is read in update 6
-    config = small(tmp_path, name="cut", halting=rule, data={**SIGNALLING, "options": options})
+    config = small(tmp_path, name="cut", data={**SIGNALLING, "options": options})
     before = signal.getsignal(number)
     assert train(config) == 0
     folder = tmp_path / "cut"
@@ -142,14 +142,14 @@ def test_a_signal_ends_the_step_saves_and_the_resumed_losses_are_bit_for_bit_the
     assert signal.getsignal(number) is before  # the handlers of whoever started it are back
 
     assert main(["--resume", str(folder), "--data.at", "1000000"]) == 0
-    assert losses(folder) == losses(tmp_path / "whole")
-    whole, resumed = (load_run(tmp_path / name).model.state_dict() for name in ("whole", "cut"))
+    assert losses(folder) == losses(finished)
+    whole, resumed = (load_run(path).model.state_dict() for path in (finished, folder))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert (folder / "config.before-update-000006.json").exists()  # the config that was replaced is kept
 
 
 def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_path):
-    assert train(small(tmp_path, name="run", updates=8, optimizer={"decay": "constant"})) == 0
+    assert train_only(small(tmp_path, name="run", updates=8, optimizer={"decay": "constant"})) == 0
     folder, whole = tmp_path / "run", losses(tmp_path / "run")
     checkpoint.found(folder / "checkpoints")[-1].rename(
         tmp_path / "gone"
@@ -163,7 +163,7 @@ def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_p
 
 def test_a_loss_that_is_lost_stops_the_run_and_the_last_good_checkpoint_stays(tmp_path, capsys):
     optimizer = {"learning_rate": 1e30, "warmup": 0, "clip": 1e30}
-    assert train(small(tmp_path, name="good", updates=4)) == 0
+    assert train_only(small(tmp_path, name="good", updates=4)) == 0
     folder = tmp_path / "good"
     assert main(["--resume", str(folder), "--updates", "40", "--optimizer.learning-rate", "1e38"]) == 1
     assert "checkpoint is" in capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_a_time_limit_ends_a_run_as_a_finished_one(tmp_path, capsys):
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path):
     for accumulation in (1, 4):
-        assert train(small(tmp_path, name=f"by{accumulation}", accumulation=accumulation, updates=6)) == 0
+        assert train_only(small(tmp_path, name=f"by{accumulation}", accumulation=accumulation, updates=6)) == 0
     one, four = (list(losses(tmp_path / f"by{number}").values()) for number in (1, 4))
     np.testing.assert_allclose(one, four, rtol=2e-5)
 
@@ -195,7 +195,7 @@ def test_accumulation_leaves_a_rules_own_state_as_it_is(tmp_path):
     states = []
     for accumulation in (1, 4):
         name = f"balanced{accumulation}"
-        assert train(small(tmp_path, name=name, accumulation=accumulation, updates=6, halting=rule)) == 0
+        assert train_only(small(tmp_path, name=name, accumulation=accumulation, updates=6, halting=rule)) == 0
         states.append(load_run(tmp_path / name).model.recurrence.rule.state_dict())
     assert states[0]["updates"] == states[1]["updates"] == 6
     assert torch.equal(states[0]["moves"], states[1]["moves"]) and states[0]["moves"].abs().sum() > 0
@@ -227,10 +227,12 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
 
 
 def test_a_run_through_the_compiler_goes_as_without(tmp_path, unchecked):
-    """Its weights are read back and evaluated without it."""
-    for name, compiled in (("plain", False), ("compiled", True)):
+    """Its weights are read back and evaluated without it. That each compiled part computes what it should,
+    tests/act/test_compiled.py says; so the injection, which is compiled four times over, is left out here."""
+    model = {"width": 16, "num_heads": 2, "positions": "learned", "injection": "none"}
+    for name, compiled, run in (("plain", False, train_only), ("compiled", True, train)):
         loop = {"max_steps": 4, "compiled": compiled, "attention": "ragged"}
-        assert train(small(tmp_path, name=name, updates=6, loop=loop)) == 0
+        assert run(small(tmp_path, name=name, updates=6, loop=loop, model=model)) == 0
     plain, other = losses(tmp_path / "plain"), losses(tmp_path / "compiled")
     assert other == pytest.approx(plain, rel=1e-5)
     assert (

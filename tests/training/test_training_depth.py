@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 from scipy import stats
-from small_runs import losses, small
+from small_runs import losses, small, train_only
 
 from halting import UsageError
 from training import metrics
@@ -76,7 +76,7 @@ def test_a_run_takes_the_steps_that_were_drawn_whatever_ranks_and_micro_batches(
     loop = {"max_steps": 6, "train_depth": "uniform", "backprop": "truncated_last", "last_steps": 2}
     for accumulation in (1, 4):
         config = small(tmp_path, name=f"by{accumulation}", halting=FIXED, loop=loop, accumulation=accumulation)
-        assert train(config) == 0
+        assert train_only(config) == 0
         lines = metrics.read(tmp_path / f"by{accumulation}", "train")
         wanted = [training_depth(config, update) for update in range(12)]
         assert [line["max_steps"] for line in lines] == [line["mean_steps"] for line in lines] == wanted
@@ -89,7 +89,7 @@ def test_a_run_takes_the_steps_that_were_drawn_whatever_ranks_and_micro_batches(
 def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path):
     loop = {"max_steps": 8, "train_depth": "lognormal_poisson"}
     options = {"length": 6, "at": 44, "number": int(signal.SIGINT)}
-    assert train(small(tmp_path, name="whole", loop=loop)) == 0
+    assert train_only(small(tmp_path, name="whole", loop=loop)) == 0
     data = {"kind": "small_runs:Signalling", "options": options}
     assert train(small(tmp_path, name="cut", loop=loop, data=data)) == 0
     assert len(losses(tmp_path / "cut")) == 6

@@ -18,6 +18,7 @@ from training.guarantee import CALIBRATED, DEFAULT, Guarantee, TestedExit, finge
 from training.learn_then_test import Tested, fewest_units, fixed_sequence, last_that_holds
 from training.metrics import to_json
 from training.quality_loss import IN_WORDS, QualityLoss, quality_loss
+from training.repeats import repeats_in_words
 from training.run import Run, load_run, newest_run
 from training.screen import thousands
 from training.table import aligned
@@ -25,8 +26,10 @@ from training.written import refuse_existing, write_text
 
 FIRST = 1_000_000
 """The number of the first calibration example of a split: no test or evaluation of a run comes so far."""
-_LOOKED_AT = 128
-_SETTINGS = 40
+LOOKED_AT = 128
+"""Training examples on which the settings to test are laid out."""
+SETTINGS = 40
+"""Of an exit, at most about so many."""
 _SHOWN = 6
 
 
@@ -72,6 +75,10 @@ def main(argv: Sequence[str]) -> int:
     guarantee = calibrate(run, exits, examples, options)
     kept = keep(guarantee, run.weights, options.name)
     print(report(run, guarantee))
+    of_training = min(options.examples, run.config.updates * run.config.batch_size)
+    trained = Examples.of(run.task, "train", 0, of_training, options.batch_size)
+    if (repeated := repeats_in_words(examples, trained)) is not None:
+        print(f"\n{repeated}")
     print(f"\nwrote {kept}")
     if options.json is not None:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
@@ -91,7 +98,7 @@ def calibrate(run: Run, exits: Sequence[OpenExit], examples: Examples, options: 
         options: what is asked for.
     """
     full, losses = measured_against_full_depth(run, examples, options.loss)
-    looked_at = Examples.of(run.task, "train", 0, _LOOKED_AT, options.batch_size)
+    looked_at = Examples.of(run.task, "train", 0, LOOKED_AT, options.batch_size)
     level = level_of_each(exits, options.confidence)
     held: list[TestedExit] = []
     tested: list[TestedExit] = []
@@ -103,7 +110,7 @@ def calibrate(run: Run, exits: Sequence[OpenExit], examples: Examples, options: 
                 answers[setting.name] = answer(run, setting, examples)
             return losses(answers[setting.name])
 
-        for chain in chains(run, given, looked_at, _SETTINGS):
+        for chain in chains(run, given, looked_at, SETTINGS):
             found = fixed_sequence(chain, lost, options.risk, level)
             tested += [_as_record(each, answers[each.setting.name]) for each in found]
             last = last_that_holds(found)

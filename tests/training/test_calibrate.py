@@ -21,8 +21,10 @@ from training.exit_path import chains, evenly, open_exit, path
 from training.exits import parse_exit
 from training.objective import step_outcomes
 from training.quality_loss import quality_loss
+from training.repeats import repeats_in_words
 from training.run import load_run
-from training.tasks.task import IGNORE
+from training.tasks import PointerChase
+from training.tasks.task import IGNORE, Batch
 from training.train import train
 
 
@@ -37,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def own(folder, tmp_path, monkeypatch) -> Path:
     """A copy of it that a test may write into; few settings are tried."""
-    monkeypatch.setattr("training.calibrate._SETTINGS", 9)
+    monkeypatch.setattr("training.calibrate.SETTINGS", 9)
     return Path(shutil.copytree(folder, tmp_path / "run"))
 
 
@@ -185,10 +187,29 @@ def test_where_nothing_cheaper_holds_full_depth_is_used_and_that_is_said(own, ca
     assert (run.forward(run.task.batch("test", 0, 4)).trace.steps == 2).all()
 
 
+class InTurn(PointerChase):
+    """Deals 60 examples out in turn, the same in every split."""
+
+    def batch(self, split: str, index: int, size: int) -> Batch:
+        rows = [super(InTurn, self).batch("train", (index + one) % 60, 1) for one in range(size)]
+        return Batch(*(torch.cat(parts) for parts in zip(*(vars(row).values() for row in rows), strict=True)))
+
+
+def test_sequences_that_are_no_fresh_draws_are_told():
+    task = InTurn(12)
+    dealt, trained = Examples.of(task, "validation", FIRST, 200, 64), Examples.of(task, "train", 0, 30, 30)
+    told = repeats_in_words(dealt, trained)
+    assert told is not None and told.startswith("Of the 200 sequences 140 say the same as another one, and 90 are")
+    fresh = Examples.of(PointerChase(12), "validation", FIRST, 200, 64)
+    assert repeats_in_words(fresh, trained) is None
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--risk", "0"], "--risk is 0.0"),
+        (["--risk", "1"], "--risk is 1.0"),
+        (["--confidence", "1"], "--confidence is 1.0"),
         (["--confidence", "1.5"], "--confidence is 1.5"),
         (["--examples", "100"], "with 2 orders of tests it takes 368 sequences.*--examples 736"),
         (["--exit", "convergence", "--examples", "100"], "it takes 299 sequences at least.*--examples 598"),

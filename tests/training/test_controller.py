@@ -83,6 +83,16 @@ def test_any_model_that_answers_in_time_holds_the_target(share, width, lag, free
     assert penalty.summary()["held"] == pytest.approx(sum(late) / len(late), rel=0.01)
 
 
+def test_a_long_run_is_steered_as_fast_as_a_short_one_and_walks_more_slowly():
+    """How soon depth answers is the optimizer's matter; how long the way is, the run's."""
+    long = TargetPenalty(lever_of(StepsPlusRemainder(), 0.01, 2.0, "GravesACT"), 2.0, 20 * UPDATES, 100)
+    short = budget(2.0)
+    assert long.control == short.control
+    for penalty in (long, short):
+        penalty.budget = replace(penalty.budget, began_at=4.0)
+    assert long.wanted(20 * 200) == pytest.approx(short.wanted(200)) and long.wanted(200) > short.wanted(200)
+
+
 def test_no_penalty_before_the_task_is_learned():
     penalty = budget(2.0)
     weights = []

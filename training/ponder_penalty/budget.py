@@ -10,6 +10,7 @@ from training.ponder_penalty.penalty import Observed
 
 _LEARNED = 0.1  # of the first loss: the task is learned
 _FIRST_LOSSES = 10  # updates that make the first loss
+_UNIT = 8.0  # updates: what the controller's times are multiples of, or 1 % of a shorter run
 _TOLERANCE = 0.05
 _STILL = 4.0  # integral times in which ponder has not moved by the tolerance: it is stuck
 _MUCH = 10.0  # times the reach, which should have moved it
@@ -62,13 +63,14 @@ class TargetPenalty:
     Args:
         lever: what it moves.
         target: mean ponder over the valid tokens of the global batch, steps.
-        updates: how long the run is; the controller's times are shares of it.
+        updates: how long the run is; the way to the target is a share of it. The controller's own times are not, in
+            a long run: how soon depth answers is the optimizer's matter.
         latest: the update at which it starts at the latest.
     """
 
     def __init__(self, lever: Lever, target: float, updates: int, latest: int):
         self.lever, self.target, self.updates, self.latest = lever, target, updates, latest
-        unit = min(max(updates / 100, 3.0), 100.0)
+        unit = min(max(updates / 100, 3.0), _UNIT)
         self.control = Control(
             low=lever.low,
             high=lever.high,

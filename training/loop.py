@@ -145,9 +145,12 @@ class Training:
                     self.save()
                     return Ended(self.progress, "stopped", f"after {request.why or 'a signal to another rank'}")
                 if evaluates and self.evaluate(last) and config.on_collapse != "warn":
-                    if config.on_collapse == "stop" or not self.recover():
+                    if config.on_collapse == "stop":
                         return self._collapse()
-                    continue
+                    if not last:  # when nothing is left to train, going back would only cost what was learned
+                        if not self.recover():
+                            return self._collapse()
+                        continue
                 if saves:
                     self.save()
                 if late and not self.horizon.ends(self.progress):

@@ -43,7 +43,7 @@ def remedies(config: "RunConfig", cost: PonderCost | None) -> Remedies:
         now = float(config.halting.options.get("bias_init", known["bias_init"]))  # pyright: ignore[reportArgumentType]
         bias = min(_DEEP, now - 2)
         deeper.insert(0, f"--halting.bias-init {bias:g}")
-        shallower.append(f"--halting.bias-init {now + 2:g}")
+        shallower.append("a higher --halting.bias-init")
     if "q" in known:
         deeper.append("a higher --halting.q")
         shallower.append("a lower --halting.q")

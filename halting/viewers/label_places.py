@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import hypot
 
 _WAYS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1), (0, -1), (1, 0), (-1, 0))
 _FARTHER = (0.0, 1.0, 2.2, 3.4, 4.6)  # heights of a name between it and its point, beyond the least
-_ALONG = 12  # places on a line that are looked at
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,23 @@ class Box:
             other.left <= self.left and self.right <= other.right and other.low <= self.low and self.high <= other.high
         )
 
-    def touches(self, mark: Named) -> bool:
-        """Whether a point's mark reaches into it."""
-        across = max(self.left - mark.x, mark.x - self.right, 0.0)
-        up = max(self.low - mark.y, mark.y - self.high, 0.0)
-        return across**2 + up**2 < mark.radius**2
+    def distance(self, point: Named) -> float:
+        """From a point's middle; 0 within."""
+        across = max(self.left - point.x, point.x - self.right, 0.0)
+        return hypot(across, max(self.low - point.y, point.y - self.high, 0.0))
+
+    def is_crossed_by(self, line: "Line") -> bool:
+        """Whether a part of a line lies in it (Liang and Barsky 1984)."""
+        x1, y1, x2, y2 = line
+        enters, leaves = 0.0, 1.0
+        for start, way, low, high in ((x1, x2 - x1, self.left, self.right), (y1, y2 - y1, self.low, self.high)):
+            if way == 0:
+                if not low < start < high:
+                    return False
+                continue
+            first, last = sorted(((low - start) / way, (high - start) / way))
+            enters, leaves = max(enters, first), min(leaves, last)
+        return enters < leaves or (x1 == x2 and y1 == y2)
 
 
 Line = tuple[float, float, float, float]
@@ -67,23 +79,21 @@ def place_names(points: Sequence[Named], marks: Sequence[Named], lines: Sequence
     Returns:
         For each point its name's box; None where nothing is free within four heights of it.
     """
-    seen = [
-        Box(x, y, x, y)
-        for x1, y1, x2, y2 in lines
-        for x, y in (_between(x1, y1, x2, y2, step / _ALONG) for step in range(_ALONG + 1))
-    ]
     taken: list[Box] = []
     places: list[Box | None] = []
 
     def is_free(box: Box) -> bool:
-        return not any(map(box.meets, taken)) and not any(map(box.touches, marks))
+        return not any(map(box.meets, taken)) and all(box.distance(mark) >= mark.radius for mark in marks)
+
+    def reads_ill(box: Box, point: Named) -> float:
+        """A line through it, and another point that it would seem to belong to."""
+        own = box.distance(point) - 1e-6
+        return 1.5 * any(map(box.is_crossed_by, lines)) + 1.2 * any(box.distance(mark) < own for mark in marks)
 
     for point in points:
         tried = ((far, _beside(point, across, up, far * point.height)) for far in _FARTHER for across, up in _WAYS)
         free = [(far, box) for far, box in tried if box.within(room) and is_free(box)]
-        ranked = [(sum(map(box.meets, seen)) > 0, far, number) for number, (far, box) in enumerate(free)]
-        best = min(ranked, key=lambda each: (each[1] + 1.5 * each[0], each[2]), default=None)
-        place = None if best is None else free[best[2]][1]
+        place = min(free, key=lambda each: each[0] + reads_ill(each[1], point), default=(0.0, None))[1]
         places.append(place)
         if place is not None:
             taken.append(place)
@@ -96,7 +106,3 @@ def _beside(point: Named, across: int, up: int, far: float) -> Box:
     left = point.x + (beyond if across > 0 else -beyond - point.width if across < 0 else -point.width / 2)
     low = point.y + (beyond - 1 if up > 0 else 1 - beyond - point.height if up < 0 else -point.height / 2)
     return Box(left, low, left + point.width, low + point.height)
-
-
-def _between(x1: float, y1: float, x2: float, y2: float, share: float) -> tuple[float, float]:
-    return x1 + share * (x2 - x1), y1 + share * (y2 - y1)

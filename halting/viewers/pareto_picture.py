@@ -128,6 +128,8 @@ def _limits(at: "Axes", points: Sequence[ParetoPoint]) -> None:
 def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], best: ParetoPoint | None) -> None:
     """Names the points, those of the front first where there are many; a name that stands off has a line to its point,
     and one for which there is no room is left out."""
+    from matplotlib.textpath import TextPath
+
     at.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]  # lays the axes out
     (left, right), (low, high) = at.get_xlim(), at.get_ylim()
     box = at.get_window_extent()
@@ -137,7 +139,10 @@ def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], 
         return across * (x - left) / (right - left), tall * (y - low) / (high - low)
 
     def named(point: ParetoPoint) -> Named:
-        radius, width = (9.0 if point == best else 4.5), 0.62 * _LABEL * len(point.label) + 2
+        radius, width = (
+            (9.0 if point == best else 4.5),
+            TextPath((0, 0), point.label, size=_LABEL).get_extents().width + 2,
+        )
         return Named(*place(point.compute, point.accuracy), radius, width, 1.2 * _LABEL)
 
     lines: list[Line] = [

@@ -65,6 +65,14 @@ def test_a_target_is_not_recovered_from_as_it_owns_the_penalty(tmp_path):
     assert small(tmp_path, penalty=steered, on_collapse="stop").penalty.target_steps == "2"
 
 
+def test_a_collapse_that_is_seen_when_all_is_trained_is_told_and_the_run_ends(tmp_path):
+    late = {**COLLAPSED, "updates": 5}
+    assert train_only(small(tmp_path, name="run", **late, on_collapse="recover")) == 0
+    told = says(tmp_path / "run")
+    assert "halting collapsed" in told[0] and not any("recovering" in text for text in told)
+    assert metrics.read(tmp_path / "run", "train")[-1]["penalty"] == pytest.approx(0.3)
+
+
 def test_a_run_that_cannot_be_rescued_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr("training.recovery._LOWER_BY", 0.5)
     monkeypatch.setattr("training.recovery._AT_MOST", 9.0)

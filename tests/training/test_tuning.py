@@ -64,7 +64,7 @@ def test_flags_with_several_values_are_swept_and_the_others_are_for_all():
     assert point == {"penalty.value": "0.001", "halting.bias-init": "-3"}
     config = space.config(point)
     assert config.penalty.value == 0.001 and config.halting.options == {"bias_init": -3.0} and config.updates == 100
-    assert config.loop.compiled and label(point) == "value 0.001 · bias-init -3"
+    assert config.loop.compiled and label(point) == "penalty 0.001 · bias-init -3"
     switch = space_of("--loop.compiled", "True", "False", "--penalty.value", "0.1")
     assert [switch.config(point).loop.compiled for point in switch.grid()] == [True, False]
     assert words_of({"loop.compiled": "False"}) == ["--loop.no-compiled"]
@@ -236,7 +236,9 @@ def test_optunas_sampler_draws_from_ranges_and_each_setting_has_its_seeds(tmp_pa
     drawn = []
     while claim := sweep.claim(drawn=3, seeds=(0, 1)):
         drawn.append((label(claim.point), claim.seed))
-        assert 1e-4 <= float(claim.point["penalty.value"]) <= 0.1 and 2 <= int(claim.point["loop.max-steps"]) <= 5
+        penalty = float(claim.point["penalty.value"])
+        assert 1e-4 <= penalty <= 0.1 and penalty == float(f"{penalty:.4g}")
+        assert 2 <= int(claim.point["loop.max-steps"]) <= 5
         sweep.finish(claim, figures(0.5, 2.0))
     assert len(drawn) == 6 and len({name for name, _ in drawn}) == 3
     assert [seed for _, seed in drawn] == [0, 1] * 3

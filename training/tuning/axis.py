@@ -89,7 +89,15 @@ class Axis:
         if self.is_range and self.whole and not self.log:
             return plain(str(trial.suggest_float(self.name, self.low, self.high, step=1.0)))
         drawn = trial.suggest_float(self.name, self.low, self.high, log=self.log)
-        return plain(str(round(drawn) if self.is_range and self.whole else drawn))
+        if self.is_range:
+            drawn = round(drawn) if self.whole else self._short(drawn)
+        return plain(str(drawn))
+
+    def _short(self, drawn: float) -> float:
+        """A drawn value in four digits, as one can read and type it."""
+        assert self.low is not None and self.high is not None
+        near = float(f"{drawn:.4g}")
+        return near if self.low <= near <= self.high else drawn
 
     def value(self, word: str) -> float | str:
         """A word as Optuna keeps it."""

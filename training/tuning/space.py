@@ -117,7 +117,8 @@ def label(point: Point) -> str:
     """A setting in a few words: the value alone where only the penalty is varied."""
     if list(point) == [ALWAYS_SWEPT]:
         return point[ALWAYS_SWEPT]
-    return " · ".join(f"{name.rpartition('.')[2]} {word}" for name, word in point.items()) or "the recipe"
+    named = [("penalty" if name == ALWAYS_SWEPT else name.rpartition(".")[2], word) for name, word in point.items()]
+    return " · ".join(f"{name} {word}" for name, word in named) or "the recipe"
 
 
 def _parsed(recipe: str, words: Sequence[str]) -> RunConfig:

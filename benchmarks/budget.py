@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.budget_picture import draw
 from benchmarks.rules import ranged
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_all
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kept", action="store_true", help="run nothing: tell what the kept rows say")
     parser.add_argument("--quick", action="store_true", help="60 updates and one seed: does it run at all?")
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
+    parser.add_argument("--png", type=Path, default=None, help="draw the figure")
     options = parser.parse_args(argv)
     seeds = range(1 if options.quick else options.seeds)
     rows: list[Row] = []
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for figure in figures:
         value = "–" if figure.value is None else f"{figure.value:.4f}"
         print(f"{'met   ' if figure.met else 'MISSED'}  {figure.figure}: {value} ({figure.target})")
+    if options.png is not None:
+        draw(rows, {task: front(rows, task) for task in dict.fromkeys(row["task"] for row in rows)}, options.png)
     if options.json is not None:
         write(figures, options.json)
     return 0 if options.quick else exit_code(figures)

@@ -1,8 +1,9 @@
 """The arithmetic of `benchmarks.budget`: the front of a sweep, and what lies below it."""
 
 import pytest
+from matplotlib import image
 
-from benchmarks.budget import against_targets, below_front, front, ramp_distances
+from benchmarks.budget import against_targets, below_front, front, main, ramp_distances
 
 
 def row(name: str, ponder: float, accuracy: float, **more) -> dict:
@@ -45,3 +46,12 @@ def test_a_ramp_is_told_by_its_mean_distance_after_the_warm_up():
     rows = [*SWEEP, row("ramp", 2.0, 0.87, path=path)]
     assert ramp_distances(rows, "task") == pytest.approx([0.02])
     assert against_targets(rows)[-1].value == pytest.approx(0.02)
+
+
+def test_the_rows_that_are_kept_meet_what_is_asked_for_and_are_drawn(tmp_path, capsys):
+    """What the documents say of them is said of rows made by the commands that the benchmark would run today."""
+    assert main(["--kept", "--png", str(tmp_path / "budget.png")]) == 0
+    said = capsys.readouterr().out
+    assert said.count("met     ") == 12 and "MISSED" not in said and said.count(" target 25%") == 2 * 3
+    pixels = image.imread(tmp_path / "budget.png")
+    assert pixels.shape[1] == 1920 and pixels.std() > 0.05

@@ -37,17 +37,17 @@ def steps_of(target: str, max_steps: int, min_steps: int = 1) -> float:
     """
     is_share = target.endswith("%")
     steps = float(target[:-1]) / 100 * max_steps if is_share else float(target)
-    said = f"{FLAG} {target} is {steps:g} steps" if is_share else f"{FLAG} {target}"
+    said = f"{FLAG} {target} is {steps:g} steps," if is_share else f"{FLAG} {target} is"
     if steps < min_steps:
         least = "every token takes one step at least" if min_steps == 1 else f"--halting.min-steps is {min_steps}"
         raise UsageError(
-            f"{said}, below {min_steps}.",
+            f"{said} below {min_steps}.",
             f"No penalty can bring the mean there: {least}.",
             f"Write {FLAG} with a number between {min_steps} and {max_steps}.",
         )
     if steps > max_steps:
         raise UsageError(
-            f"{said}, above --loop.max-steps {max_steps}.",
+            f"{said} above --loop.max-steps {max_steps}.",
             "Every token leaves at the step limit at the latest, so no mean lies above it.",
             f"Write {FLAG} with a number between {min_steps} and {max_steps}, or raise --loop.max-steps.",
         )

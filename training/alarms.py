@@ -11,6 +11,7 @@ MIN_TOKENS = 64
 _ALMOST_ALL = 0.99
 _RANKS_APART = 3.0
 _NO_ENTROPY = 0.02  # nats a token; halving the mass between two steps has 0.69
+_LITTLE_ENTROPY = 0.1  # the gate has a gradient still, but hardly one
 _GONE = 1e-6  # of the whole gradient; a gate whose logits lie beyond ±15 has less
 _DOMINATES, _UNLEARNED = 0.5, 0.2
 _UNRELATED = 0.05
@@ -91,9 +92,18 @@ def _depth(signs: Signs) -> list[Alarm]:
         )
         return [Alarm(says, collapse=signs.learned)]
     if step is not None and signs.settled:
+        share = float(tally.steps[step] / tally.steps.sum())
+        if (
+            signs.spreads_mass and figures["mass_entropy"] >= _LITTLE_ENTROPY
+        ):  # the gate weighs other depths: no collapse
+            says = (
+                f"{share:.0%} of tokens stop at step {step}, whatever they are, though their mass lies on several; try "
+                f"more --updates, or {signs.remedies.deeper}"
+            )
+            return [Alarm(says)]
         says = (
-            f"halting collapsed to one depth: {float(tally.steps[step] / tally.steps.sum()):.0%} of tokens stop at "
-            f"step {step}, whatever they are; try {signs.remedies.deeper}"
+            f"halting collapsed to one depth: {share:.0%} of tokens stop at step {step}, whatever they are; try "
+            f"{signs.remedies.deeper}"
         )
         return [Alarm(says, collapse=signs.learned)]
     if figures["share_at_max"] >= _ALMOST_ALL and signs.settled:  # many a healthy run begins there

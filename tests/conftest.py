@@ -53,6 +53,14 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(scope="module")
+def fresh_compiler() -> None:
+    """Nothing that other modules compiled counts towards the limit from which a function is no longer compiled."""
+    import torch._dynamo  # here, because it is slow to import
+
+    torch._dynamo.reset()
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Shapes and types of calls are not checked: what checks them cannot be compiled."""

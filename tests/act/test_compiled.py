@@ -10,7 +10,7 @@ from act.backprop import Backprop
 from act.testing import assert_close
 from halting import GravesACT
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked", "fresh_compiler")
 
 DIM, LIMIT = 32, 6
 

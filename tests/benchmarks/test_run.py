@@ -170,7 +170,7 @@ def test_the_suite_of_a_gpu_says_that_there_is_none(few: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_what_measures_a_gpu_runs_in_its_dtype(training: bool, unchecked: None) -> None:
+def test_what_measures_a_gpu_runs_in_its_dtype(training: bool, unchecked: None, fresh_compiler: None) -> None:
     """On the CPU here, at a size at which its figures mean nothing."""
     small = replace(TINY, dtype=torch.bfloat16, attention="ragged")
     compiled = replace(small, compiled=True)

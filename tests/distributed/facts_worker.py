@@ -192,7 +192,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder, ports = Path(sys.argv[1]), sys.argv[2:]
     os.environ["DS_ACCELERATOR"] = "cpu"
-    for name in ("deepspeed", "torch._inductor.compile_fx"):  # what the first engine imports: once, for all children
+    for name in ("deepspeed", "torch._dynamo"):  # what the first engine imports: once, for all children
         importlib.import_module(name)
     found = {}
     for number, (name, port) in enumerate(zip(FACTS, ports, strict=False)):

@@ -40,6 +40,7 @@ def alone(folder: Path) -> dict:
     engine, reference = DeepSpeedEngine(make_model(), config), LocalEngine(make_model(), config.optimizer, device)
     found["losses"] = train(engine, range(3), accumulation=1).losses
     found["reference"] = train(reference, range(3), accumulation=1).losses
+    found["compiler_imported"] = "torch._inductor.compile_fx" in sys.modules
     engine.close()
     found["distributed_after_close"] = agreement.is_distributed()
     return found

@@ -24,6 +24,7 @@ def test_nothing_is_compiled(alone):
     """The name that is struck from DeepSpeed's private table is still the one that decides."""
     assert alone["shared_memory_op"] == "deepspeed_shm_comm" and "deepspeed_shm_comm" in alone["known_ops"]
     assert not alone["shared_memory_built"] and not alone["built"]
+    assert not alone["compiler_imported"], "it takes a second of every start"
 
 
 def test_chatter_goes_to_the_file(alone):

@@ -1,6 +1,8 @@
 """How a process becomes a rank: environment, process group, time limits, and where DeepSpeed's chatter goes."""
 
+import contextlib
 import functools
+import importlib
 import logging
 import os
 import socket
@@ -83,6 +85,7 @@ def start(
         chatter_to(chatter)  # once more: importing DeepSpeed gives its logger a handler for the screen
     if cpu:
         skip_shared_memory_op()
+        leave_muon_uncompiled()
         give_back_large_blocks()
     else:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -131,6 +134,23 @@ def skip_shared_memory_op() -> None:
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def leave_muon_uncompiled() -> None:
+    """Imports DeepSpeed's Muon optimizer, as every engine does, without having torch.compile look at it.
+
+    No run can choose that optimizer, and the compiler that is imported for it takes a second of every rank's start. The
+    function that gives the decorator is private to DeepSpeed; a test checks that the compiler stays out.
+    """
+    from deepspeed.runtime import compiler
+
+    usual = compiler.compile
+    compiler.compile = lambda: lambda function: function
+    try:
+        with contextlib.suppress(ImportError):  # where it has another place, engines take that second as before
+            importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
+    finally:
+        compiler.compile = usual
 
 
 def limit_waiting(timeout: timedelta) -> None:

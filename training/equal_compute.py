@@ -44,6 +44,7 @@ class Comparison:
             would give), or that of a cheaper setting where it is better.
         learned: accuracy of the learned rule there, likewise.
         gain: learned − other, accuracies; the interval is wider, so that those of all comparisons hold together.
+        dearer: whether that compute is more than the learned rule takes as it was trained.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Comparison:
     accuracy: Between
     learned: Between
     gain: Between
+    dearer: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def compare(
                 interval(theirs, compute),
                 interval(mine, compute),
                 interval(mine, compute, together, less=theirs),
+                compute > at_least,
             )
         )
     return found
@@ -196,18 +199,18 @@ def sentence(at_flops: tuple[Verdict, Comparison], at_time: tuple[Verdict, Compa
     if said == "worth it":
         text = (
             f"Learned halting was worth it here: at equal compute it is right {_share(by.learned)} of the time, "
-            f"{_points(by.gain)} more than the best of the others, {by.name}"
+            f"{_points(by.gain)} more than the best of the others, {by.name}{_begins(by)}"
         )
     elif said == "not worth it":
         text = (
-            f"Learned halting was not worth it here: at equal compute {by.name} is right {_share(by.accuracy)} of the "
-            f"time, {_points(_turned(by.gain))} more than the learned rule"
+            f"Learned halting was not worth it here: at equal compute {by.name}{_begins(by)} is right "
+            f"{_share(by.accuracy)} of the time, {_points(_turned(by.gain))} more than the learned rule"
         )
     else:
         text = (
-            f"Learned halting was not shown to be worth it here: at equal compute {by.name}, which needs no gate, is "
-            f"right {_share(by.accuracy)} of the time and the learned rule {_share(by.learned)}, a difference of "
-            f"{_points(by.gain)} that may be chance"
+            f"Learned halting was not shown to be worth it here: at equal compute {by.name}{_begins(by)}, which needs "
+            f"no gate, is right {_share(by.accuracy)} of the time and the learned rule {_share(by.learned)}, a "
+            f"difference of {_points(by.gain)} that may be chance"
         )
     measured, of = at_time
     if measured == said:
@@ -220,6 +223,10 @@ def sentence(at_flops: tuple[Verdict, Comparison], at_time: tuple[Verdict, Compa
             f"{_points(_turned(of.gain))} more than the learned rule."
         )
     return f"{text}; in equal measured time on this machine no difference from {of.name} was shown."
+
+
+def _begins(by: Comparison) -> str:
+    return " (at the least that it can be had for)" if by.dearer else ""
 
 
 def _share(accuracy: Between) -> str:

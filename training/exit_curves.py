@@ -118,9 +118,10 @@ def learned_curve(run: Run, examples: Examples, looked_at: Examples, number: int
     return Curve("learned", tuple(points[one] for one in order)), trained, [steps[one] for one in order]
 
 
-def exit_curve(run: Run, spec: str, examples: Examples, looked_at: Examples, number: int) -> Curve:
-    """An exit that was never trained, under several thresholds."""
-    settings = path(run, open_exit(run, spec), looked_at, number)
+def exit_curve(run: Run, spec: str, examples: Examples, looked_at: Examples, number: int, near: float) -> Curve:
+    """An exit that was never trained, under several thresholds, some of which take about as many steps as `near`: there
+    it is compared, and a line between distant neighbours would make it look worse than it is."""
+    settings = path(run, open_exit(run, spec), looked_at, number, near)
     points = [measure(Way(setting.name, run, setting), examples)[0] for setting in settings]
     return Curve(spec, tuple(points[one] for one in _by_compute(points)))
 

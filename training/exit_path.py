@@ -15,6 +15,7 @@ from training.run import Run
 
 T = TypeVar("T")
 _CLOSEST = 1e-4  # parts of the way nearer to each other are one
+_CLOSER = 6  # halvings around what is looked for
 _LEARNED, _FIXED = "learned", "fixed"
 
 
@@ -97,7 +98,7 @@ def chains(run: Run, given: OpenExit, examples: Examples, number: int) -> list[l
     return [whole, [start, *cheaper]]
 
 
-def path(run: Run, given: OpenExit, examples: Examples, number: int) -> list[Exit]:
+def path(run: Run, given: OpenExit, examples: Examples, number: int, near: float | None = None) -> list[Exit]:
     """At most about so many settings from the safest to the cheapest, as evenly far apart in executed steps on some
     examples as they can be had; of a fixed depth all. These examples must not be those on which they are tested.
 
@@ -106,23 +107,27 @@ def path(run: Run, given: OpenExit, examples: Examples, number: int) -> list[Exi
         given: the exit.
         examples: a few, only to see what the settings do.
         number: how many settings.
+        near: executed steps; a few more settings are laid close to what takes so many.
     """
     threshold = given.threshold
     if threshold is None:
         return [given.at(depth) for depth in range(given.limit, 0, -1)]
     return evenly(
-        lambda way: given.at(threshold.at(way)), lambda setting: answer(run, setting, examples).mean_steps, number
+        lambda way: given.at(threshold.at(way)), lambda setting: answer(run, setting, examples).mean_steps, number, near
     )
 
 
-def evenly(setting_at: Callable[[float], T], steps_of: Callable[[T], float], number: int) -> list[T]:
+def evenly(
+    setting_at: Callable[[float], T], steps_of: Callable[[T], float], number: int, near: float | None = None
+) -> list[T]:
     """Settings along a way such that each takes fewer steps than the one before, by about as much. Where two
-    neighbours differ most, the way between them is halved.
+    neighbours differ most, the way between them is halved; and then a few times more where they lie around `near`.
 
     Args:
         setting_at: the setting this part of the way, 0 to 1, from the safest to the cheapest.
         steps_of: what it takes.
         number: how many are tried.
+        near: what some more should take.
     """
     tried = {way: steps_of(setting_at(way)) for way in (0.0, 1.0)}
     while len(tried) < number:
@@ -133,6 +138,15 @@ def evenly(setting_at: Callable[[float], T], steps_of: Callable[[T], float], num
             break
         middle = (low + high) / 2
         tried[middle] = steps_of(setting_at(middle))
+    for _ in range(_CLOSER):
+        if near is None:
+            break
+        ways = sorted(tried)
+        low = max((way for way in ways if tried[way] > near), default=0.0)
+        high = next((way for way in ways if way > low), low)
+        if high - low <= _CLOSEST:
+            break
+        tried[(low + high) / 2] = steps_of(setting_at((low + high) / 2))
     kept, least = [setting_at(0.0)], tried[0.0]
     for way in sorted(tried)[1:]:
         if tried[way] < least:

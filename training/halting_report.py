@@ -50,7 +50,7 @@ class Options:
     batch_size: int = 256
     """examples computed at once"""
     points: int = 12
-    """settings of each exit, at most"""
+    """settings of each exit, spread out, at most; a few more lie close to what the learned rule takes"""
     repeats: int = 3
     """how often each setting is timed; medians are shown"""
     name: str = "halting_report"
@@ -132,7 +132,7 @@ def examine(run: Run, scratch: Sequence[Run], exits: Sequence[str], examples: Ex
     looked_at = Examples.of(run.task, "train", 0, _LOOKED_AT, options.batch_size)
     learned, trained, steps = exit_curves.learned_curve(run, examples, looked_at, options.points)
     curves = [learned]
-    curves += [exit_curves.exit_curve(run, spec, examples, looked_at, options.points) for spec in exits]
+    curves += [exit_curves.exit_curve(run, spec, examples, looked_at, options.points, trained.steps) for spec in exits]
     curves.append(exit_curves.fixed_curve(run, examples, options.points))
     curves += [exit_curves.scratch_curve(scratch, examples)] if scratch else []
     curves += [exit_curves.random_curve(run, examples, steps), exit_curves.oracle_curve(run, examples)]
@@ -231,8 +231,8 @@ def page(run: Run, found: Found, figures: dict[str, Any], options: Options, left
         f"steps; {figures['device']}, {figures['threads']} thread(s).",
         markdown(*_comparisons(found, figures)),
         _NOTES.replace("\n", " ") + " The learned rule's own steps dealt to other tokens at random are the control; "
-        "the oracle leaves at the first step after which the answer is right and stays right, as full depth shows it: "
-        "no rule can know that, and nothing is run by it.",
+        "the oracle leaves at the first step after which the answer is right and stays right, as full depth shows it, "
+        "and is never more right than that: no rule can know that, and nothing is run by it.",
         f"![Accuracy against compute and time]({options.name}.png)",
         "## Every setting",
     ]

@@ -89,6 +89,10 @@ def test_settings_are_spread_evenly_in_what_they_take():
     kept = evenly(lambda way: way, lambda way: 10 - 8 * float(np.clip((way - 0.4) * 1000, 0, 1)), 40)
     assert kept[0] == 0 and len(kept) >= 8 and all(0.4 < way <= 0.401 for way in kept[1:-1])
     assert evenly(lambda way: way, lambda way: 3.0, 40) == [0.0]
+    spread, closer = (evenly(lambda way: way, lambda way: 10 - 8 * way, 5, near) for near in (None, 4.3))
+    assert set(spread) < set(closer), "close to what is looked for, on both sides"
+    assert max(way for way in closer if 10 - 8 * way > 4.3) == pytest.approx(5.7 / 8, abs=0.005)
+    assert min(way for way in closer if 10 - 8 * way <= 4.3) == pytest.approx(5.7 / 8, abs=0.005)
 
 
 def test_an_exit_is_tried_from_the_safest_to_the_cheapest(folder):

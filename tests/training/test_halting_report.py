@@ -86,7 +86,10 @@ def test_an_exit_that_costs_more_at_least_is_compared_where_it_begins():
     [found] = compare(learned, trained, [Curve("dear", (point(0.85, 3.0, 2), point(0.9, 5.0, 3)))], asked, asked)
     assert found.compute == 3.0 and found.learned.value == pytest.approx((0.8 + 0.95) / 2, abs=0.02)
     assert found.gain.value == pytest.approx(found.learned.value - found.accuracy.value)
-    assert found.gain.low < found.gain.value < found.gain.high
+    assert found.gain.low < found.gain.value < found.gain.high and found.dearer
+    assert "the best of the others, dear (at the least that it can be had for);" in sentence(*[verdict([found])] * 2)
+    [found] = compare(learned, trained, [Curve("cheap", (point(0.4, 1.0, 2), point(0.9, 5.0, 3)))], asked, asked)
+    assert not found.dearer and "at the least" not in sentence(*[verdict([found])] * 2)
 
 
 def test_controls_compute_what_they_should(tmp_path):

@@ -233,7 +233,8 @@ def test_what_is_no_target_is_refused(given):
 
 
 @pytest.mark.parametrize(
-    ("target", "says"), [("0.5", "steps 0.5 is below 1"), ("5%", "is 0.5 steps, below 1"), ("11", "above --loop.max-steps 10")]
+    ("target", "says"),
+    [("0.5", "steps 0.5 is below 1"), ("5%", "is 0.5 steps, below 1"), ("11", "above --loop.max-steps 10")],
 )
 def test_a_target_that_no_run_can_hold_is_refused(target, says):
     with pytest.raises(UsageError, match=says):

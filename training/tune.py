@@ -14,7 +14,7 @@ from training.entry import run_entry
 from training.parts import recipe_names
 from training.run_folder import base_name
 from training.tuning.display import Display
-from training.tuning.space import Point, Space
+from training.tuning.space import Point, Space, not_given
 from training.tuning.sweep import Sweep, told_of
 from training.tuning.trial_budget import TrialBudget
 from training.tuning.worker import Keep, Worker
@@ -107,7 +107,7 @@ def _joined(recipe: str | None, rest: list[str], options: Options) -> tuple[Swee
         assert options.out is not None
         sweep = Sweep(options.out)
         about = sweep.settings()
-        space = Space.read(about.recipe, [*about.fixed, *rest], list(sweep.axes()))
+        space = Space.read(about.recipe, [*not_given(about.fixed, rest), *rest], list(sweep.axes()))
         kept = {"trial_budget": options.trial_budget or about.budget, "quality": about.quality}
         return sweep, space, Options(**{**vars(options), **kept})
     first = Space.read(recipe, rest)

@@ -17,7 +17,7 @@ from training.tuning.axis import Axis
 from training.tuning.chosen import chosen
 from training.tuning.database import open_study
 from training.tuning.measured import bend, front, measured, pick
-from training.tuning.space import Space, label, words_of
+from training.tuning.space import Space, label, not_given, words_of
 from training.tuning.sweep import Claim, Sweep
 from training.tuning.trial_budget import TrialBudget
 from training.tuning.written_out import write_out
@@ -99,6 +99,7 @@ def test_a_flag_that_holds_a_list_is_no_grid(tmp_path):
         (("--penalty.value", "1..0.1"), "--penalty.value 1..0.1"),
         (("--penalty.value", "0..1:log"), "--penalty.value 0..1:log"),
         (("--penalty.value", "0..1", "2"), "--penalty.value 0..1 2"),
+        (("--penalty.value", "1e-4..1e-1:ln"), "--penalty.value 1e-4..1e-1:ln."),
     ],
 )
 def test_what_cannot_be_swept_is_refused_before_anything_is_made(words, says):
@@ -178,6 +179,7 @@ def test_more_can_be_added_later_and_what_differs_is_refused(tmp_path):
     ):
         with pytest.raises(UsageError, match=says):
             sweep_of(tmp_path / "s", *words)
+    assert not_given(["--updates", "7", "--threads", "1"], ["--updates=9"]) == ("--threads", "1")
     with pytest.raises(UsageError, match="--trial-budget 5updates"):
         sweep_of(tmp_path / "s", "--penalty.value", "0", budget="6updates")
     (tmp_path / "other").mkdir()

@@ -41,6 +41,12 @@ class Axis:
             UsageError: for a range that is none, and for one among values.
         """
         ranges = [found for word in words if (found := _RANGE.fullmatch(word))]
+        if odd := [word for word in words if _RANGE.match(word) and not _RANGE.fullmatch(word)]:
+            raise UsageError(
+                f"--{name} {odd[0]}.",
+                "A range is LOW..HIGH, or LOW..HIGH:log to draw evenly in its logarithm.",
+                f"Write --{name} 1e-4..1e-1:log, or values with spaces between them.",
+            )
         if not ranges:
             unique = tuple(dict.fromkeys(map(plain, words)))
             numbers = [number for word in unique if (number := as_number(word)) is not None]

@@ -7,7 +7,7 @@ from pathlib import Path
 from halting.errors import UsageError
 from training.parts import load_recipe
 from training.tuning.measured import measured, pick
-from training.tuning.space import label, words_of
+from training.tuning.space import label, not_given, words_of
 from training.tuning.sweep import Sweep
 
 
@@ -45,21 +45,10 @@ def chosen(folder: Path, what: str, recipe: str, own: Sequence[str] = ()) -> Cho
             f"Write ponder train {about.recipe} --from-tune {folder}, or sweep {recipe}.",
         )
     found = pick(measured(sweep), what)
-    given = {_name(word) for word in own if word.startswith("--")}
-    words: list[str] = []
-    keeps = False
-    for word in (*about.fixed, *words_of(found.point)):
-        if word.startswith("--"):
-            keeps = _name(word) not in given
-        if keeps:
-            words.append(word)
+    words = not_given((*about.fixed, *words_of(found.point)), own)
     quality = f"{found.mean(found.quality):.4g} {found.quality.replace('_', ' ')}"
     says = (
         f"{what} of {folder}: {label(found.point)}, measured {quality} at {found.mean('mean_steps'):.2f} steps over "
         f"{len(found.rows)} seed(s){f', of which {found.collapsed} collapsed' if found.collapsed else ''}"
     )
-    return Chosen(tuple(words), says)
-
-
-def _name(word: str) -> str:
-    return word.partition("=")[0].replace("_", "-")
+    return Chosen(words, says)

@@ -113,6 +113,19 @@ def words_of(point: Point) -> list[str]:
     return words
 
 
+def not_given(words: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
+    """The flags, with their values, that a person has not given beside: theirs take the place of those."""
+    given = {_name(word) for word in own if word.startswith("--")}
+    found: list[str] = []
+    keeps = False
+    for word in words:
+        if word.startswith("--"):
+            keeps = _name(word) not in given
+        if keeps:
+            found.append(word)
+    return tuple(found)
+
+
 def label(point: Point) -> str:
     """A setting in a few words: the value alone where only the penalty is varied."""
     if list(point) == [ALWAYS_SWEPT]:
@@ -179,6 +192,10 @@ def _holds_list(config: RunConfig, name: str) -> bool:
 def _end(value: float | None) -> str:
     assert value is not None
     return str(int(value)) if value == int(value) else repr(value)
+
+
+def _name(word: str) -> str:
+    return word.partition("=")[0].replace("_", "-")
 
 
 def _dashed(name: str) -> str:

@@ -92,20 +92,12 @@ def _depth(signs: Signs) -> list[Alarm]:
         )
         return [Alarm(says, collapse=signs.learned)]
     if step is not None and signs.settled:
-        share = float(tally.steps[step] / tally.steps.sum())
-        if (
-            signs.spreads_mass and figures["mass_entropy"] >= _LITTLE_ENTROPY
-        ):  # the gate weighs other depths: no collapse
-            says = (
-                f"{share:.0%} of tokens stop at step {step}, whatever they are, though their mass lies on several; try "
-                f"more --updates, or {signs.remedies.deeper}"
-            )
-            return [Alarm(says)]
-        says = (
-            f"halting collapsed to one depth: {share:.0%} of tokens stop at step {step}, whatever they are; try "
-            f"{signs.remedies.deeper}"
-        )
-        return [Alarm(says, collapse=signs.learned)]
+        told = f"{float(tally.steps[step] / tally.steps.sum()):.0%} of tokens stop at step {step}, whatever they are"
+        if signs.spreads_mass and figures["mass_entropy"] < _LITTLE_ENTROPY:
+            says = f"halting collapsed to one depth: {told}; try {signs.remedies.deeper}"
+            return [Alarm(says, collapse=True)]
+        learns = ", though the gate still learns; try more --updates, or" if signs.learned else "; try"
+        return [Alarm(f"{told}{learns} {signs.remedies.deeper}")]
     if figures["share_at_max"] >= _ALMOST_ALL and signs.settled:  # many a healthy run begins there
         says = (
             f"nothing halts before max_steps: {figures['share_at_max']:.0%} of tokens take all {tally.max_steps} "

@@ -63,15 +63,19 @@ def test_collapse_to_another_single_step_is_said_once_the_run_has_settled():
     assert said([3] * 200) == ""  # as every run begins, with a gate that does not look at its token yet
     hard = tally_of([3] * 200)
     hard.sums[9] = 0.05 * 200
-    for tally, signs in ((hard, {}), (tally_of([3] * 200), {"spreads_mass": False})):
-        (alarm,) = heard(tally, settled=True, **signs)
-        assert "halting collapsed to one depth: 100% of tokens stop at step 3" in alarm.says and alarm.collapse
+    (alarm,) = heard(hard, settled=True)
+    assert "halting collapsed to one depth: 100% of tokens stop at step 3" in alarm.says and alarm.collapse
 
 
-def test_one_depth_is_no_collapse_while_the_gate_still_weighs_others():
-    (alarm,) = heard([3] * 200, settled=True)
-    assert "100% of tokens stop at step 3, whatever they are, though their mass lies on several" in alarm.says
+@pytest.mark.parametrize("spreads_mass", [True, False])
+def test_one_depth_is_no_collapse_while_the_gate_still_learns(spreads_mass):
+    (alarm,) = heard([3] * 200, settled=True, spreads_mass=spreads_mass)
+    assert "100% of tokens stop at step 3, whatever they are, though the gate still learns" in alarm.says
     assert "--updates" in alarm.says and not alarm.collapse
+    gone = heard([3] * 200, settled=True, spreads_mass=spreads_mass, gate=GateGradient(None, 0.0, 1.0))
+    assert any(alarm.collapse for alarm in gone)
+    (exit_only,) = heard([3] * 200, settled=True, spreads_mass=False, learned=False)
+    assert "whatever they are; try" in exit_only.says and not exit_only.collapse
 
 
 def test_a_run_that_never_halts_is_told_once_it_has_settled():

@@ -71,7 +71,7 @@ def test_flags_with_several_values_are_swept_and_the_others_are_for_all():
     assert space_of("--penalty.value=0.1").grid() == [{"penalty.value": "0.1"}]
 
 
-def test_a_flag_that_holds_a_list_is_no_grid(tmp_path):
+def test_a_flag_that_holds_a_list_is_no_grid_and_a_recipe_is_found_again_from_any_folder(tmp_path, monkeypatch):
     recipe = tmp_path / "listed.py"
     recipe.write_text(
         "from training.config import Part, RunConfig\nfrom training.tasks import PointerChase\n"
@@ -80,7 +80,9 @@ def test_a_flag_that_holds_a_list_is_no_grid(tmp_path):
         "        super().__init__(6, seed=seed)\n"
         "def recipe():\n    return RunConfig(recipe='listed', data=Part(kind=__file__ + ':Listed'))\n"
     )
-    space = space_of("--data.sizes", "3", "4", "--penalty.value", "0", "1", recipe=f"{recipe}:recipe")
+    monkeypatch.chdir(tmp_path)
+    space = space_of("--data.sizes", "3", "4", "--penalty.value", "0", "1", recipe=recipe.name)
+    assert space.recipe == f"{recipe}:recipe"
     assert [axis.name for axis in space.axes] == ["penalty.value"]
     assert space.base().data.options == {"sizes": [3, 4]}
 

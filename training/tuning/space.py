@@ -67,7 +67,7 @@ class Space:
                 axes.append(Axis.read(_dashed(name), values))
             else:
                 fixed += [f"--{_dashed(name)}", *values]
-        found = cls(recipe, tuple(fixed), tuple(axes))
+        found = cls(config.recipe, tuple(fixed), tuple(axes))  # which finds it again from any folder
         found.base()
         for point in found.probes():
             found.config(point)

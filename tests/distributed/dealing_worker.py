@@ -12,7 +12,7 @@ from training.build import build_all
 from training.checkpoint import Progress, found, load
 from training.config import HaltingPart, PenaltyConfig, RunConfig
 from training.dealing import Dealer
-from training.engine import DeepSpeedEngine, LocalEngine, start
+from training.engine import DeepSpeedEngine, LocalEngine, start, stop
 from training.loop import Training
 from training.metrics import Metrics
 from training.objective import objective
@@ -44,10 +44,13 @@ def config_of(deal_by: str) -> RunConfig:
 
 
 def collapsing() -> RunConfig:
-    """A run that has collapsed before it begins, and is to be taken back."""
+    """A run that has collapsed before it begins, and is to be taken back: at ZeRO-3, where no rank has all weights."""
     eager = HaltingPart(kind="GravesACT", options={"bias_init": 9.0})
     changed = {"halting": eager, "penalty": PenaltyConfig(value=0.3), "updates": 14, "on_collapse": "recover"}
-    return config_of("order").model_copy(update=changed | {"eval_every": 100, "keep_last": 1})
+    shared = str(DS_CONFIG.with_name("zero3.json"))
+    return config_of("order").model_copy(
+        update=changed | {"eval_every": 100, "eval_examples": 16, "keep_last": 1, "deepspeed_config": shared}
+    )
 
 
 def gradient(config: RunConfig) -> tuple[list[int], torch.Tensor]:
@@ -101,6 +104,7 @@ def main() -> None:
     written["recovered"] = train(collapsing(), folder / "recovered")
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(written))
+    stop()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from halting import EveryStep
 from training import agreement
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
 from training.precision import Precision
 from training.tasks.task import Batch
 
@@ -177,6 +177,7 @@ def main() -> None:
         found[name] = run_variant(DS_CONFIGS / f"{name}.json")
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
+    stop()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from tiny import make_config, make_model, train
 
 from training import agreement
-from training.engine import DeepSpeedEngine, LocalEngine, start
+from training.engine import DeepSpeedEngine, LocalEngine, start, stop
 
 UPDATES, SAVED_AT = 6, 4
 
@@ -51,6 +51,7 @@ def main() -> None:
     found |= {str(stage): run_stage(folder, stage, reference) for stage in range(4)}
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
+    stop()
 
 
 if __name__ == "__main__":

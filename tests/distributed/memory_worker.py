@@ -11,7 +11,7 @@ from memory_shapes import WAYS, make_config
 
 from benchmarks.memory_case import held_tensors, resident
 from training import agreement
-from training.engine import start
+from training.engine import start, stop
 
 
 def given_back() -> float:
@@ -37,6 +37,7 @@ def main() -> None:
     found = {way: asdict(held_tensors(make_config(way, own))) for way in WAYS}
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps({"ways": found, "given_back": freed}))
+    stop()
 
 
 if __name__ == "__main__":

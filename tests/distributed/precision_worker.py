@@ -22,7 +22,7 @@ from halting import Memory, StepDecision, StepView, StickBreaking
 from training import agreement
 from training.build import build_all
 from training.checkpoint import Progress
-from training.engine import DeepSpeedEngine, Engine, start
+from training.engine import DeepSpeedEngine, Engine, start, stop
 from training.engine.loss_scale import LossScale
 from training.metrics import Metrics
 from training.precision import Precision
@@ -177,6 +177,7 @@ def main() -> None:
     found["rule"] = rule_under_autocast(folder / "zero3.json")
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
+    stop()
 
 
 if __name__ == "__main__":

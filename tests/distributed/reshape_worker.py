@@ -14,7 +14,7 @@ from tiny import Balanced, make_config, make_model, train
 from act.model import LoopedTransformer
 from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
 from training import agreement, checkpoint
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
 from training.engine.portable import OPTIMIZER, WEIGHTS
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
@@ -122,6 +122,7 @@ def main() -> None:
     ranks = agreement.world_size()
     found = {1: one, 2: two, 3: three}[ranks](folder)
     (folder / f"found-{ranks}-{agreement.rank()}.json").write_text(json.dumps(found))
+    stop()
 
 
 if __name__ == "__main__":

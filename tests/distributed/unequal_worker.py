@@ -29,7 +29,7 @@ from benchmarks.unequal_case import (
     whole_gradients,
 )
 from training import agreement
-from training.engine import Engine, LocalEngine, start
+from training.engine import Engine, LocalEngine, start, stop
 from training.objective import objective
 from training.tasks.task import Batch
 
@@ -111,6 +111,7 @@ def main() -> None:
     if agreement.rank() == 0:
         cases = [as_row(case, found, 0.0) for case, found in rows if found is not None]
         (folder / "found.json").write_text(json.dumps({"cases": cases, "experts": experts}))
+    stop()
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def start(
 
 
 def stop() -> None:
-    """Leaves the process group."""
+    """Leaves the process group, and ends its threads: one that still holds a tensor when Python has gone crashes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -12,7 +12,7 @@ import torch
 from benchmarks.memory_case import held_tensors, process_peak
 from training import agreement
 from training.config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
-from training.engine import start
+from training.engine import start, stop
 from training.parts import load_recipe
 
 SMALL = 32
@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
     found = {"process": peak, **asdict(held_tensors(config))}
     if agreement.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
+    stop()
 
 
 if __name__ == "__main__":

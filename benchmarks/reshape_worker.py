@@ -16,7 +16,7 @@ from training import agreement, checkpoint
 from training.build import Built, build_all
 from training.checkpoint import Progress
 from training.config import OptimizerConfig, PenaltyConfig, RunConfig
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
 from training.engine.portable import OPTIMIZER, WEIGHTS
 from training.loop import Training
 from training.metrics import Metrics
@@ -168,6 +168,7 @@ def main(argv: Sequence[str]) -> None:
             if agreement.rank() == 0:
                 with Path(argv[3]).open("a", encoding="utf-8") as file:
                     file.write(json.dumps({**row, **json.loads(argv[4])}) + "\n")
+    stop()
 
 
 def to_json(given: Sequence[Any]) -> str:

@@ -16,7 +16,7 @@ from training import agreement
 from training.build import build_all
 from training.checkpoint import Progress
 from training.config import RunConfig
-from training.engine import DeepSpeedEngine, start
+from training.engine import DeepSpeedEngine, start, stop
 from training.metrics import Metrics, read
 from training.parts import load_recipe
 from training.ranks import Ranks
@@ -81,6 +81,7 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
             kept[way].append(listening.updates)
     written = json.dumps({"updates": kept, "losses": losses})
     (folder / f"rank-{agreement.rank()}.json").write_text(written, encoding="utf-8")
+    stop()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.unequal_case import Case, as_row, run_case
 from training import agreement
-from training.engine import start
+from training.engine import start, stop
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
         if found is not None:
             with (folder / "rows.jsonl").open("a") as rows:
                 rows.write(json.dumps(as_row(case, found, time.perf_counter() - before)) + "\n")
+    stop()
 
 
 if __name__ == "__main__":

@@ -80,7 +80,11 @@ def main(argv: Sequence[str]) -> int:
 
         print(dry_run.report(request.config, request.ranks))
         return 0
-    return train(request.config, request.resume)
+    try:
+        return train(request.config, request.resume)
+    except UsageError:
+        launch.stop()  # a rank that has met the others and does not leave them may end in an abort
+        raise
 
 
 def read_request(argv: Sequence[str]) -> Request:

@@ -49,7 +49,7 @@ def collapsing() -> RunConfig:
     changed = {"halting": eager, "penalty": PenaltyConfig(value=0.3), "updates": 14, "on_collapse": "recover"}
     shared = str(DS_CONFIG.with_name("zero3.json"))
     return config_of("order").model_copy(
-        update=changed | {"eval_every": 100, "eval_examples": 16, "keep_last": 1, "deepspeed_config": shared}
+        update=changed | {"eval_every": 100, "eval_examples": 32, "keep_last": 1, "deepspeed_config": shared}
     )
 
 

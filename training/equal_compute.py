@@ -11,6 +11,7 @@ from training.exit_curves import Curve, Point
 
 CONFIDENCE = 0.95
 _RESAMPLES = 1000
+_LESS = 0.95  # of the learned rule's compute: less is worth a sentence
 Verdict = Literal["worth it", "not worth it", "no difference shown"]
 
 
@@ -207,11 +208,13 @@ def sentence(at_flops: tuple[Verdict, Comparison], at_time: tuple[Verdict, Compa
             f"{_share(by.accuracy)} of the time, {_points(_turned(by.gain))} more than the learned rule"
         )
     else:
+        alike = by.gain.low == by.gain.high == 0
         text = (
             f"Learned halting was not shown to be worth it here: at equal compute {by.name}{_begins(by)}, which needs "
-            f"no gate, is right {_share(by.accuracy)} of the time and the learned rule {_share(by.learned)}, a "
-            f"difference of {_points(by.gain)} that may be chance"
+            f"no gate, is right {_share(by.accuracy)} of the time and the learned rule "
+            f"{'as well' if alike else _share(by.learned)}"
         )
+        text += "" if alike else f", a difference of {_points(by.gain)} that may be chance"
     measured, of = at_time
     if measured == said:
         return f"{text}; measured time on this machine says the same."
@@ -223,6 +226,24 @@ def sentence(at_flops: tuple[Verdict, Comparison], at_time: tuple[Verdict, Compa
             f"{_points(_turned(of.gain))} more than the learned rule."
         )
     return f"{text}; in equal measured time on this machine no difference from {of.name} was shown."
+
+
+def as_right_for_less(trained: Point, others: Sequence[Curve]) -> str:
+    """A sentence, with a space before it, on the cheapest setting of what could take the learned rule's place that is
+    no less often right; empty where that saves less than a twentieth."""
+    enough, own = trained.right.sum(), float(trained.flops.sum())
+    able = [
+        (float(point.flops.sum()) / own, curve, point)
+        for curve in others
+        if curve.usable
+        for point in curve.points
+        if point.right.sum() >= enough
+    ]
+    share, curve, point = min(able, key=lambda each: each[0], default=(1.0, None, None))
+    if curve is None or point is None or share > _LESS:
+        return ""
+    name = curve.name[0].upper() + curve.name[1:]
+    return f" {name} ({point.name}) is no less often right with {share:.0%} of its compute."
 
 
 def _begins(by: Comparison) -> str:

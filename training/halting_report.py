@@ -15,7 +15,7 @@ from halting.errors import UsageError
 from halting.estimate import Estimate, ratio
 from training import exit_curves
 from training.answers import Examples
-from training.equal_compute import Comparison, compare, sentence, verdict
+from training.equal_compute import Comparison, as_right_for_less, compare, sentence, verdict
 from training.evaluate import refuse_counts
 from training.exit_curves import Curve, Point
 from training.exit_path import open_exit
@@ -143,7 +143,7 @@ def examine(run: Run, scratch: Sequence[Run], exits: Sequence[str], examples: Ex
     others = [curve for curve in curves[1:] if all(point.way.runs for point in curve.points)]
     in_time = compare(learned, trained, others, asked, tokens, lambda point: micros[id(point)])
     at_flops, at_time = verdict(comparisons), verdict(in_time)
-    said = sentence(at_flops, at_time)
+    said = sentence(at_flops, at_time) + as_right_for_less(trained, curves[1:])
     return Found(curves, trained, comparisons, in_time, at_flops[0], at_time[0], said, micros)
 
 

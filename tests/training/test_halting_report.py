@@ -15,7 +15,7 @@ from test_exits import run_of
 from halting.estimate import ratio
 from training.answers import Examples, answer
 from training.cli import main
-from training.equal_compute import Sums, compare, interval, sentence, verdict
+from training.equal_compute import Sums, as_right_for_less, compare, interval, sentence, verdict
 from training.exit_curves import Curve, Point, Way, first_right, fixed_curve, measure, oracle_curve, random_curve
 from training.exits import Exit, parse_exit
 from training.halting_report import Options, examine
@@ -78,6 +78,20 @@ def test_the_verdict_can_be_yes_no_and_that_nothing_was_shown():
     known, text = said([trained], trained, worse, Curve("confidence", (point(0.9, 1.9, 7),)))
     assert known == "no difference shown" and "not shown to be worth it" in text and "may be chance" in text
     assert said([trained], trained, worse, Curve("oracle", (better,), usable=False))[0] == "worth it", "no rule can"
+    known, text = said([trained], trained, worse, Curve("confidence", (point(0.9, 2.0),)))
+    assert known == "no difference shown" and "and the learned rule as well; " in text and "chance" not in text
+
+
+def test_what_is_as_right_for_less_is_told_with_what_it_takes():
+    trained = point(0.9, 4.0, name="learned")
+    same, cheaper = point(0.9, 3.0, name="3 steps"), point(0.91, 1.0, 5, name="1 step")
+    assert cheaper.right.sum() > trained.right.sum()
+    worse, dear = point(0.5, 0.5, 2), point(0.9, 3.9)
+    told = as_right_for_less(trained, [Curve("fixed depth", (worse, same)), Curve("oracle", (cheaper,), usable=False)])
+    assert told == " Fixed depth (3 steps) is no less often right with 75% of its compute."
+    told = as_right_for_less(trained, [Curve("fixed depth", (worse, same)), Curve("confidence", (cheaper,))])
+    assert told == " Confidence (1 step) is no less often right with 25% of its compute."
+    assert as_right_for_less(trained, [Curve("fixed depth", (worse, dear))]) == ""
 
 
 def test_an_exit_that_costs_more_at_least_is_compared_where_it_begins():

@@ -203,6 +203,11 @@ def test_a_stopped_controller_goes_on_bit_for_bit():
     assert second.state_dict() == whole.state_dict() and second.coefficient(400) == whole.coefficient(400)
 
 
+def test_the_state_of_another_version_is_refused_in_words():
+    with pytest.raises(UsageError, match="another version"):
+        budget(2.0).load_state_dict({"integral": 0.3, "pressure": 1.0, "where": "steers"})
+
+
 def test_a_priors_mean_is_moved_and_its_weight_stays():
     cost = GeometricPrior(prior_steps=5.0)
     penalty = TargetPenalty(lever_of(cost, 0.1, 3.0, "PonderNet"), 3.0, UPDATES, 100)

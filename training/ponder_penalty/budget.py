@@ -1,9 +1,10 @@
 """A penalty that finds itself: it moves until mean ponder holds a target."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from halting.errors import UsageError
 from training.ponder_penalty.controller import Control, Steering, error, measured, reference, steered
 from training.ponder_penalty.lever import Lever
 from training.ponder_penalty.penalty import Observed
@@ -164,6 +165,12 @@ class TargetPenalty:
         return asdict(self.budget)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if set(state) != {each.name for each in fields(Budget)}:
+            raise UsageError(
+                "The checkpoint holds a target that another version of ponderloop steered.",
+                "What that kept of its controller says nothing to this one.",
+                "Begin a run from its weights: ponder train RECIPE --start-from RUN --penalty.target-steps …",
+            )
         self.budget = Budget(**state)
 
     def _with_loss(self, loss: float) -> Budget:

@@ -106,7 +106,7 @@ def start(
 
 
 def stop() -> None:
-    """Leaves the process group, and ends its threads: one that still holds a tensor when Python has gone crashes."""
+    """Leaves the process group, and so ends its threads: those that outlive Python can abort it."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

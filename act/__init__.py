@@ -1,13 +1,13 @@
 """Looped Transformers: one weight-tied block applied again and again, with compute that follows the halting."""
 
-from act.backprop import Backprop, Checkpointed, LastSteps, Truncated
-from act.block import Block, LoopBlock, PlainBlock
-from act.cache import FunctionalCache, InPlaceCache, KeyValueCache, StepwiseCache
-from act.generation import Generation, generate
-from act.gru_block import GRUBlock
-from act.model import LoopedTransformer, ModelOutput
-from act.recurrence import Recurrence
-from act.rewinding_cache import RewindingCache
+from act.blocks.block import Block, LoopBlock, PlainBlock
+from act.blocks.gru import GRUBlock
+from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache, StepwiseCache
+from act.caches.rewinding import RewindingCache
+from act.decoding.generate import Generation, generate
+from act.loop.backprop import Backprop, Checkpointed, LastSteps, Truncated
+from act.loop.recurrence import Recurrence
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from act.slots import Slots
 
 __all__ = [

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from act.block import Block
-from act.cache import FunctionalCache
+from act.blocks.block import Block
+from act.caches.cache import FunctionalCache
 from act.slots import Slots
 from benchmarks.shape import Shape
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from act.backprop import Backprop, Checkpointed
-from act.recurrence import Recurrence
+from act.loop.backprop import Backprop, Checkpointed
+from act.loop.recurrence import Recurrence
 from benchmarks.packing import step_of
 from benchmarks.shape import LONG, Shape
 from benchmarks.timing import ratio

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from act.recurrence import Recurrence
+from act.loop.recurrence import Recurrence
 from benchmarks.packing import LedAlong, step_of
 from benchmarks.shape import BROAD, STEPS, WIDE, Shape
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from act.recurrence import Recurrence
+from act.loop.recurrence import Recurrence
 from benchmarks.bare import albert, dense_loop, encoder_layer, looped_layer, matrix_products
 from benchmarks.packing import step_of
 from benchmarks.shape import STEPS, Shape

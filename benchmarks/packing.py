@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from act.recurrence import Recurrence
+from act.loop.recurrence import Recurrence
 from benchmarks.bare import dense_loop
 from benchmarks.saved_bytes import saved_bytes
 from benchmarks.shape import STEPS, Shape

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from benchmarks.halting_replay import Watched, moved
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from act.block import AttentionLayout, Block
+from act.blocks.block import AttentionLayout, Block
 from benchmarks.halting_times import geometric_steps
 
 STEPS = 8

@@ -205,10 +205,10 @@ class Suite:
 
 
 _CORRECT = (
-    "tests/act/test_rule_contract.py::TestGravesACT::test_law_3_packed_equals_dense",
-    "tests/act/test_rule_contract.py::TestGravesACT::test_law_2_halted_keys_and_values_stay",
-    "tests/act/test_rewinding_cache.py",
-    "tests/act/test_recurrence.py::test_rows_computed_are_the_executed_steps",
+    "tests/act/testing/test_rule_contract.py::TestGravesACT::test_law_3_packed_equals_dense",
+    "tests/act/testing/test_rule_contract.py::TestGravesACT::test_law_2_halted_keys_and_values_stay",
+    "tests/act/caches/test_rewinding_cache.py",
+    "tests/act/loop/test_recurrence.py::test_rows_computed_are_the_executed_steps",
 )
 
 SUITES = {

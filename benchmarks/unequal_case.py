@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from act.backprop import Backprop, Checkpointed, Truncated
-from act.model import LoopedTransformer
+from act.loop.backprop import Backprop, Checkpointed, Truncated
+from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT, StepsPlusRemainder
 from training import agreement
 from training.config import OptimizerConfig, RunConfig

@@ -25,7 +25,7 @@ LONGEST_FIRST = tuple(
         "benchmarks/test_run.py",
         "learning/test_learning.py",
         "distributed/test_stop.py",
-        "act/test_compiled.py",
+        "act/layers/test_compiled.py",
         "distributed/test_unequal_facts.py",
         "distributed/test_chaos.py",
         "distributed/test_dealing_ranks.py",

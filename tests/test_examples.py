@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from act.probes import view_alone
 from act.testing import HaltingRuleContract
+from act.testing.probes import view_alone
 from halting import HaltingRule
 from halting.ponder_map import PonderMap
 from halting.viewers import terminal

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from act.accounting.flops import count_flops
 from training.exits import Exit
-from training.flops import count_flops
 from training.objective import token_losses
 from training.run import Run
 from training.tasks.task import IGNORE, Batch, Task

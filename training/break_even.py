@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from act.recurrence import Recurrence
+from act.loop.recurrence import Recurrence
 from training.run import Run
 from training.tasks.task import Batch
 from training.workload import Way, Workload, race

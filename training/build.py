@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from act.backprop import Backprop, Checkpointed, LastSteps, Truncated
-from act.model import LoopedTransformer
+from act.accounting.flops import Flops, count_flops
+from act.loop.backprop import Backprop, Checkpointed, LastSteps, Truncated
+from act.models.looped_transformer import LoopedTransformer
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.readout import EveryStep, Readout
@@ -14,7 +15,6 @@ from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
 from training.config import LoopConfig, RunConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
-from training.flops import Flops, count_flops
 from training.parts import build
 from training.ponder_penalty import coefficient, make_penalty
 from training.tasks.task import Task

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from act.model import LoopedTransformer
+from act.accounting.activation_memory import activation_bytes
+from act.accounting.flops import Flops, count_flops
+from act.models.looped_transformer import LoopedTransformer
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.wrappers.min_steps import MinSteps
@@ -21,8 +23,6 @@ from training.config import LoopConfig, RunConfig
 from training.dry_run_tables import Activations, activation_table, memory_table, traffic_table
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import parameter_groups
-from training.flops import Flops, count_flops
-from training.memory import activation_bytes
 from training.ponder_penalty import described
 from training.precision import ARITHMETIC
 from training.sharing import SHIPPED_BUCKET, Sharing

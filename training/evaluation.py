@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from act.model import LoopedTransformer, ModelOutput
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from training import agreement
 from training.tally import Tally
 from training.tasks.task import Batch, Task

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from act.accounting.flops import Flops, count_flops
 from halting.errors import UsageError
 from training.answers import Answers, Examples, answer, end_to_end
 from training.exit_path import open_exit, path
 from training.exits import Exit
-from training.flops import Flops, count_flops
 from training.leave_at import LeaveAt
 from training.run import Run
 from training.workload import LEARNED

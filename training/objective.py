@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from act.model import ModelOutput
+from act.models.looped_transformer import ModelOutput
 from halting.costs.cost import PonderCost, StepOutcomes
 from training.tasks.task import IGNORE, Batch
 

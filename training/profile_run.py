@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from act.backprop import Checkpointed
+from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
+from act.accounting.flops import count_flops
+from act.loop.backprop import Checkpointed
 from training.break_even import MODES, break_even
-from training.computed_flops import computed_flops, flops_by_torch, mean_steps
 from training.evaluate import refuse_counts
 from training.exits import Exit
-from training.flops import count_flops
 from training.metrics import to_json
 from training.run import Run, load_run, newest_run
 from training.screen import thousands

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from act.model import ModelOutput
+from act.models.looped_transformer import ModelOutput
 from halting.ponder_map import PonderMap
 from halting.rule import HaltingRule
 from halting.trace import PackedSteps

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from act.model import LoopedTransformer, ModelOutput
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from halting.errors import UsageError
 from halting.ponder_map import PonderMap
 from training import checkpoint

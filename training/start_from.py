@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from halting.errors import UsageError
 from training.config import ModelConfig, RunConfig, flag_name
 from training.run import locate, read_config, read_weights

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from act.model import ModelOutput
+from act.models.looped_transformer import ModelOutput
 from halting.rule import HaltingRule
 from training import agreement
 from training.objective import token_losses

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from training.sharing import Sharing
 
 _FLOAT, _HALF = 4, 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from training.sharing import Sharing
 from training.traffic import sent_narrow
 

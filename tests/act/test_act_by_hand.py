@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from act import PlainBlock, Recurrence, naive
+from act import PlainBlock, Recurrence
+from act.testing import naive
 from halting import ExpectedSteps, GravesACT, StepsPlusRemainder
 
 EPSILON, LIMIT = 0.01, 4

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from act import Block, LoopedTransformer, Recurrence, generate
-from act.block import AttentionLayout
-from act.ragged_attention import RaggedAttention
+from act.blocks.block import AttentionLayout
+from act.layers.ragged_attention import RaggedAttention
 from act.testing import assert_close
 from halting import FixedSteps, GravesACT
 

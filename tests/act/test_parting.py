@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import act.recurrence
+import act.loop.recurrence
 from act import Block, LoopedTransformer, Recurrence, generate
 from act.parting import part_by_looking, part_by_one_look
 from act.slots import Slots
@@ -77,7 +77,7 @@ def looks(loop: Recurrence, x: Tensor, training: bool) -> tuple[int, int]:
 
 @pytest.fixture
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(act.recurrence, "part", part_by_one_look)
+    monkeypatch.setattr(act.loop.recurrence, "part", part_by_one_look)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.nn.functional import all_to_all_single
 
-from act.block import Block
-from act.cache import KeyValueCache
+from act.blocks.block import Block
+from act.caches.cache import KeyValueCache
 from act.slots import Slots
 from training import agreement
 

@@ -17,10 +17,10 @@ import tiny
 import torch
 from unequal_worker import task_share, with_experts
 
-import act.recurrence
+import act.loop.recurrence
 import training.engine.zero
-from act.model import LoopedTransformer
-from act.tie import tie
+from act.loop.tie import tie
+from act.models.looped_transformer import LoopedTransformer
 from benchmarks.unequal_case import (
     MAX_STEPS,
     ROWS,
@@ -47,13 +47,13 @@ def not_together() -> None:
 
 def untied() -> None:
     """Nor is there a zero gradient for what nobody reached."""
-    act.recurrence.tie = lambda tensor, anchors: tensor
+    act.loop.recurrence.tie = lambda tensor, anchors: tensor
     not_together()
 
 
 def without_a_way_back() -> None:
     """A rank without tokens does not go back through the steps that it took for the others' sake."""
-    act.recurrence.tie = lambda tensor, anchors: tie(tensor, [each for each in anchors if each.numel()])
+    act.loop.recurrence.tie = lambda tensor, anchors: tie(tensor, [each for each in anchors if each.numel()])
 
 
 def without_a_leaf() -> None:
@@ -92,7 +92,7 @@ def one_update(folder: Path, stage: int, update: int = 0, make: Callable[[], Loo
     engine.backward(share)
     gradients = whole_gradients(engine)
     engine.step(1e-3)
-    act.recurrence.tie = tie
+    act.loop.recurrence.tie = tie
     alone = LocalEngine(make(), SETTINGS, torch.device("cpu"))
     alone.backward(task_share(alone, whole, valid)[0])
     reference = {name: parameter.grad for name, parameter in alone.model.named_parameters()}

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tiny import Balanced, make_config, make_model, train
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
 from training import agreement, checkpoint
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from halting import (
     GravesACT,
     HaltingRule,

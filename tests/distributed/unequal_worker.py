@@ -11,7 +11,7 @@ import torch
 from experts import ExpertBlock
 from torch import Tensor
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from benchmarks.unequal_case import (
     BACKPROPS,
     RATES,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from act import Block, Recurrence
-from act.cache import KeyValueCache
+from act.caches.cache import KeyValueCache
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
 from halting.rule import StepView

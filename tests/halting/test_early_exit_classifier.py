@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from act import Block, Recurrence
-from act.probes import FixedNoise, decide_alone, view_alone
+from act.testing.probes import FixedNoise, decide_alone, view_alone
 from halting import (
     DeepSupervision,
     EarlyExitClassifier,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from act import Block, Recurrence, naive
-from act.probes import gradients_of
-from act.testing import assert_close
+from act import Block, Recurrence
+from act.testing import assert_close, naive
+from act.testing.probes import gradients_of
 from halting import FixedSteps, Memory, StepDecision, StepsPlusRemainder, StepView, UsageError
 from halting.costs.updates_plus_remainder import UpdatesPlusRemainder
 from halting.exponential_blend import ExponentialBlend

@@ -9,13 +9,13 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from act.accounting.activation_memory import activation_bytes
 from benchmarks.live_tensors import LiveTensors
 from halting.errors import UsageError
 from training.build import build_all, build_model, build_task
 from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, RunConfig
 from training.dry_run import plan, report
 from training.engine.local import LocalEngine
-from training.memory import activation_bytes
 from training.objective import objective
 from training.tasks.task import Batch, Task
 

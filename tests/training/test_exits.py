@@ -8,7 +8,7 @@ from small_runs import small
 from torch import nn
 
 from act import Recurrence
-from act.block import Block
+from act.blocks.block import Block
 from halting import (
     DeepSupervision,
     EveryStep,

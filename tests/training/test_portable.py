@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import make_config, make_model, train
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from halting.errors import UsageError
 from training.engine import LocalEngine
 from training.engine.portable import OPTIMIZER, WEIGHTS

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_runs import small
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT, UsageError
 from training.config import OptimizerConfig
 from training.engine import LocalEngine

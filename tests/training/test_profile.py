@@ -13,16 +13,16 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
+from act.accounting.flops import count_flops
 from act.slots import Slots
 from halting.errors import UsageError
 from halting.trace import LoopTrace
 from training.break_even import auto_packs_from, break_even, pays_from, sizes
 from training.build import build_all
 from training.cli import main
-from training.computed_flops import computed_flops, flops_by_torch, mean_steps
 from training.config import RunConfig
 from training.exits import Exit
-from training.flops import count_flops
 from training.profile_run import profile, report
 from training.run import Run, load_run
 from training.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SECTIONS, SectionTimer

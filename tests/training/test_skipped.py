@@ -11,7 +11,7 @@ from damaged import MarkedVectors, damaging
 from small_runs import losses, small
 from torch import nn
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT
 from training import checkpoint, metrics
 from training.config import OptimizerConfig, RunConfig

@@ -228,7 +228,7 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
 
 def test_a_run_through_the_compiler_goes_as_without(tmp_path, unchecked, fresh_compiler):
     """Its weights are read back and evaluated without it. That each compiled part computes what it should,
-    tests/act/test_compiled.py says; so the injection, which is compiled four times over, is left out here."""
+    tests/act/layers/test_compiled.py says; so the injection, which is compiled four times over, is left out here."""
     model = {"width": 16, "num_heads": 2, "positions": "learned", "injection": "none"}
     for name, compiled, run in (("plain", False, train_only), ("compiled", True, train)):
         loop = {"max_steps": 4, "compiled": compiled, "attention": "ragged"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from act.model import LoopedTransformer
+from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT
 from training.engine import parameter_groups
 from training.sharing import Sharing

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from act.model import LoopedTransformer, ModelOutput
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from training import agreement
 from training.config import OptimizerConfig
 from training.engine import portable

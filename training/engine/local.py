@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from act.model import LoopedTransformer, ModelOutput
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from training.config import OptimizerConfig
 from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
 from training.engine.held import HeldWhole

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from act.recurrence import Recurrence
+from act.loop.recurrence import Recurrence
 
 
 def hand_gradients_on_together(recurrence: Recurrence) -> None:

@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from act.model import LoopedTransformer, ModelOutput
-from act.recurrence import Recurrence
-from act.tie import tie
+from act.loop.recurrence import Recurrence
+from act.loop.tie import tie
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from halting.errors import UsageError
 from training import agreement
 from training.config import RunConfig

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from act.accounting.flops import count_flops
 from training.alarms import single_step
 from training.config import RunConfig
 from training.entry import run_entry
 from training.evaluation import evaluate
-from training.flops import count_flops
 from training.metrics import to_json
 from training.train import train
 from training.trained import Trained

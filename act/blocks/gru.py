@@ -1,0 +1,33 @@
+"""A recurrent cell as the looped block: each token thinks by itself."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from act.blocks.block import LoopBlock
+from act.caches.cache import KeyValueCache
+from act.slots import Slots
+
+
+class GRUBlock(LoopBlock):
+    """One GRU cell: s_{n+1} = GRU(input = x, hidden = s_n), the same loop input x at every step (the cell of Graves'
+    and PonderNet's parity experiments; Cho et al. 2014, with the reset gate inside the candidate, as in cuDNN).
+
+    Tokens do not see each other, so any set of slots can be computed, and no keys are kept. The loop starts from
+    s_0 = x, where the papers start from zero. What a rule sees as `entering` is s_n.
+
+    Args:
+        dim: D, of x and s.
+        causal: refuse rules that look at later tokens; the cell itself looks at none.
+    """
+
+    def __init__(self, dim: int, causal: bool = False):
+        super().__init__()
+        self.dim, self.causal = dim, causal
+        self.cell = nn.GRUCell(dim, dim)
+
+    def step(
+        self, state: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots, cache: KeyValueCache
+    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"], KeyValueCache]:
+        state, inputs = slots.blank_idle(state), slots.blank_idle(inputs)
+        # Under autocast the cell answers in the narrow dtype; the stream of states keeps its own.
+        return state, self.cell(inputs, state).to(state.dtype), cache

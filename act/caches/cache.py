@@ -1,0 +1,180 @@
+"""Keys and values that queries attend to: what each token wrote at the last step it was computed on (law 2)."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from act.layers.attention_context import AttentionContext, attend
+from act.slots import Slots
+
+
+class KeyValueCache(ABC):
+    """The keys and values of every layer of a block. Query tokens write theirs, then attend over all that is visible.
+
+    Attributes:
+        visible: [B S] bool, the positions that hold a token; None when all do.
+        max_steps: the last loop step that it has room for; None where it does not matter.
+    """
+
+    visible: Tensor | None
+    max_steps: int | None = None
+
+    @abstractmethod
+    def attend(
+        self,
+        layer: int,
+        queries: Float[Tensor, "A H Dh"],
+        keys: Float[Tensor, "A Hkv Dh"],
+        values: Float[Tensor, "A Hkv Dh"],
+        slots: Slots,
+        context: AttentionContext,
+    ) -> "tuple[Float[Tensor, 'A H Dh'], KeyValueCache]":
+        """The computing slots write their keys and values (idle ones write nothing); then all slots read."""
+
+    def detach(self) -> "KeyValueCache":
+        """The cache with its gradient cut; a cache that carries none is itself."""
+        return self
+
+    def blank(self) -> "KeyValueCache":
+        """The cache for a step that writes every row; one that is written in place is itself."""
+        return self
+
+
+class BufferedCache(KeyValueCache):
+    """A cache that is written to and read as a whole, for autograd to see or for nobody."""
+
+    @abstractmethod
+    def write(
+        self, layer: int, keys: Float[Tensor, "A Hkv Dh"], values: Float[Tensor, "A Hkv Dh"], slots: Slots
+    ) -> "BufferedCache":
+        """The cache after the computing slots wrote their keys and values (idle ones write nothing)."""
+
+    @abstractmethod
+    def read(self, layer: int, slots: Slots) -> tuple[Float[Tensor, "B S Hkv Dh"], Float[Tensor, "B S Hkv Dh"]]:
+        """Everything the slots' rows hold at the slots' step; zeros where nothing was ever written."""
+
+    def attend(
+        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
+    ) -> tuple[Tensor, KeyValueCache]:
+        cache = self.write(layer, keys, values, slots)
+        if context.ragged is not None:
+            return context.ragged(queries, *cache.read(layer, slots)), cache
+        rectangle = slots.rectangle
+        return rectangle.pack(attend(rectangle.lay(queries), *cache.read(layer, slots), context)), cache
+
+
+class FunctionalCache(BufferedCache):
+    """The reference for training: a write makes a new buffer, so autograd sees every version. Never modified in place.
+
+    Args:
+        visible: [B S] bool, or None when every position holds a token.
+        buffers: keys and values [B*S Hkv Dh] of each layer written so far.
+    """
+
+    def __init__(self, visible: Bool[Tensor, "B S"] | None, buffers: tuple[tuple[Tensor, Tensor], ...] = ()):
+        self.visible = visible
+        self.buffers = buffers
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "FunctionalCache":
+        old = self.buffers[layer] if layer < len(self.buffers) else (None, None)
+        new = (_written(old[0], keys, slots), _written(old[1], values, slots))
+        return FunctionalCache(self.visible, (*self.buffers[:layer], new, *self.buffers[layer + 1 :]))
+
+    def read(self, layer: int, slots: Slots) -> tuple[Tensor, Tensor]:
+        keys, values = self.buffers[layer]
+        shape = (slots.batch, slots.length, *keys.shape[1:])
+        return keys.view(shape), values.view(shape)
+
+    def blank(self) -> "FunctionalCache":
+        return FunctionalCache(self.visible)
+
+    def detach(self) -> "FunctionalCache":
+        return FunctionalCache(self.visible, tuple((keys.detach(), values.detach()) for keys, values in self.buffers))
+
+
+def _written(old: Tensor | None, new: Tensor, slots: Slots) -> Tensor:
+    """A new buffer: the old one (zeros before the first write) with the computing slots' rows replaced."""
+    if slots.full and slots.computes is None:
+        return new
+    if old is None:
+        old = new.new_zeros(slots.batch * slots.length, *new.shape[1:])
+    if slots.computes is not None:
+        return torch.where(slots.computes.view(-1, 1, 1), new, old)
+    return old.index_copy(0, slots.index, new)
+
+
+class InPlaceCache(BufferedCache):
+    """For inference: one buffer a layer, written in place. With a capacity S beyond the batch's length it is also the
+    decoding cache of layers that run once (prelude and coda), or the *last step only* approximation for a loop.
+
+    Args:
+        visible: [B S] bool, or None when every position holds a token.
+        batch: B.
+        capacity: S.
+    """
+
+    def __init__(self, visible: Bool[Tensor, "B S"] | None, batch: int, capacity: int):
+        self.visible, self.batch, self.capacity = visible, batch, capacity
+        self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
+        self.borrowed: set[int] = set()
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "InPlaceCache":
+        if slots.full and slots.computes is None and slots.length == self.capacity:
+            self.buffers[layer] = (keys, values)  # every row: a copy comes with the first step that writes some
+            self.borrowed.add(layer)
+            return self
+        if layer not in self.buffers:
+            shape = (self.batch * self.capacity, *keys.shape[1:])
+            self.buffers[layer] = (keys.new_zeros(shape), values.new_zeros(shape))
+        elif layer in self.borrowed:
+            self.borrowed.remove(layer)
+            self.buffers[layer] = (self.buffers[layer][0].clone(), self.buffers[layer][1].clone())
+        places = slots.row * self.capacity + slots.position
+        if slots.computes is not None:
+            places, keys, values = places[slots.computes], keys[slots.computes], values[slots.computes]
+        for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
+            buffer.index_copy_(0, places, new)
+        return self
+
+    def read(self, layer: int, slots: Slots) -> tuple[Tensor, Tensor]:
+        keys, values = self.buffers[layer]
+        shape = (self.batch, self.capacity, *keys.shape[1:])
+        return keys.view(shape), values.view(shape)
+
+
+class StepwiseCache(BufferedCache):
+    """Exact decoding: keys and values of every loop step are kept, memory × N.
+
+    A query at step n reads of an earlier token, which halted at m, what it wrote at step min(n, m): so a write at step
+    n goes to level n and all later levels, and later steps of the same token overwrite them. All slots of one call must
+    be at the same step.
+
+    Args:
+        visible: [B S] bool, or None when every position holds a token.
+        batch: B.
+        capacity: S.
+        num_steps: N, the step limit; the loop refuses a larger one.
+    """
+
+    def __init__(self, visible: Bool[Tensor, "B S"] | None, batch: int, capacity: int, num_steps: int):
+        self.visible, self.batch, self.capacity = visible, batch, capacity
+        self.num_steps = self.max_steps = num_steps
+        self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "StepwiseCache":
+        if layer not in self.buffers:
+            shape = (self.num_steps, self.batch * self.capacity, *keys.shape[1:])
+            self.buffers[layer] = (keys.new_zeros(shape), values.new_zeros(shape))
+        places, level = slots.row * self.capacity + slots.position, slots.common_step - 1
+        if slots.computes is not None:
+            places, keys, values = places[slots.computes], keys[slots.computes], values[slots.computes]
+        for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
+            buffer[level:, places] = new
+        return self
+
+    def read(self, layer: int, slots: Slots) -> tuple[Tensor, Tensor]:
+        keys, values = self.buffers[layer]
+        shape = (self.batch, self.capacity, *keys.shape[2:])
+        return keys[slots.common_step - 1].view(shape), values[slots.common_step - 1].view(shape)

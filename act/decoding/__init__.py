@@ -1,0 +1,1 @@
+"""Generation, one token after the other, each at its own depth."""

@@ -1,0 +1,1 @@
+"""THE loop, what it records, and how gradients go back through it."""

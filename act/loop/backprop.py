@@ -1,0 +1,93 @@
+"""How gradients go back through the loop."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from act.caches.cache import KeyValueCache
+from act.slots import Slots
+
+StepFunction = Callable[[Tensor, Tensor, Slots, KeyValueCache], tuple[Tensor, Tensor, KeyValueCache]]
+"""(state, inputs, slots, cache) → (entering, state, cache)."""
+
+
+@dataclass(frozen=True)
+class Backprop:
+    """Full backpropagation through all steps; the other schemes are this one with a cut or with recomputation.
+
+    Attributes:
+        cuts: it detaches state and cache at some step.
+        recomputes: it runs a step again on the way back, where a cache written in place would be written twice.
+        counts_from_last: it has to know beforehand at which step all tokens leave, and is refused with rules that
+            cannot say (`HaltingRule.fixed_depth`).
+    """
+
+    cuts: ClassVar[bool] = False
+    recomputes: ClassVar[bool] = False
+    counts_from_last: ClassVar[bool] = False
+
+    def run(
+        self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, Tensor, KeyValueCache]:
+        """One loop step."""
+        return step(state, inputs, slots, cache)
+
+    def cuts_before(self, step: int, last: int) -> bool:
+        """Whether state and cache are detached before step `step`, counted from 1; `last` is the last one there is."""
+        return False
+
+
+@dataclass(frozen=True)
+class Truncated(Backprop):
+    """State and cache are detached after every k-th step, counted from the first: so a token's gradient never depends
+    on who else is in the batch, or on how long they think. k = 1 is the one-step gradient of HRM.
+
+    Args:
+        every: k ≥ 1.
+    """
+
+    every: int
+    cuts: ClassVar[bool] = True
+
+    def cuts_before(self, step: int, last: int) -> bool:
+        return step > 1 and (step - 1) % self.every == 0
+
+
+@dataclass(frozen=True)
+class LastSteps(Backprop):
+    """The gradient goes back through the last k steps alone (Huginn, Geiping et al. 2025: k = 8): state and cache are
+    detached once, k steps before the end. Activations of earlier steps are not kept.
+
+    Only where depth is fixed beforehand: with a rule that lets tokens go one by one, a token's last steps would depend
+    on who else is in the batch.
+
+    Args:
+        steps: k ≥ 1.
+    """
+
+    steps: int
+    cuts: ClassVar[bool] = True
+    counts_from_last: ClassVar[bool] = True
+
+    def cuts_before(self, step: int, last: int) -> bool:
+        return step > 1 and step == last - self.steps + 1
+
+
+@dataclass(frozen=True)
+class Checkpointed(Backprop):
+    """Full backpropagation that keeps only each step's input and computes the rest again on the way back."""
+
+    recomputes: ClassVar[bool] = True
+
+    def run(
+        self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, Tensor, KeyValueCache]:
+        if slots.full and slots.computes is None:
+            cache = cache.blank()  # this step writes every row, so what was there need not be kept for it
+        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. The block draws no numbers.
+        result = checkpoint(step, state, inputs, slots, cache, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(result, tuple)
+        return result

@@ -1,0 +1,352 @@
+"""Executable specification of the loop: plain Python, one sequence, one step, one token at a time, in float64.
+
+Nothing is shared with the fast path but the weights and the seams (the rule, and a readout that this file does not
+know). Slow on purpose, and differentiable, so that gradients can be compared too. Only tests import it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from act.blocks.block import Block
+from act.layers.attention import Attention
+from act.layers.feed_forward import FeedForward
+from act.loop.backprop import Truncated
+from act.loop.recurrence import Recurrence
+from act.slots import Slots
+from halting.readout import EveryStep, FinalState, WeightedMean
+from halting.rule import Memory, StepView
+
+
+@dataclass(frozen=True)
+class NaiveRun:
+    """What the loop must give.
+
+    Args:
+        output: [B L D] float64, 0 on padding.
+        mass: [B L N] float64, the exit mass spent at each step; N as long as the longest-thinking token.
+        steps: [B L] int64, executed steps; 0 on padding.
+    """
+
+    output: Float[Tensor, "B L D"]
+    mass: Float[Tensor, "B L N"]
+    steps: Int[Tensor, "B L"]
+
+
+@dataclass(frozen=True)
+class GravesToken:
+    """One token of Adaptive Computation Time (Graves 2016, section 2).
+
+    Args:
+        steps: N(t).
+        remainder: R(t), the mass left for the last step.
+        mass: p_1 .. p_N.
+        output: Σ p_n·s_n.
+        cost: N + R.
+    """
+
+    steps: int
+    remainder: float
+    mass: list[float]
+    output: list[float]
+    cost: float
+
+
+def graves_act(hazards: list[float], states: list[list[float]], epsilon: float) -> GravesToken:
+    """Graves' equations on lists of numbers, of one token that is cut where the lists end.
+
+    Args:
+        hazards: λ_1, λ_2, ..., what the halting unit says after each step.
+        states: s_1, s_2, ..., the state after each step.
+        epsilon: ε.
+    """
+    steps = len(hazards)
+    for n in range(1, len(hazards) + 1):
+        if sum(hazards[:n]) >= 1 - epsilon:
+            steps = n
+            break
+    remainder = 1.0 - sum(hazards[: steps - 1])
+    mass = [*hazards[: steps - 1], remainder]
+    output = [sum(p * state[d] for p, state in zip(mass, states, strict=False)) for d in range(len(states[0]))]
+    return GravesToken(steps, remainder, mass, output, steps + remainder)
+
+
+@dataclass
+class _Token:
+    """One token while it loops; its keys and values, by layer, are those that it wrote last."""
+
+    row: int
+    position: int
+    inputs: Tensor
+    state: Tensor
+    entering: Tensor
+    remaining: Tensor
+    total: Tensor | None
+    memory: Memory = None
+    gain: Tensor | None = None
+    mass: list[Tensor] = field(default_factory=list)
+    keys: dict[int, Tensor] = field(default_factory=dict)
+    values: dict[int, Tensor] = field(default_factory=dict)
+    output: Tensor | None = None
+
+    def detach(self) -> None:
+        self.state = self.state.detach()
+        self.keys = {layer: keys.detach() for layer, keys in self.keys.items()}
+        self.values = {layer: values.detach() for layer, values in self.values.items()}
+
+
+def run(
+    recurrence: Recurrence,
+    x: Float[Tensor, "B L D"],
+    valid: Bool[Tensor, "B L"] | None = None,
+    max_steps: int | None = None,
+) -> NaiveRun:
+    """What `recurrence(x, valid, max_steps=max_steps)` must give, in float64.
+
+    A rule that is causal is asked about one token at a time, any other about all active tokens of one sequence. A rule
+    that draws needs `recurrence.draw` to be a function of the token and the step alone.
+
+    Args:
+        recurrence: of an `act.Block`.
+        x: what the loop starts from.
+        valid: True on real tokens; None when all are.
+        max_steps: another limit for this call.
+    """
+    batch, length, dim = x.shape
+    limit = recurrence.max_steps if max_steps is None else max_steps
+    done = [
+        _run_sequence(
+            recurrence, row, [p for p in range(length) if valid is None or valid[row, p]], x[row].double(), limit
+        )
+        for row in range(batch)
+    ]
+    num_steps = max([1, *(len(token.mass) for tokens in done for token in tokens)])
+    zero = torch.zeros((), dtype=torch.float64)
+    output = [[zero.expand(dim)] * length for _ in range(batch)]
+    mass = [[[zero] * num_steps for _ in range(length)] for _ in range(batch)]
+    steps = torch.zeros(batch, length, dtype=torch.int64)
+    for token in (token for tokens in done for token in tokens):
+        assert token.output is not None
+        output[token.row][token.position] = token.output
+        mass[token.row][token.position][: len(token.mass)] = token.mass
+        steps[token.row, token.position] = len(token.mass)
+    return NaiveRun(
+        output=torch.stack([torch.stack(tokens) for tokens in output]),
+        mass=torch.stack([torch.stack([torch.stack(each) for each in tokens]) for tokens in mass]),
+        steps=steps,
+    )
+
+
+def _run_sequence(recurrence: Recurrence, row: int, positions: list[int], x: Tensor, limit: int) -> list[_Token]:
+    block, rule, backprop = recurrence.block, recurrence.rule, recurrence.backprop
+    assert isinstance(block, Block), "the specification covers act.Block"
+    one = torch.ones((), dtype=torch.float64)
+    tokens = [_Token(row, p, x[p], x[p], x[p], one, _begin_readout(recurrence, x[p])) for p in positions]
+
+    def view(group: list[_Token], step: int) -> StepView:
+        return _view(recurrence, group, step, limit, len(x))
+
+    def groups(active: list[_Token]) -> list[list[_Token]]:
+        return [[token] for token in active] if rule.causal else [active] * bool(active)
+
+    for group in groups(tokens):
+        memory, gain = rule.begin(view(group, 1))
+        for place, token in enumerate(group):
+            token.memory, token.gain = _row_of(memory, place), None if gain is None else gain[place]
+
+    active = tokens
+    for step in range(1, limit + 1):
+        if isinstance(backprop, Truncated) and step > 1 and (step - 1) % backprop.every == 0:
+            for token in tokens:
+                token.detach()
+        for token, made in zip(active, _block_step(block, tokens, active, step), strict=True):
+            token.state = made if token.gain is None else token.state + token.gain * (made - token.state)
+        for group in groups(active):
+            decision, memory = rule.decide(view(group, step), _join([token.memory for token in group]))
+            for place, token in enumerate(group):
+                token.memory = _row_of(memory, place)
+                token.gain = None if decision.gain is None else decision.gain[place]
+                leaves = bool(decision.halt[place]) or step == limit
+                wanted = decision.mass[place].double()
+                spent = token.remaining if leaves or wanted > token.remaining else wanted
+                said = {name: value[place : place + 1] for name, value in decision.aux.items()}
+                token.total = _add_readout(recurrence, token.total, token.state, spent, said)
+                token.mass.append(spent)
+                token.remaining = token.remaining - spent
+                if leaves:
+                    token.output = _finish_readout(recurrence, token.total, token.state)
+        active = [token for token in active if token.output is None]
+    return tokens
+
+
+def _block_step(block: Block, tokens: list[_Token], active: list[_Token], step: int) -> list[Tensor]:
+    """The states of the active tokens after one application of the block."""
+    for token in active:
+        token.entering = _enter(block, token.state, token.inputs, step)
+    made = [token.entering for token in active]
+    for number, layer in enumerate(block.layers):
+        attention, feed_forward = layer.attention, layer.feed_forward
+        before_attention, before_feed_forward = layer.attention_norm, layer.feed_forward_norm
+        assert isinstance(attention, Attention) and isinstance(feed_forward, FeedForward)
+        assert isinstance(before_attention, nn.Module) and isinstance(before_feed_forward, nn.Module)
+        queries = []
+        for token, x in zip(active, made, strict=True):
+            query, token.keys[number], token.values[number] = _heads(
+                attention, _norm(before_attention, x), token.position, block
+            )
+            queries.append(query)
+        for place, token in enumerate(active):
+            seen = [other for other in tokens if not block.causal or other.position <= token.position]
+            keys, values = [other.keys[number] for other in seen], [other.values[number] for other in seen]
+            x = made[place] + attention.out.weight.double() @ _attend(queries[place], keys, values)
+            made[place] = x + _feed_forward(feed_forward, _norm(before_feed_forward, x))
+    return made
+
+
+def _enter(block: Block, x: Tensor, inputs: Tensor, step: int) -> Tensor:
+    if block.injection == "concat":
+        x = block.inject.weight.double() @ torch.cat((x, inputs))
+    if block.injection == "add":
+        x = x + inputs
+    if block.step_signal == "sinusoidal":
+        half = len(x) // 2
+        angles = [step / 10_000 ** (i / max(half - 1, 1)) for i in range(half)]
+        signal = [math.sin(a) for a in angles] + [math.cos(a) for a in angles] + [0.0] * (len(x) - 2 * half)
+        x = x + torch.tensor(signal, dtype=torch.float64)
+    return x
+
+
+def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(norm, nn.RMSNorm):
+        return x / (x.square().mean() + 1e-6).sqrt() * norm.weight.double()
+    assert isinstance(norm, nn.LayerNorm)
+    centred = x - x.mean()
+    return centred / (centred.square().mean() + 1e-5).sqrt() * norm.weight.double() + norm.bias.double()
+
+
+def _heads(
+    attention: Attention, x: Tensor, position: int, block: Block
+) -> tuple[Float[Tensor, "H Dh"], Float[Tensor, "Hkv Dh"], Float[Tensor, "Hkv Dh"]]:
+    """One token's queries, keys and values; queries and keys turned by its position."""
+    num_heads, num_kv = attention.num_heads, attention.num_kv_heads
+    heads = (attention.qkv.weight.double() @ x).reshape(num_heads + 2 * num_kv, attention.head_dim)
+    queries, keys, values = heads[:num_heads], heads[num_heads : num_heads + num_kv], heads[num_heads + num_kv :]
+    if block.rotary_dim is None:
+        return queries, keys, values
+    return _rotate(queries, position, block.rotary_base), _rotate(keys, position, block.rotary_base), values
+
+
+def _rotate(heads: Float[Tensor, "H Dh"], position: int, base: float) -> Float[Tensor, "H Dh"]:
+    """Coordinates i and i + Dh/2 of each head turned by position · base^(−2i/Dh)."""
+    dim = heads.shape[1]
+    angles = [position * base ** (-2 * i / dim) for i in range(dim // 2)]
+    cos = torch.tensor([math.cos(a) for a in angles], dtype=torch.float64)
+    sin = torch.tensor([math.sin(a) for a in angles], dtype=torch.float64)
+    first, second = heads[:, : dim // 2], heads[:, dim // 2 :]
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=1)
+
+
+def _attend(queries: Tensor, keys: list[Tensor], values: list[Tensor]) -> Float[Tensor, " D"]:
+    """Softmax attention of one token, head by head; several query heads share a key head."""
+    group = queries.shape[0] // keys[0].shape[0]
+    out = []
+    for head, query in enumerate(queries):
+        seen_keys = torch.stack([key[head // group] for key in keys])
+        seen_values = torch.stack([value[head // group] for value in values])
+        weights = (seen_keys @ query / math.sqrt(len(query))).exp()
+        out.append(weights / weights.sum() @ seen_values)
+    return torch.cat(out)
+
+
+def _feed_forward(module: FeedForward, x: Tensor) -> Tensor:
+    up, down = module.up.weight.double(), module.down.weight.double()
+    if module.kind == "gelu":
+        hidden = up @ x + module.up.bias.double()
+        return down @ (hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))) + module.down.bias.double()
+    width = up.shape[0] // 2
+    gate = up[:width] @ x
+    return down @ (gate / (1 + (-gate).exp()) * (up[width:] @ x))
+
+
+def _begin_readout(recurrence: Recurrence, state: Tensor) -> Tensor | None:
+    readout = recurrence.readout
+    if type(readout) is WeightedMean:
+        return torch.zeros_like(state)
+    total = readout.begin(state[None])
+    return None if total is None else total[0]
+
+
+def _add_readout(
+    recurrence: Recurrence, total: Tensor | None, state: Tensor, mass: Tensor, aux: dict[str, Tensor] | None = None
+) -> Tensor | None:
+    readout = recurrence.readout
+    if type(readout) in (FinalState, EveryStep):
+        return None
+    if type(readout) is WeightedMean:
+        assert total is not None
+        return total + mass * state
+    total = readout.add(None if total is None else total[None], state[None], mass[None], aux or {})
+    return None if total is None else total[0]
+
+
+def _finish_readout(recurrence: Recurrence, total: Tensor | None, state: Tensor) -> Tensor:
+    readout = recurrence.readout
+    if type(readout) in (FinalState, EveryStep):
+        return state
+    if type(readout) is WeightedMean:
+        assert total is not None
+        return total
+    return readout.finish(None if total is None else total[None], state[None])[0]
+
+
+def _view(recurrence: Recurrence, group: list[_Token], step: int, limit: int, length: int) -> StepView:
+    row = torch.tensor([token.row for token in group])
+    position = torch.tensor([token.position for token in group])
+    at = torch.full_like(row, step)
+
+    def logits(aux: Mapping[str, Tensor] | None = None) -> Tensor:
+        assert recurrence.head is not None
+        stopped = []
+        for place, t in enumerate(group):
+            said = {name: value[place : place + 1] for name, value in (aux or {}).items()}
+            stopped.append(
+                _finish_readout(recurrence, _add_readout(recurrence, t.total, t.state, t.remaining, said), t.state)
+            )
+        return recurrence.head(torch.stack(stopped))
+
+    return StepView(
+        step=at,
+        max_steps=limit,
+        entering=torch.stack([token.entering for token in group]),
+        state=torch.stack([token.state for token in group]),
+        remaining=torch.stack([token.remaining for token in group]),
+        row=row,
+        position=position,
+        logits=logits,
+        uniform=lambda: recurrence.draw(
+            Slots(row * length + position, row, position, at, None, int(row[-1]) + 1, length)
+        ),
+    )
+
+
+def _row_of(memory: Memory, place: int) -> Memory:
+    if isinstance(memory, Tensor):
+        return memory[place : place + 1]
+    if isinstance(memory, dict):
+        return {name: _row_of(value, place) for name, value in memory.items()}
+    return None if memory is None else tuple(_row_of(value, place) for value in memory)
+
+
+def _join(rows: list[Memory]) -> Memory:
+    first = rows[0]
+    if isinstance(first, Tensor):
+        return torch.cat([row for row in rows if isinstance(row, Tensor)])
+    if isinstance(first, dict):
+        return {name: _join([row[name] for row in rows if isinstance(row, dict)]) for name in first}
+    if first is None:
+        return None
+    return tuple(_join([row[i] for row in rows if isinstance(row, tuple)]) for i in range(len(first)))

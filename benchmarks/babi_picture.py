@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halting.viewers.canvas import MARGIN, WIDTH, Canvas, paint
-from halting.viewers.colours import colour_at
-from halting.viewers.picture_panels import FAINT, plain_axes, set_title
+from halting.maps.viewers.colours import colour_at
+from halting.maps.viewers.picture.canvas import MARGIN, WIDTH, Canvas, paint
+from halting.maps.viewers.picture.panels import FAINT, plain_axes, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

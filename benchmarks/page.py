@@ -21,8 +21,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
-from halting.ponder_map import PonderMap
-from halting.viewers.page import to_html
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page.page import to_html
 from tools import browser
 
 SEQUENCES, LENGTH, STEPS = 64, 512, 32

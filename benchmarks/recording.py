@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from training.build import build_all
 from training.parts import load_recipe
 from training.recording import record_map

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.stragglers_simulated import Efficiency
-from halting.viewers.colours import WRONG, colour_at
+from halting.maps.viewers.colours import WRONG, colour_at
 
 _LEFT, _GAP = 0.07, 0.055
 _INK, _FAINT = "#1f2328", "#6a7077"

@@ -16,8 +16,8 @@ from halting.errors import UsageError
 from halting.exit_threshold import ExitThreshold
 from halting.exponential_blend import ExponentialBlend
 from halting.gate import Gate
+from halting.maps.ponder_map import PonderMap
 from halting.mass import ledger_dtype, settle
-from halting.ponder_map import PonderMap
 from halting.readout import DeepSupervision, EveryStep, FinalState, Readout, WeightedMean
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
 from halting.rules.confidence_exit import ConfidenceExit

@@ -9,8 +9,8 @@ import torch
 from act.testing import HaltingRuleContract
 from act.testing.probes import view_alone
 from halting import HaltingRule
-from halting.ponder_map import PonderMap
-from halting.viewers import terminal
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.terminal import map as terminal
 from training import load_run
 from training.cli import main
 from training.parts import load_recipe, resolve

@@ -130,7 +130,7 @@ def test_every_contract_can_be_broken(tmp_path: Path):
         "act/models/looped_transformer.py": "import act.testing.naive",
         "halting/rules/graves_act.py": "import halting.rules.ponder_net",
         "halting/costs/cost.py": "import halting.rules.graves_act",
-        "halting/viewers/caption.py": "import torch",
+        "halting/maps/viewers/caption.py": "import torch",
     }.items():
         with (tmp_path / file).open("a") as source:
             source.write(f"\n{line}\n")
@@ -166,7 +166,8 @@ def test_the_rank_check(source: str, finds: bool):
 
 
 def test_slow_libraries_are_imported_late():
-    modules = "act, halting, halting.ponder_map, halting.viewers.picture, halting.viewers.terminal, training.engine"
+    viewers = "halting.maps.viewers.picture.map, halting.maps.viewers.terminal.map"
+    modules = f"act, halting, halting.maps.ponder_map, {viewers}, training.engine"
     slow = "{'deepspeed', 'matplotlib', 'scipy', 'tensorboard', 'pytest'}"
     script = f"import sys, {modules}; print(*sorted({slow} & sys.modules.keys()))"
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

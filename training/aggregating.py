@@ -1,10 +1,10 @@
 """`ponder show --aggregates`: the figures that a paper would print of a run's maps, with intervals."""
 
-from halting.aggregates import Aggregates, Group, Share
-from halting.estimate import Estimate
-from halting.ponder_map import PonderMap
-from halting.viewers.caption import difficulty_name, facts
-from halting.viewers.visible_text import visible
+from halting.maps.aggregates import Aggregates, Group, Share
+from halting.maps.estimate import Estimate
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.caption import difficulty_name, facts
+from halting.maps.viewers.visible_text import visible
 from training.exits import Exit
 from training.run import Run
 from training.table import aligned

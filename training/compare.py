@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from halting.comparison import Comparison, compare
 from halting.errors import UsageError
-from halting.estimate import Estimate
-from halting.ponder_map import PonderMap
-from halting.viewers import page, picture_comparison, terminal_comparison
-from halting.viewers.caption import difficulty_name
-from halting.viewers.terminal_comparison import LETTERS
+from halting.maps.comparison import Comparison, compare
+from halting.maps.estimate import Estimate
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.caption import difficulty_name
+from halting.maps.viewers.page import page
+from halting.maps.viewers.picture import comparison as picture_comparison
+from halting.maps.viewers.terminal import comparison as terminal_comparison
+from halting.maps.viewers.terminal.comparison import LETTERS
 from training.config import Part
 from training.evaluate import refuse_counts
 from training.metrics import to_json

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from halting.viewers.canvas import MARGIN, ROOM, WIDTH, Canvas, paint
-from halting.viewers.picture_panels import INK
+from halting.maps.viewers.picture.canvas import MARGIN, ROOM, WIDTH, Canvas, paint
+from halting.maps.viewers.picture.panels import INK
 
 if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
     from matplotlib.axes import Axes

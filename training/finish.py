@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from halting.ponder_map import PonderMap
-from halting.viewers import page, picture, terminal
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page import page
+from halting.maps.viewers.picture import map as picture
+from halting.maps.viewers.terminal import map as terminal
 from training import agreement
 from training.build import Built
 from training.checkpoint import Progress

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from halting.errors import UsageError
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from training import agreement
 from training.config import RunConfig
 from training.engine.engine import Engine

@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from halting.errors import UsageError
-from halting.estimate import Estimate, ratio
+from halting.maps.estimate import Estimate, ratio
 from training import exit_curves
 from training.answers import Examples
 from training.equal_compute import Comparison, as_right_for_less, compare, sentence, verdict

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from halting.errors import UsageError
-from halting.ponder_map import PonderMap
-from halting.viewers.page_data import page_data
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page.data import page_data
 from training.map_request import Limits, MapRequest, Refusal
 from training.metrics import to_json
 from training.show import as_json

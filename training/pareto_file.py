@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from halting.errors import UsageError
-from halting.viewers.pareto import ParetoPoint
+from training.tuning.pareto import ParetoPoint
 
 _KNOWN = {field.name for field in fields(ParetoPoint)}
 _NEEDED = {"label", "accuracy", "compute"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from act.models.looped_transformer import ModelOutput
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from halting.rule import HaltingRule
 from halting.trace import PackedSteps
 from training.config import RunConfig

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from halting.errors import UsageError
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from training import checkpoint
 from training.build import build_all
 from training.config import RunConfig

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 
 from act.accounting.executed_flops import computed_flops
-from halting.viewers.compute_saved import ComputeSaved, Measured
 from training.break_even import MODES
 from training.exits import Exit
+from training.resources.compute_saved import ComputeSaved, Measured
 from training.run import Run
 from training.screen import thousands
 from training.tasks.task import Batch

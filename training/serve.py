@@ -13,8 +13,8 @@ import torch
 import tyro
 
 from halting.errors import UsageError
-from halting.ponder_map import PonderMap
-from halting.viewers import page
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page import page
 from training.map_request import Limits
 from training.map_server import MapServer
 from training.recording import about_run

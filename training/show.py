@@ -6,22 +6,28 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
 
-from halting.aggregates import aggregate
 from halting.errors import UsageError
-from halting.ponder_map import PonderMap
-from halting.viewers import page, picture, picture_aggregates, terminal
+from halting.maps.aggregates import aggregate
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page import page
+from halting.maps.viewers.picture import aggregates as picture_aggregates
+from halting.maps.viewers.picture import map as picture
+from halting.maps.viewers.terminal import map as terminal
 from training import aggregating, growth
 from training.metrics import to_json
 from training.pareto_file import read_points
+from training.resources.compute_saved import draw_saved
 from training.run import Run, load_run, newest_run
 from training.saving import measure_saved
 from training.tasks.task import SPLITS, Batch
+from training.tuning.pareto_picture import draw_pareto
 from training.written import refuse_existing, write_text
 
 _SHOWN, _AGGREGATED = 3, 256
@@ -81,11 +87,14 @@ def main(argv: Sequence[str]) -> int:
     if options.png is not None and figures is not None:
         picture_aggregates.save_picture(figures, found, options.png)
     elif options.png is not None:
-        saved = None
+        beside: list[picture.Panel] = []
+        if points:
+            beside.append(partial(draw_pareto, points=points))
         if options.measure:
             run = load_run(folder)
             saved = measure_saved(run, _measured_batch(run, options))
-        picture.save_picture(found, options.png, pareto=points, saved=saved)
+            beside.append(partial(draw_saved, ponder_map=found, saved=saved))
+        picture.save_picture(found, options.png, beside=beside)
     page_file = options.html
     if options.open and page_file is None:
         page_file = Path(found.metadata.get("run", "ponder_map") + ".html")

@@ -1,7 +1,7 @@
 """The ponder map of one fixed example, shown while a run trains: the staircase appearing."""
 
-from halting.ponder_map import PonderMap
-from halting.viewers import terminal
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.terminal import map as terminal
 from training.screen import Screen
 
 _MOST_TOKENS = 64

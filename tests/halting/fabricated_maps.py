@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from halting.ponder_map import IGNORE, PonderMap
+from halting.maps.ponder_map import IGNORE, PonderMap
 
 
 def fabricate(batch: int = 4, length: int = 16, max_steps: int = 10, vocabulary: int = 16, seed: int = 0) -> PonderMap:
@@ -72,3 +72,51 @@ def empty(batch: int = 0, length: int = 0, max_steps: int = 4) -> PonderMap:
     grid, cube = np.zeros((batch, length)), np.zeros((batch, length, max_steps), np.float32)
     whole = grid.astype(np.int32)
     return PonderMap(whole, [[""] * length] * batch, grid.astype(bool), whole, grid.astype(np.float32), cube, cube)
+
+
+def small() -> PonderMap:
+    """Two sequences, "1 0 1" and "0" padded, the second token wrong."""
+    steps = np.array([[1, 2, 10], [3, 0, 0]])
+    mass = (np.arange(1, 11) == steps[..., None]).astype(np.float32)
+    return PonderMap(
+        tokens=steps,
+        texts=[["1", "0", "1"], ["0", "", ""]],
+        valid=steps > 0,
+        steps=steps,
+        ponder=steps * 1.0,
+        mass=mass,
+        score=mass,
+        targets=np.array([[1, 0, 1], [0, 0, 0]]),
+        final_prediction=np.array([[1, 1, 1], [0, 0, 0]]),
+        difficulty=np.array([[0.0, 1, 5], [1, np.nan, np.nan]]),
+        metadata={"run": "parity-001", "task": "parity", "rule": "GravesACT", "difficulty_name": "ones"},
+    )
+
+
+def by_hand() -> PonderMap:
+    """Four tokens in two sequences, 1 3 4 | 2 steps, the third not asked; what each would have said at its steps:
+    5 | 6 5 5 | 5 6 7 8 | 6 5, the right answer 5 always; the last token had it wrong, then right, and the output says
+    6."""
+    steps = np.array([[1, 3, 4], [2, 0, 0]])
+    number = np.arange(1, 5)
+    said = np.full((2, 3, 4), -1)
+    said[0, 0, :1], said[0, 1, :3], said[0, 2], said[1, 0, :2] = [5], [6, 5, 5], [5, 6, 7, 8], [5, 6]
+    chance = np.full((2, 3, 4), np.nan)
+    chance[0, 0, :1], chance[0, 1, :3], chance[1, 0, :2] = [0.9], [0.1, 0.6, 0.5], [0.3, 0.4]
+    targets = np.where(steps > 0, 5, IGNORE)
+    targets[0, 2] = IGNORE
+    return PonderMap(
+        tokens=np.array([[1, 2, 1], [2, 0, 0]]),
+        texts=[["a", "b", "a"], ["b", "", ""]],
+        valid=steps > 0,
+        steps=steps,
+        ponder=steps / 2,
+        mass=(number == steps[..., None]).astype(np.float32),
+        score=np.where(number <= steps[..., None], number / 4, np.nan),
+        predictions=said,
+        confidence=np.where(number <= steps[..., None], 0.75, np.nan),
+        target_probability=chance,
+        targets=targets,
+        final_prediction=np.array([[5, 5, 8], [6, 0, 0]]),
+        difficulty=np.array([[0.0, 2, 2], [0, np.nan, np.nan]]),
+    )

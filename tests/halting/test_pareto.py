@@ -8,10 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from halting.errors import UsageError
-from halting.viewers.label_places import Box, Named, place_names
-from halting.viewers.pareto import ParetoPoint, knee, pareto_front, stretches
-from halting.viewers.pareto_page import pareto_page
-from halting.viewers.pareto_picture import draw_pareto, save_pareto
+from training.tuning.label_places import Box, Named, place_names
+from training.tuning.pareto import ParetoPoint, knee, pareto_front, stretches
+from training.tuning.pareto_page import pareto_page
+from training.tuning.pareto_picture import draw_pareto, save_pareto
 
 
 def points(*pairs: tuple[float, float]) -> list[ParetoPoint]:

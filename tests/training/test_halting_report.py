@@ -12,7 +12,7 @@ import torch
 from small_runs import small
 from test_exits import run_of
 
-from halting.estimate import ratio
+from halting.maps.estimate import ratio
 from training.answers import Examples, answer
 from training.cli import main
 from training.equal_compute import Sums, as_right_for_less, compare, interval, sentence, verdict

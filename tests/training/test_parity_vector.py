@@ -10,7 +10,7 @@ from small_runs import losses, small
 
 from act import GRUBlock
 from halting import UsageError
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from training import load_run
 from training.cli import main
 from training.config import ModelConfig

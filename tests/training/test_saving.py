@@ -8,10 +8,10 @@ from small_runs import small, train_only
 from test_tuning import FOUND, measure_all, sweep_of
 
 from halting import UsageError
-from halting.viewers.pareto import ParetoPoint
 from training.pareto_file import read_points
 from training.run import load_run
 from training.saving import measure_saved
+from training.tuning.pareto import ParetoPoint
 
 
 def test_what_is_saved_is_measured_on_one_batch_and_leaves_the_model_as_it_was(tmp_path):

@@ -19,7 +19,7 @@ import pytest
 from served import serving, tiny_run
 
 from halting import UsageError
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from training import map_server, serve
 from training.map_server import MapServer
 from training.run import Run

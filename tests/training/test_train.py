@@ -9,7 +9,7 @@ import torch
 from small_runs import Signalling, losses, small, train_only
 
 from halting import UsageError
-from halting.ponder_map import PonderMap
+from halting.maps.ponder_map import PonderMap
 from training import checkpoint, load_run, metrics
 from training.config import RunConfig
 from training.train import main, read_request, train

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
-from halting.viewers.pareto import ParetoPoint, knee, pareto_front
 from training.tuning.axis import as_number
+from training.tuning.pareto import ParetoPoint, knee, pareto_front
 from training.tuning.space import ALWAYS_SWEPT, Point, label
 from training.tuning.sweep import QUALITIES, Sweep, told_of
 

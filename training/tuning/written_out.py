@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
-from halting.viewers.pareto_page import pareto_page
-from halting.viewers.pareto_picture import save_pareto
 from training.table import markdown
 from training.tuning.measured import Measured, bend, front, measured
+from training.tuning.pareto_page import pareto_page
+from training.tuning.pareto_picture import save_pareto
 from training.tuning.space import label
 from training.tuning.sweep import Settings, Sweep, told_of
 from training.tuning.trial_budget import TrialBudget

@@ -1,0 +1,1 @@
+"""A ponder map as one self-contained HTML page."""

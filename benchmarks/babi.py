@@ -24,8 +24,8 @@ from benchmarks.rules import ranged
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from halting.errors import UsageError
-from training.run import load_run
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.runs.loaded import load_run
 from training.tasks.babi_stories import find_folder
 
 PUBLISHED = {1: (2.3, 0.8), 2: (3.1, 1.1), 3: (3.8, 2.2)}

@@ -19,8 +19,8 @@ from benchmarks.budget_picture import draw
 from benchmarks.rules import ranged
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_all
-from training.metrics import read
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.runs.metrics import read
 
 MEAN, EACH, BELOW = 0.05, 0.10, 0.005
 TASKS = {

@@ -24,9 +24,9 @@ from pathlib import Path
 from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT
-from training import checkpoint
-from training.engine.launch import free_port
-from training.metrics import FILE
+from training.checkpoints import checkpoint
+from training.distributed.process_group import free_port
+from training.runs.metrics import FILE
 
 STAGES = (2, 3)
 UPDATES = 100_000  # more than are ever reached; the learning rate's schedule depends on it

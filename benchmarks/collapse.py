@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
-from training.metrics import read
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.runs.metrics import read
 
 ACCURACY, STEPS, EARLY = 0.98, 1.5, 0.5
 _BAD = ("pointer_chase", "--halting.bias-init", "2", "--penalty.value", "0.3")

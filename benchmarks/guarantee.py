@@ -23,13 +23,13 @@ from benchmarks.guarantee_figures import Plan, Row, about_orders, in_closed_form
 from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT
-from training.answers import Examples, answer
-from training.calibrate import FIRST, LOOKED_AT, SETTINGS, Options, calibrate
-from training.exit_path import OpenExit, chains, open_exit
-from training.exits import Exit
-from training.guarantee import fingerprint
-from training.quality_loss import quality_loss
-from training.run import Run, load_run
+from training.cli.calibrate import FIRST, LOOKED_AT, SETTINGS, Options, calibrate
+from training.exits.answers import Examples, answer
+from training.exits.exit import Exit
+from training.exits.guarantee import fingerprint
+from training.exits.path import OpenExit, chains, open_exit
+from training.exits.quality_loss import quality_loss
+from training.runs.loaded import Run, load_run
 
 TRAINING = (
     *("parity_extrapolation", "--halting.rule", "ExitGate", "--loop.max-steps", "8", "--model.width", "64"),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.targets import Figure
-from training.learn_then_test import fixed_sequence, hoeffding_bentkus, last_that_holds, most_losses
-from training.table import aligned
+from training.console.table import aligned
+from training.exits.learn_then_test import fixed_sequence, hoeffding_bentkus, last_that_holds, most_losses
 
 KEPT, GRID = 0.7, 0.95
 _ERRORS = 2  # standard errors of the test set

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.trainings import ROOT
-from training.engine.launch import free_port
+from training.distributed.process_group import free_port
 
 
 def launch(

@@ -16,14 +16,14 @@ from halting.rule import HaltingRule
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
 from training.build import build_all
-from training.checkpoint import Progress
-from training.config import RunConfig
+from training.checkpoints.checkpoint import Progress
+from training.config.parts import load_recipe
+from training.config.run_config import RunConfig
+from training.console.screen import standard_screen
 from training.engine.local import LocalEngine
-from training.loop import Training
-from training.metrics import Metrics, read
+from training.loop.loop import Training
 from training.objective import objective
-from training.parts import load_recipe
-from training.screen import standard_screen
+from training.runs.metrics import Metrics, read
 
 
 def against_matrix_products(shape: Shape, repeats: int) -> list[float]:

@@ -18,8 +18,8 @@ from benchmarks.launching import launch
 from benchmarks.memory_worker import config_of
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
-from training.dry_run import plan
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.resources.dry_run import plan
 
 RANKS, WIDTH, QUICK_WIDTH = 2, 1664, 256
 WAYS = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")

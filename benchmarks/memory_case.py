@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.live_tensors import LiveTensors
-from training import agreement
 from training.build import build_all
-from training.config import RunConfig
+from training.config.run_config import RunConfig
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine
 from training.objective import objective
 
@@ -48,7 +48,7 @@ def held_tensors(config: RunConfig) -> Tensors:
                 held = live.bytes()
                 engine.step(1e-4)
             sent = sum(logged)
-    most = [max(agreement.everyone(float(value), engine.device)) for value in (after_forward, held)]
+    most = [max(collectives.everyone(float(value), engine.device)) for value in (after_forward, held)]
     engine.engine.destroy()
     return Tensors(int(most[0]), int(most[1]), sent)
 
@@ -66,15 +66,15 @@ def process_peak(config: RunConfig) -> int:
             engine.backward(_forward(engine, built, config, update, micro).pop())
         engine.step(1e-4)
         peak = max(peak, resident("VmHWM") - before) if update >= UPDATES // 2 else 0
-    most = max(agreement.everyone(float(peak), engine.device))
+    most = max(collectives.everyone(float(peak), engine.device))
     engine.engine.destroy()
     return int(most)
 
 
 def _forward(engine: DeepSpeedEngine, built: Any, config: RunConfig, update: int, micro: int) -> list:
     """The loss, in a list from which it is taken: nothing else holds on to it during the backward pass."""
-    rows = config.batch_size // (agreement.world_size() * config.accumulation)
-    start = (update * config.accumulation + micro) * agreement.world_size() + agreement.rank()
+    rows = config.batch_size // (collectives.world_size() * config.accumulation)
+    start = (update * config.accumulation + micro) * collectives.world_size() + collectives.rank()
     batch = built.task.batch("train", start * rows, rows)
     terms = objective(engine.forward(batch), batch, built.cost)
     return [(terms.task + terms.cost) / batch.tokens.numel()]
@@ -86,7 +86,7 @@ def logged_collectives() -> Iterator[list[float]]:
     noted, were they rings: 2·(R − 1)/R of what is summed, (R − 1)/R of what is gathered or scattered."""
     from deepspeed.comm.comm import comms_logger
 
-    ranks, sent = agreement.world_size(), []
+    ranks, sent = collectives.world_size(), []
     shares = {"all_reduce": 2 * (ranks - 1) / ranks, "all_gather_into_tensor": ranks - 1.0}  # of this rank's share
     shares["reduce_scatter_tensor"] = (ranks - 1) / ranks
     comms_logger.comms_dict.clear()

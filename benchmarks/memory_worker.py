@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.memory_case import held_tensors, process_peak
-from training import agreement
-from training.config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
+from training.config.parts import load_recipe
+from training.config.run_config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
+from training.distributed import collectives
 from training.engine import start, stop
-from training.parts import load_recipe
 
 SMALL = 32
 
@@ -39,13 +39,13 @@ def main(argv: Sequence[str]) -> None:
     """Arguments: width, ds_config, folder."""
     width, ds_config, folder = int(argv[0]), argv[1], Path(argv[2])
     torch.set_num_threads(1)
-    start(timedelta(minutes=10), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(minutes=10), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     process_peak(config_of(SMALL, ds_config))  # whatever is imported and made at the first use is there from now on
     config = config_of(width, ds_config)
     peak = process_peak(config)
-    (folder / f"half{agreement.rank()}").touch()
+    (folder / f"half{collectives.rank()}").touch()
     found = {"process": peak, **asdict(held_tensors(config))}
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
     stop()
 

@@ -15,7 +15,7 @@ from benchmarks.timing import in_turns, median, ratio
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
-from training.leave_at import LeaveAt
+from training.reports.leave_at import LeaveAt
 
 
 def step_of(parts: nn.Module, forward: Callable[[], Tensor], training: bool) -> Callable[[], None]:

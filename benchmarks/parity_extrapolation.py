@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.rules import ranged
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
-from training.metrics import read
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.runs.metrics import read
 
 PUBLISHED = 0.98
 SIZES = {

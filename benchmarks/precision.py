@@ -19,12 +19,12 @@ from act.models.looped_transformer import LoopedTransformer
 from benchmarks.halting_replay import Watched, moved
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
-from training.config import RunConfig
+from training.config.precision import ARITHMETIC, Precision
+from training.config.run_config import RunConfig
+from training.console.table import aligned, markdown
 from training.engine import LocalEngine
 from training.objective import objective
-from training.precision import ARITHMETIC, Precision
-from training.run import Run, load_run
-from training.table import aligned, markdown
+from training.runs.loaded import Run, load_run
 from training.tasks.task import IGNORE, Batch
 
 UPDATES, EXAMPLES, AT_ONCE = 800, 1024, 128

@@ -20,10 +20,10 @@ from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
-from training.parts import load_recipe
-from training.recording import record_map
-from training.table import aligned
-from training.workload import race
+from training.config.parts import load_recipe
+from training.console.table import aligned
+from training.resources.workload import race
+from training.runs.recording import record_map
 
 RECIPES = ("pointer_chase", "bytes")
 MOST_SHARE, MOST_MEGABYTES = 0.10, 40.0

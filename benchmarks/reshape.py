@@ -19,7 +19,7 @@ from benchmarks.launching import launch
 from benchmarks.reshape_worker import FOLLOWING, PLAIN, Shape, to_json
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
 
 FIRST, LATER = 1e-6, 1e-5
 SHAPES = (PLAIN, *(Shape(ranks, stage) for ranks in (1, 2, 3) for stage in range(4)))

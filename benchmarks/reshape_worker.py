@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from training import agreement, checkpoint
 from training.build import Built, build_all
-from training.checkpoint import Progress
-from training.config import OptimizerConfig, PenaltyConfig, RunConfig
+from training.checkpoints import checkpoint
+from training.checkpoints.checkpoint import Progress
+from training.config.run_config import OptimizerConfig, PenaltyConfig, RunConfig
+from training.console.screen import standard_screen
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
 from training.engine.portable import OPTIMIZER, WEIGHTS
-from training.loop import Training
-from training.metrics import Metrics
-from training.screen import standard_screen
+from training.loop.loop import Training
+from training.runs.metrics import Metrics
 
 SAVED_AT, AGAIN_AT, UPDATES = 4, 8, 12
 FOLLOWING = UPDATES - SAVED_AT
@@ -67,7 +68,7 @@ def config_of(shape: Shape, folder: Path) -> RunConfig:
     if shape.stage is not None:
         # Without the threshold, so small a model stays whole on every rank and stage 3 is never exercised.
         section = {"stage": shape.stage, **({"stage3_param_persistence_threshold": 0} if shape.stage == 3 else {})}
-        path = folder / f"{shape.folder}-{agreement.rank()}.json"
+        path = folder / f"{shape.folder}-{collectives.rank()}.json"
         path.write_text(json.dumps({"zero_optimization": section}), encoding="utf-8")
     return RunConfig.model_validate(
         {
@@ -110,7 +111,7 @@ def save_source(shape: Shape, folder: Path) -> None:
     engine = engine_of(shape, config, built)
     home = folder / shape.folder
     losses = train(config, built, engine, home, Progress())
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (home / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
     let_go(engine)
 
@@ -127,15 +128,15 @@ def go_on(source: Shape, target: Shape, folder: Path) -> dict[str, Any]:
     progress = checkpoint.load(kept, engine)
     copy = checkpoint.save(home / "copies", engine, progress, keep_last=1)
     same = all((copy / name).read_bytes() == (kept / name).read_bytes() for name in (WEIGHTS, OPTIMIZER))
-    agreement.barrier()
+    collectives.barrier()
     losses = train(config, built, engine, home, progress)
     progress = checkpoint.load(checkpoint.folder_of(home / "checkpoints", AGAIN_AT), engine)
     again = train(config, built, engine, home, progress)
     let_go(engine)
-    agreement.barrier()
-    if agreement.rank() == 0:
+    collectives.barrier()
+    if collectives.rank() == 0:
         shutil.rmtree(home)
-    agreement.barrier()
+    collectives.barrier()
     apart = [abs(ours - theirs) / abs(theirs) for ours, theirs in zip(losses, whole, strict=True)]
     assert all(map(math.isfinite, apart))
     return {
@@ -158,14 +159,14 @@ def main(argv: Sequence[str]) -> None:
     """`save FOLDER SHAPES`, or `load FOLDER PAIRS ROWS`: shapes and pairs as JSON, rows go to the end of a file."""
     what, folder, given = argv[0], Path(argv[1]), json.loads(argv[2])
     torch.set_num_threads(1)
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter-{agreement.rank()}.log")
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter-{collectives.rank()}.log")
     if what == "save":
         for each in given:
             save_source(Shape(**each), folder)
     else:
         for source, target in given:
             row = go_on(Shape(**source), Shape(**target), folder)
-            if agreement.rank() == 0:
+            if collectives.rank() == 0:
                 with Path(argv[3]).open("a", encoding="utf-8") as file:
                     file.write(json.dumps({**row, **json.loads(argv[4])}) + "\n")
     stop()

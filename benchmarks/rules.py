@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
-from training.metrics import read
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.runs.metrics import read
 
 ACCURACY, SECONDS = 0.98, 300.0
 

@@ -20,7 +20,7 @@ from benchmarks.hardware import hardware
 from benchmarks.suites import SUITES, Case
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
 
 MEASURING = ("bare.py", "halting_times.py", "saved_bytes.py", "shape.py", "timing.py")
 """What all figures are measured with."""

@@ -17,7 +17,7 @@ from benchmarks.stragglers_picture import save_picture
 from benchmarks.stragglers_simulated import RANKS as SIMULATED
 from benchmarks.stragglers_simulated import WAYS, Efficiency, simulate
 from benchmarks.targets import Figure, exit_code, write
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
 
 RECIPES = ("pointer_chase", "addition")
 MICRO_BATCHES = (8, 2, 32)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from benchmarks.trainings import RESULTS
 from training.build import build_all
-from training.checkpoint import Progress
-from training.config import RunConfig
+from training.checkpoints.checkpoint import Progress
+from training.config.parts import load_recipe
+from training.config.run_config import RunConfig
+from training.console.screen import Screen
 from training.dealing import ByDifficulty, ByLength, ByPonder, Dealer, Hand, Predictor
 from training.engine.local import LocalEngine
-from training.loop import Training
-from training.metrics import Metrics
-from training.parts import load_recipe
-from training.screen import Screen
+from training.loop.loop import Training
+from training.runs.metrics import Metrics
 from training.tasks.task import Batch
 
 _EVERY = 4  # updates between two that are kept

@@ -29,7 +29,7 @@ class Measured:
 
     Args:
         steps: token-steps.
-        computing, waiting: seconds, as `training.ranks` tells them apart.
+        computing, waiting: seconds, as `training.runs.rank_report` tells them apart.
         losses: [U].
     """
 

@@ -12,15 +12,15 @@ import torch
 
 from benchmarks.stragglers_counts import Updates
 from benchmarks.trainings import ROOT
-from training import agreement
 from training.build import build_all
-from training.checkpoint import Progress
-from training.config import RunConfig
+from training.checkpoints.checkpoint import Progress
+from training.config.parts import load_recipe
+from training.config.run_config import RunConfig
+from training.console.screen import Screen
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, start, stop
-from training.metrics import Metrics, read
-from training.parts import load_recipe
-from training.ranks import Ranks
-from training.screen import Screen
+from training.runs.metrics import Metrics, read
+from training.runs.rank_report import Ranks
 
 WAYS = ("order", "ponder")
 
@@ -34,7 +34,7 @@ def config_of(way: str, updates: int, micro_batch: int) -> RunConfig:
             "model": {"width": 256, "num_heads": 4, "positions": "learned"},
             "optimizer": {"learning_rate": 5e-4, "warmup": 0},
             "updates": updates,
-            "batch_size": micro_batch * agreement.world_size(),
+            "batch_size": micro_batch * collectives.world_size(),
             "eval_every": 10**6,
             "save_every": 10**6,
             "deepspeed_config": str(ROOT / "ds_configs" / "zero1.json"),
@@ -63,7 +63,7 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
     """Writes rank-N.json: for each way a list of its repeats, each of which has (token-steps, seconds computing,
     seconds waiting) of every update; and the losses of each way."""
     torch.set_num_threads(1)
-    start(timedelta(minutes=10), cpu=True, chatter=folder / f"log-{agreement.rank()}.txt")
+    start(timedelta(minutes=10), cpu=True, chatter=folder / f"log-{collectives.rank()}.txt")
     kept: dict = {way: [] for way in WAYS}
     losses: dict = {}
     for _ in range(repeats):
@@ -80,7 +80,7 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
                 losses[way] = [line["loss"] for line in read(Path(place), "train")]
             kept[way].append(listening.updates)
     written = json.dumps({"updates": kept, "losses": losses})
-    (folder / f"rank-{agreement.rank()}.json").write_text(written, encoding="utf-8")
+    (folder / f"rank-{collectives.rank()}.json").write_text(written, encoding="utf-8")
     stop()
 
 

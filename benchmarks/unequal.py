@@ -24,17 +24,23 @@ from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT, Row
 from benchmarks.unequal_case import BACKPROPS, RATES, Case
-from training.engine.launch import free_port
-from training.table import aligned, markdown
+from training.console.table import aligned, markdown
+from training.distributed.process_group import free_port
 
 KEPT = RESULTS / "unequal.jsonl"
 RANKS, STAGES, ACCUMULATIONS, UPDATES, QUICK_UPDATES = (2, 3), (0, 1, 2, 3), (1, 4), 300, 3
 GRADIENTS, PARAMETERS, LOSSES = 1e-6, 1e-5, 1e-5
 """The targets."""
 READ = (
-    "benchmarks/unequal_case.py", "training/agreement.py", "training/objective.py", "training/engine/ds_config.py",
-    "training/engine/engine.py", "training/engine/local.py", "training/engine/together.py", "training/engine/zero.py",
-)  # fmt: skip
+    "benchmarks/unequal_case.py",
+    "training/distributed/collectives.py",
+    "training/objective.py",
+    "training/engine/ds_config.py",
+    "training/engine/engine.py",
+    "training/engine/local.py",
+    "training/engine/together.py",
+    "training/engine/zero.py",
+)
 """What the rows depend on, beside `act` and `halting`."""
 
 

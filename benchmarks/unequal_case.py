@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from act.loop.backprop import Backprop, Checkpointed, Truncated
 from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT, StepsPlusRemainder
-from training import agreement
-from training.config import OptimizerConfig, RunConfig
+from training.config.run_config import OptimizerConfig, RunConfig
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, parameter_groups
 from training.engine.engine import MakeOptimizer, adamw
 from training.objective import objective
@@ -175,7 +175,7 @@ def run_case(case: Case, folder: Path, alive: Callable[[], None] = lambda: None)
         folder: where a ds_config may be written.
         alive: called at every update.
     """
-    rank = agreement.rank()
+    rank = collectives.rank()
     engine = make_engine(case, make_model(case.backprop), folder)
     size = ROWS // case.accumulation
     losses, gradients, astray = [], {}, 0
@@ -192,8 +192,8 @@ def run_case(case: Case, folder: Path, alive: Callable[[], None] = lambda: None)
         if not update:
             gradients = whole_gradients(engine)
         engine.step(RATES[case.optimizer])
-        losses.append(float(agreement.total(loss)))
-    weights, astray = engine.weights(), int(sum(agreement.everyone(astray, engine.device)))
+        losses.append(float(collectives.total(loss)))
+    weights, astray = engine.weights(), int(sum(collectives.everyone(astray, engine.device)))
     engine.engine.destroy()
     if rank:
         return None
@@ -212,7 +212,7 @@ def make_engine(case: Case, model: LoopedTransformer, folder: Path) -> DeepSpeed
     """Wraps a model as the case says; the folder is for a ds_config."""
     # Without the threshold, so small a model stays whole on every rank and stage 3 is never exercised.
     section = {"stage": case.stage, **({"stage3_param_persistence_threshold": 0} if case.stage == 3 else {})}
-    path = folder / f"zero{case.stage}-{agreement.rank()}.json"
+    path = folder / f"zero{case.stage}-{collectives.rank()}.json"
     path.write_text(json.dumps({"zero_optimization": section}), encoding="utf-8")
     config = RunConfig.model_validate(
         {

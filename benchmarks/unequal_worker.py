@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.unequal_case import Case, as_row, run_case
-from training import agreement
+from training.distributed import collectives
 from training.engine import start, stop
 
 
@@ -17,11 +17,11 @@ def main() -> None:
     """Arguments: the folder with `cases.json`, and the seconds that ranks wait for one another."""
     torch.set_num_threads(1)
     folder, limit = Path(sys.argv[1]), float(sys.argv[2])
-    start(timedelta(seconds=limit), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(seconds=limit), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     now = folder / "now.json"
     for given in json.loads((folder / "cases.json").read_text()):
         case, before = Case(**given), time.perf_counter()
-        if agreement.rank() == 0:
+        if collectives.rank() == 0:
             now.write_text(json.dumps(given))  # whoever watches sees which case it is, and by its time that it moves
         found = run_case(case, folder, alive=now.touch)
         if found is not None:

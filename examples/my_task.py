@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from halting import UsageError
-from training.config import HaltingPart, LoopConfig, ModelConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import HaltingPart, LoopConfig, ModelConfig, Part, PenaltyConfig, RunConfig
 from training.tasks.task import SPLITS, Batch, Task
 
 

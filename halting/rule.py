@@ -133,7 +133,7 @@ class HaltingRule(nn.Module):
     def end_update(self, over_ranks: Callable[[Tensor], Tensor] = alone) -> None:
         """After each optimizer update: moves what the rule keeps beside its parameters, such as a warm-up. A schedule
         that moved with the forward passes would depend on micro-batches and ranks, and each look at the model would
-        push it on. Whoever trains without `training.loop` calls it too.
+        push it on. Whoever trains without `training.loop.loop` calls it too.
 
         Args:
             over_ranks: gives the sum of a tensor over all ranks; called by all of them or by none.

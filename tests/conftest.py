@@ -29,13 +29,13 @@ LONGEST_FIRST = tuple(
         "distributed/test_unequal_facts.py",
         "distributed/test_chaos.py",
         "distributed/test_dealing_ranks.py",
-        "training/test_checkpoints.py",
-        "training/test_doctor.py",
+        "training/checkpoints/test_checkpoints.py",
+        "training/cli/test_doctor.py",
         "distributed/test_engine_start.py",
         "distributed/test_frozen.py",
         "benchmarks/test_trainings.py",
-        "training/test_tune.py",
-        "training/test_start_from.py",
+        "training/tuning/test_tune.py",
+        "training/checkpoints/test_start_from.py",
     )
 )
 """What takes over ten seconds. `make test` gives each core a module at a time; one of these begun last would leave the

@@ -12,8 +12,8 @@ from halting import HaltingRule
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.terminal import map as terminal
 from training import load_run
-from training.cli import main
-from training.parts import load_recipe, resolve
+from training.cli.main import main
+from training.config.parts import load_recipe, resolve
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 RULE = f"{EXAMPLES / 'my_halting_rule.py'}:Stillness"

@@ -18,7 +18,7 @@ from halting import StepDecision, settle
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("act", "halting", "training")
-KNOW_RANKS = ("training/engine/", "training/agreement.py")
+KNOW_RANKS = ("training/engine/", "training/distributed/")
 """The only places that import DeepSpeed or torch.distributed."""
 NAMED_AS_THE_FIELD_DOES = {"halting/trace.py"}
 """Nothing runs as a script from halting/, so its folder is never first on the path, and hides nothing."""
@@ -140,7 +140,7 @@ def test_every_contract_can_be_broken(tmp_path: Path):
     assert [contract["name"] for contract in contracts if f"{contract['name']} BROKEN" not in report] == [], report
 
 
-def test_only_engine_and_agreement_know_ranks():
+def test_only_engine_and_distributed_know_ranks():
     elsewhere = {}
     for path in source_files(*PACKAGES):
         name = path.relative_to(ROOT).as_posix()

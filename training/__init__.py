@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.run import Run, load_run
+    from training.runs.loaded import Run, load_run
 
 __all__ = ["Run", "load_run"]
 
@@ -11,7 +11,7 @@ __all__ = ["Run", "load_run"]
 def __getattr__(name: str):
     # Late, so that importing one part of the package doesn't import all of it.
     if name in __all__:
-        from training import run
+        from training.runs import loaded as run
 
         return getattr(run, name)
     raise AttributeError(f"module 'training' has no attribute {name!r}")

@@ -13,9 +13,9 @@ from halting.readout import EveryStep, Readout
 from halting.rule import HaltingRule
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
-from training.config import LoopConfig, RunConfig
+from training.config.parts import build
+from training.config.run_config import LoopConfig, RunConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
-from training.parts import build
 from training.ponder_penalty import coefficient, make_penalty
 from training.tasks.task import Task
 

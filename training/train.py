@@ -12,34 +12,37 @@ from pathlib import Path
 import torch
 
 from halting.errors import UsageError
-from training import agreement, checkpoint, run_folder, run_shape
 from training.build import Built, build_all
-from training.checkpoint import Progress
-from training.compiling import refuse_without_compiler
-from training.config import RunConfig
-from training.engine import launch, slurm
+from training.checkpoints import checkpoint
+from training.checkpoints.checkpoint import Progress
+from training.checkpoints.random_state import seed_rank
+from training.config.flags import parse
+from training.config.parts import load_recipe, recipe_names
+from training.config.precision import refuse_precision
+from training.config.run_config import RunConfig
+from training.console.entry import in_three_parts, run_entry
+from training.console.screen import Screen, standard_screen
+from training.distributed import collectives, slurm
+from training.distributed import process_group as launch
+from training.distributed.fingerprint import facts
+from training.distributed.launch_command import refuse_command
+from training.distributed.launcher_watch import LauncherWatch
+from training.distributed.members import Members, end_without
+from training.doctor.compiling import refuse_without_compiler
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
-from training.engine.members import Members, end_without
 from training.engine.monitors import Monitors, refuse_missing
-from training.entry import in_three_parts, run_entry
-from training.fingerprint import facts
-from training.finish import finish
-from training.flags import parse
-from training.launch_command import refuse_command
-from training.launcher_watch import LauncherWatch
-from training.loop import Training
-from training.metrics import Metrics
-from training.parts import load_recipe, recipe_names
+from training.loop.loop import Training
+from training.loop.remedies import deeper_flags
 from training.ponder_penalty import described
-from training.precision import refuse_precision
-from training.random_state import seed_rank
-from training.remedies import deeper_flags
-from training.run import read_config
-from training.screen import Screen, standard_screen
-from training.start_from import read_start
-from training.trained import Trained
+from training.runs import folder as run_folder
+from training.runs import shape as run_shape
+from training.runs.finish import finish
+from training.runs.loaded import read_config
+from training.runs.metrics import Metrics
+from training.runs.start_from import read_start
+from training.runs.trained import Trained
 
 _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
        ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains nothing (--ranks N)
@@ -76,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = read_request(rest)
     if request.dry_run:
-        from training import dry_run
+        from training.resources import dry_run
 
         print(dry_run.report(request.config, request.ranks))
         return 0
@@ -127,7 +130,7 @@ def read_request(argv: Sequence[str]) -> Request:
             )
         words = [*_chosen(rest, tuned, picked), *rest[1:]] if tuned is not None else rest[1:]
         config = parse(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
-    here = agreement.world_size() if agreement.is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))
+    here = collectives.world_size() if collectives.is_distributed() else int(os.environ.get("WORLD_SIZE", "1"))
     return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
 
 
@@ -164,17 +167,17 @@ def train(config: RunConfig, resume: Path | None = None, finishing: Callable[[Tr
         torch.set_num_threads(config.threads)
     chatter = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
     device, members = _start(config, chatter)
-    screen = standard_screen(agreement.rank())
+    screen = standard_screen(collectives.rank())
     refuse_precision(config.precision, device, config.deepspeed_config is not None)
     if config.deepspeed_config is not None:
-        deepspeed_settings(config, agreement.world_size())  # conflicts are refused before a folder is made
+        deepspeed_settings(config, collectives.world_size())  # conflicts are refused before a folder is made
     if config.report_to:
         refuse_missing(config.report_to)
     kept = _newest_whole(resume, screen) if resume is not None else None
     folder = resume or run_folder.create(config, device)
     run_folder.refuse_unshared(folder)
     _keep_chatter(chatter, folder)
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         _write_config(config, folder, kept)
     screen.say(_header(config, built, device, folder))
     if start is not None:
@@ -182,7 +185,7 @@ def train(config: RunConfig, resume: Path | None = None, finishing: Callable[[Tr
         screen.say(start.says())
     try:
         engine = _engine(config, built, device)
-        seed_rank(config.seed, agreement.rank())
+        seed_rank(config.seed, collectives.rank())
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
         if members is not None:
             members.watch(folder)
@@ -211,7 +214,7 @@ def _run(
     finishing: Callable[[Trained], object],
 ) -> int:
     reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-    metrics = Metrics(folder if agreement.rank() == 0 else None, progress.update, reports)
+    metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
     if progress.update:
         _say_resumed(engine, folder, screen, metrics, progress.update)
     try:
@@ -329,7 +332,7 @@ def _keep_chatter(chatter: Path, folder: Path) -> None:
 
 def _header(config: RunConfig, built: Built, device: torch.device, folder: Path) -> str:
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
-    ranks = agreement.world_size()
+    ranks = collectives.world_size()
     engine = f"{ranks} ranks, {Path(config.deepspeed_config).name}" if config.deepspeed_config else "1 process"
     parts = (
         folder,

@@ -1,4 +1,4 @@
-"""The activations of a backward pass, as an estimate. (`training.zero_memory` has the rest of what a rank needs.)"""
+"""The activations of a backward pass, as an estimate. (`training.resources.zero_memory` has the rest of a rank.)"""
 
 from dataclasses import dataclass
 

@@ -20,7 +20,7 @@ from benchmarks.packing import LedAlong, bytes_over_share, rows_over_steps, step
 from benchmarks.shape import Shape
 from benchmarks.suites import Case, Suite
 from halting import FixedSteps
-from training.leave_at import LeaveAt
+from training.reports.leave_at import LeaveAt
 
 TINY = Shape(32, 3, 12, 4)
 

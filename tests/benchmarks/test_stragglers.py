@@ -9,7 +9,7 @@ from benchmarks.stragglers_measured import Measured
 from benchmarks.stragglers_picture import save_picture
 from benchmarks.stragglers_simulated import simulate
 from benchmarks.targets import exit_code
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 
 
 def counts(steps: np.ndarray, ponder: np.ndarray | None = None) -> Counts:

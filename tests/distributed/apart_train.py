@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from training.entry import run_entry
+from training.console.entry import run_entry
 from training.train import main
 
 if __name__ == "__main__":

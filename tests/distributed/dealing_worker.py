@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
-from training import agreement
 from training.build import build_all
-from training.checkpoint import Progress, found, load
-from training.config import HaltingPart, PenaltyConfig, RunConfig
+from training.checkpoints.checkpoint import Progress, found, load
+from training.config.run_config import HaltingPart, PenaltyConfig, RunConfig
+from training.console.screen import Screen
 from training.dealing import Dealer
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, LocalEngine, start, stop
-from training.loop import Training
-from training.metrics import Metrics
+from training.loop.loop import Training
 from training.objective import objective
-from training.screen import Screen
+from training.runs.metrics import Metrics
 
 DS_CONFIG = Path(__file__).parent.parent.parent / "ds_configs" / "zero1.json"
 WAYS = ("order", "length", "difficulty", "ponder")
@@ -69,18 +69,18 @@ def gradient(config: RunConfig) -> tuple[list[int], torch.Tensor]:
             (terms.task / hand.asked + 0.01 * terms.cost / hand.valid).backward()
             dealer.count(batch, output.trace.steps)
             taken += int(output.trace.steps.sum())
-        dealer.learn(agreement.total(dealer.counted(torch.device("cpu"))))
+        dealer.learn(collectives.total(dealer.counted(torch.device("cpu"))))
     flat = torch.cat([parameter.grad.flatten() for parameter in built.model.parameters() if parameter.grad is not None])
-    return [int(each) for each in agreement.everyone(taken, torch.device("cpu"))], agreement.total(flat)
+    return [int(each) for each in collectives.everyone(taken, torch.device("cpu"))], collectives.total(flat)
 
 
 def train(config: RunConfig, folder: Path, resumed: bool = False) -> list[dict]:
     """A training of 12 updates, or its last ones; its lines of metrics.jsonl."""
-    built, first = build_all(config), agreement.rank() == 0
+    built, first = build_all(config), collectives.rank() == 0
     engine = DeepSpeedEngine(built.model, config)
     if first:
         folder.mkdir(exist_ok=True)
-    agreement.barrier()
+    collectives.barrier()
     progress = load(found(folder / "checkpoints")[0], engine) if resumed else Progress()
     metrics = Metrics(folder if first else None, progress.update)
     ended = Training(config, built, engine, folder, metrics, Screen(None), progress).run()
@@ -92,7 +92,7 @@ def train(config: RunConfig, folder: Path, resumed: bool = False) -> list[dict]:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     gradients = {way: gradient(config_of(way)) for way in WAYS}
     reference = gradients["order"][1]
     written = {
@@ -102,7 +102,7 @@ def main() -> None:
     }
     written["resumed"] = train(config_of("ponder"), folder / "ponder", resumed=True)
     written["recovered"] = train(collapsing(), folder / "recovered")
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(written))
     stop()
 

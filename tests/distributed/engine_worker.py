@@ -24,9 +24,9 @@ from tiny import (
 from torch import Tensor
 
 from halting import EveryStep
-from training import agreement
+from training.config.precision import Precision
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
-from training.precision import Precision
 from training.tasks.task import Batch
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
@@ -81,30 +81,30 @@ def evaluated(engine: Engine, reference: Engine) -> dict[str, float]:
     """The largest difference of logits, and of what each step would have said, in evaluation."""
     engine.eval()
     reference.eval()
-    rows = rank_rows(agreement.rank(), make_batch(5))  # rank 1 has no token there
+    rows = rank_rows(collectives.rank(), make_batch(5))  # rank 1 has no token there
     ours, theirs = (each.forward(rows, record_lens=True) for each in (engine, reference))
     engine.train()
     reference.train()
     assert ours.step_logits is not None and theirs.step_logits is not None
     pairs = ((ours.logits, theirs.logits), (ours.step_logits.values, theirs.step_logits.values))
     largest = [float((mine - its).abs().max()) if mine.numel() else 0.0 for mine, its in pairs]
-    logits, lens = (max(agreement.everyone(value, engine.device)) for value in largest)
+    logits, lens = (max(collectives.everyone(value, engine.device)) for value in largest)
     return {"logits": logits, "lens": lens}
 
 
 def skip_bad_gradient(engine: Engine) -> dict:
     """An update in which one rank, in one of two micro-batches, has a gradient that is no number."""
-    rank, batch, before = agreement.rank(), make_batch(0), engine.weights()
+    rank, batch, before = collectives.rank(), make_batch(0), engine.weights()
     for micro in range(2):
         share = share_of_loss(engine, batch, 2 * rank, 2, MAX_STEPS)
         engine.backward(share * (torch.nan if (rank, micro) == (1, 0) else 1.0))
-    skipped = agreement.everyone(engine.step(1e-2).skipped, engine.device)
+    skipped = collectives.everyone(engine.step(1e-2).skipped, engine.device)
     return {"skipped": skipped, "moved": difference(engine.weights(), before)}
 
 
 def load_damaged(engine: Engine, folder: Path) -> list[float]:
     """Has rank 1 read from a copy whose end is cut off, as if its own disk had lost it; says which ranks noticed."""
-    if agreement.rank() == 1:
+    if collectives.rank() == 1:
         copy = folder.with_name(f"{folder.name}-damaged")
         shutil.copytree(folder, copy)
         path, folder = copy / "optimizer.safetensors", copy
@@ -114,21 +114,21 @@ def load_damaged(engine: Engine, folder: Path) -> list[float]:
         engine.load(folder)
     except Exception:  # noqa: BLE001 — torch and DeepSpeed raise many kinds
         unchanged = not difference(engine.weights(), before)
-        return agreement.everyone(float(unchanged), engine.device)
-    return agreement.everyone(0.0, engine.device)
+        return collectives.everyone(float(unchanged), engine.device)
+    return collectives.everyone(0.0, engine.device)
 
 
 def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
     config, saved = make_config(write_config(folder, stage)), folder / f"saved{stage}"
     saved.mkdir(exist_ok=True)
-    agreement.barrier()
+    collectives.barrier()
     engine = DeepSpeedEngine(make_model(), config)
     found: dict = {"whole": engine.whole, "stage": engine.stage, "before": asdict(train(engine, range(SAVED_AT)))}
     engine.save(saved)
     found["after"] = asdict(train(engine, range(SAVED_AT, UPDATES)))
     weights = engine.weights()
     found["weights"] = difference(weights, reference.engine.weights())
-    found["num_weights"] = agreement.everyone(len(weights), engine.device)
+    found["num_weights"] = collectives.everyone(len(weights), engine.device)
 
     resumed = DeepSpeedEngine(make_model(), config)
     resumed.load(saved)
@@ -159,7 +159,7 @@ def run_variant(config_path: Path, precision: Precision = "float32", **options) 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     reference = refer()
     found: dict = {str(stage): run_stage(folder, stage, reference) for stage in range(4)}
     found["reference"] = {
@@ -175,7 +175,7 @@ def main() -> None:
     found["bf16_zero2"], found["bf16_zero3"] = (run_variant(path, "bf16") for path in (zero2, zero3))
     for name in ("zero2_offload", "zero3_offload"):
         found[name] = run_variant(DS_CONFIGS / f"{name}.json")
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
     stop()
 

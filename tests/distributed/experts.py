@@ -8,7 +8,7 @@ from torch.distributed.nn.functional import all_to_all_single
 from act.blocks.block import Block
 from act.caches.cache import KeyValueCache
 from act.slots import Slots
-from training import agreement
+from training.distributed import collectives
 
 
 class ExpertBlock(Block):
@@ -33,7 +33,7 @@ class ExpertBlock(Block):
         received = torch.empty_like(sent)
         dist.all_to_all_single(received, sent)
         there = exchange(x.index_select(0, order), sent.tolist(), received.tolist())
-        made = (there @ self.experts[agreement.rank()]).tanh()
+        made = (there @ self.experts[collectives.rank()]).tanh()
         back = exchange(made, received.tolist(), sent.tolist())
         return x + torch.zeros_like(x).index_copy(0, order, back), cache
 

@@ -33,7 +33,7 @@ from benchmarks.unequal_case import (
     whole_gradients,
 )
 from halting import GravesACT, Memory, StepDecision, StepView
-from training import agreement
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, LocalEngine, start
 
 PATIENCE = 6
@@ -86,7 +86,7 @@ def one_update(folder: Path, stage: int, update: int = 0, make: Callable[[], Loo
     """Rank 0 leaves at step 1, before its gate is asked for anything, and rank 1 at the limit; at update 4 rank 0 has
     no token. This rank's steps, and how far gradients lie from those of one process."""
     engine = make_engine(Case(2, stage, 1, "full", "AdamW", 1), make(), folder)
-    whole, rank = make_batch(update, 2), agreement.rank()
+    whole, rank = make_batch(update, 2), collectives.rank()
     valid = int(whole.valid.sum())
     share, steps = task_share(engine, whole.rows(rank * ROWS, (rank + 1) * ROWS), valid)
     engine.backward(share)
@@ -107,7 +107,7 @@ def empty_rank(folder: Path, stage: int) -> dict:
 def one_update_with_experts(folder: Path, exchanges: bool, collective: bool) -> dict:
     model = with_experts("full", 2, exchanges=exchanges, collective=collective)
     engine = make_engine(Case(2, 0, 1, "full", "AdamW", 1), model, folder)
-    whole, rank = make_batch(0, 2), agreement.rank()
+    whole, rank = make_batch(0, 2), collectives.rank()
     share, steps = task_share(engine, whole.rows(rank * ROWS, (rank + 1) * ROWS), int(whole.valid.sum()))
     engine.backward(share)
     engine.step(1e-3)
@@ -116,10 +116,10 @@ def one_update_with_experts(folder: Path, exchanges: bool, collective: bool) -> 
 
 def one_forward_that_reads_logits(folder: Path) -> dict:
     """The head is called inside the loop, and rank 0 is told to end at step 1."""
-    path = folder / f"reads-logits{agreement.rank()}.json"
+    path = folder / f"reads-logits{collectives.rank()}.json"
     path.write_text(json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}))
     engine = DeepSpeedEngine(tiny.make_model(tiny.SureOfItself), tiny.make_config(path))
-    rank = agreement.rank()
+    rank = collectives.rank()
     rows = tiny.make_batch(0).rows(2 * rank, 2 * rank + 2)
     engine.backward(engine.forward(rows, max_steps=1 if rank == 0 else MAX_STEPS).logits.sum())
     return {}

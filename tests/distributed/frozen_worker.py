@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from tiny import make_config, make_model, train
 
-from training import agreement
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, LocalEngine, start, stop
 
 UPDATES, SAVED_AT = 6, 4
@@ -28,7 +28,7 @@ def run_stage(folder: Path, stage: int, reference: LocalEngine) -> dict:
     path, saved = folder / f"zero{stage}.json", folder / f"saved{stage}"
     path.write_text(json.dumps({"zero_optimization": section}))
     saved.mkdir(exist_ok=True)
-    agreement.barrier()
+    collectives.barrier()
     engine = DeepSpeedEngine(frozen_model(), make_config(path))
     found: dict = {"before": asdict(train(engine, range(SAVED_AT)))}
     engine.save(saved)
@@ -45,11 +45,11 @@ def run_stage(folder: Path, stage: int, reference: LocalEngine) -> dict:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     reference = LocalEngine(frozen_model(), make_config("unused").optimizer, torch.device("cpu"))
     found: dict = {"reference": asdict(train(reference, range(UPDATES), ranks=2))}
     found |= {str(stage): run_stage(folder, stage, reference) for stage in range(4)}
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
     stop()
 

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from training.config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
+from training.config.run_config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
 
 # Small buckets and thresholds: as in a large model, most of it is in many buckets and nothing lasts gathered.
 _SIZES = {"reduce_bucket_size": 200_000, "stage3_param_persistence_threshold": 1000}

@@ -10,7 +10,7 @@ import torch
 from memory_shapes import WAYS, make_config
 
 from benchmarks.memory_case import held_tensors, resident
-from training import agreement
+from training.distributed import collectives
 from training.engine import start, stop
 
 
@@ -30,12 +30,12 @@ def given_back() -> float:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     freed = given_back()
-    own = folder / str(agreement.rank())
+    own = folder / str(collectives.rank())
     own.mkdir()
     found = {way: asdict(held_tensors(make_config(way, own))) for way in WAYS}
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps({"ways": found, "given_back": freed}))
     stop()
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from training.entry import run_entry
+from training.console.entry import run_entry
 from training.train import main
 
 if __name__ == "__main__":

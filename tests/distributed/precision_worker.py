@@ -16,17 +16,17 @@ from engine_worker import DS_CONFIGS, local, write_config
 from tiny import BATCH, MAX_STEPS, History, make_batch, make_config, make_model, share_of_loss, train
 from torch import Tensor
 
-import training.loop
+import training.loop.loop
 from benchmarks.halting_replay import NarrowOperations
 from halting import Memory, StepDecision, StepView, StickBreaking
-from training import agreement
 from training.build import build_all
-from training.checkpoint import Progress
+from training.checkpoints.checkpoint import Progress
+from training.config.precision import Precision
+from training.console.screen import Screen
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, start, stop
 from training.engine.loss_scale import LossScale
-from training.metrics import Metrics
-from training.precision import Precision
-from training.screen import Screen
+from training.runs.metrics import Metrics
 
 UPDATES, SAVED_AT = 9, 6
 LOW = LossScale(scale=2.0**10, window=4)
@@ -65,7 +65,7 @@ def run(folder: Path, path: Path, precision: Precision) -> dict:
     """Trains, saves, goes on; and goes on from the checkpoint."""
     saved = folder / f"saved-{path.stem}-{precision}"
     saved.mkdir(exist_ok=True)
-    agreement.barrier()
+    collectives.barrier()
     engine = make_engine(path, precision)
     found: dict = {"before": watched(engine, range(SAVED_AT))}
     engine.save(saved)
@@ -100,15 +100,15 @@ def narrow_operations(engine: Engine) -> dict[str, int]:
 
 def skip(engine: Engine, micro: int | None) -> dict:
     """An update in which the loss of one rank in one micro-batch is infinite, or that overflows by itself."""
-    rank, before = agreement.rank(), engine.weights()
+    rank, before = collectives.rank(), engine.weights()
     for number in range(2):
         share = share_of_loss(engine, make_batch(0), 2 * rank, 2, MAX_STEPS)
         engine.backward(share * (torch.inf if (rank, number) == (1, micro) else 1.0))
-    skipped = agreement.everyone(engine.step(1e-2).skipped, engine.device)
+    skipped = collectives.everyone(engine.step(1e-2).skipped, engine.device)
     after = engine.weights()
     moved = any(not torch.equal(before[name], after[name]) for name in before)
-    moved = agreement.any_rank(moved, engine.device)
-    return {"skipped": skipped, "moved": moved, "scales": agreement.everyone(engine.scale, engine.device)}
+    moved = collectives.any_rank(moved, engine.device)
+    return {"skipped": skipped, "moved": moved, "scales": collectives.everyone(engine.scale, engine.device)}
 
 
 def rule_under_autocast(path: Path) -> dict:
@@ -149,18 +149,18 @@ def loop(folder: Path, path: Path) -> list:
         max_skipped=3,
     )
     home.mkdir(exist_ok=True)
-    agreement.barrier()
+    collectives.barrier()
     built = build_all(config)
     engine = DeepSpeedEngine(built.model, config)
-    training.loop.objective = damaging(torch.nan)
-    ended = training.loop.Training(config, built, engine, home, Metrics(None), Screen(None), Progress()).run()
-    return agreement.gathered([ended.reason, ended.progress.update, ended.progress.skipped])
+    training.loop.loop.objective = damaging(torch.nan)
+    ended = training.loop.loop.Training(config, built, engine, home, Metrics(None), Screen(None), Progress()).run()
+    return collectives.gathered([ended.reason, ended.progress.update, ended.progress.skipped])
 
 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
     found: dict = {"fp16": {}, "bf16_weights": {}}
     reference = local("fp16")
     lower_scale(reference)
@@ -175,7 +175,7 @@ def main() -> None:
                 found[precision][stage] = run(folder, path, precision)
     found["loop"] = {stage: loop(folder, paths[stage]) for stage in ("0", "3")}
     found["rule"] = rule_under_autocast(folder / "zero3.json")
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
     stop()
 

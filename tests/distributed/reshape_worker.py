@@ -13,7 +13,8 @@ from tiny import Balanced, make_config, make_model, train
 
 from act.models.looped_transformer import LoopedTransformer
 from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
-from training import agreement, checkpoint
+from training.checkpoints import checkpoint
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
 from training.engine.portable import OPTIMIZER, WEIGHTS
 
@@ -43,7 +44,7 @@ def config_path(name: str, folder: Path) -> Path:
     """A file of ds_configs/, or that with which small parameters are cut too; each rank has its own."""
     if not name.endswith("_cut"):
         return DS_CONFIGS / f"{name}.json"
-    path = folder / f"{name}-{agreement.rank()}.json"
+    path = folder / f"{name}-{collectives.rank()}.json"
     path.write_text(json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}))
     return path
 
@@ -51,7 +52,7 @@ def config_path(name: str, folder: Path) -> Path:
 def saved(engine: Engine, folder: Path) -> list[bytes]:
     """What an engine writes."""
     folder.mkdir(exist_ok=True)
-    agreement.barrier()
+    collectives.barrier()
     engine.save(folder)
     return [(folder / name).read_bytes() for name in (WEIGHTS, OPTIMIZER)]
 
@@ -94,12 +95,12 @@ def finite_weights(folder: Path) -> list[bool]:
     said, padding = [], 0
     for parameter in engine.model.parameters():
         share = parameter.ds_tensor  # pyright: ignore[reportAttributeAccessIssue] — DeepSpeed's
-        own = max(0, parameter.ds_numel - agreement.rank() * share.numel())  # pyright: ignore[reportAttributeAccessIssue]
+        own = max(0, parameter.ds_numel - collectives.rank() * share.numel())  # pyright: ignore[reportAttributeAccessIssue]
         padding += max(0, share.numel() - own)
         share[own:] = torch.nan
-    assert padding or agreement.rank() < 2, "nothing is padded"
+    assert padding or collectives.rank() < 2, "nothing is padded"
     said.append(checkpoint.has_finite_weights(engine))
-    if agreement.rank() == 1:
+    if collectives.rank() == 1:
         next(engine.model.parameters()).ds_tensor[0] = torch.nan  # pyright: ignore[reportAttributeAccessIssue]
     said.append(checkpoint.has_finite_weights(engine))
     return said
@@ -118,10 +119,10 @@ def one(folder: Path) -> dict:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
-    ranks = agreement.world_size()
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    ranks = collectives.world_size()
     found = {1: one, 2: two, 3: three}[ranks](folder)
-    (folder / f"found-{ranks}-{agreement.rank()}.json").write_text(json.dumps(found))
+    (folder / f"found-{ranks}-{collectives.rank()}.json").write_text(json.dumps(found))
     stop()
 
 

@@ -12,7 +12,7 @@ import torch
 from tiny import make_config, make_model, train
 
 from halting import UsageError
-from training import agreement
+from training.distributed import collectives
 from training.engine import DeepSpeedEngine, LocalEngine, start, under_launcher
 
 
@@ -42,7 +42,7 @@ def alone(folder: Path) -> dict:
     found["reference"] = train(reference, range(3), accumulation=1).losses
     found["compiler_imported"] = "torch._inductor.compile_fx" in sys.modules
     engine.close()
-    found["distributed_after_close"] = agreement.is_distributed()
+    found["distributed_after_close"] = collectives.is_distributed()
     return found
 
 
@@ -51,9 +51,9 @@ def hang(folder: Path) -> dict:
     start(timedelta(seconds=4), cpu=True, chatter=folder / f"chatter{os.environ['RANK']}.log")
     (folder / "zero2.json").write_text('{"zero_optimization": {"stage": 2}}')
     engine = DeepSpeedEngine(make_model(), make_config(folder / "zero2.json", accumulation=1))
-    agreement.barrier()
+    collectives.barrier()
     noticed = folder / "noticed"
-    if agreement.rank() == 1:
+    if collectives.rank() == 1:
         while not noticed.exists():
             time.sleep(0.1)
         os._exit(0)  # the group is broken: an orderly end would wait

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from memory_shapes import WAYS, make_config
 
-from training.dry_run import plan
+from training.resources.dry_run import plan
 
 RANKS = 2
 

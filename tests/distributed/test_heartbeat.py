@@ -11,8 +11,8 @@ import pytest
 from conftest import free_port
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from training.engine.heartbeat import Heartbeat, say_present
-from training.engine.interface import choose_interface, interface_to
+from training.distributed.heartbeat import Heartbeat, say_present
+from training.distributed.network_interface import choose_interface, interface_to
 
 LIMIT = 1.0
 

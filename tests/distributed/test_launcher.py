@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from conftest import HERE, LAUNCHER_NAMES, Launch, free_port
 
-from training import growth, load_run
+from training import load_run
+from training.runs import growth
 from training.train import main
 
 ROOT = HERE.parent.parent

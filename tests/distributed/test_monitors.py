@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import HERE
 
-from training import metrics
-from training.metrics import Metrics
+from training.runs import metrics
+from training.runs.metrics import Metrics
 
 TINY = [
     *("pointer_chase", "--data.length", "6", "--batch-size", "4", "--model.width", "16", "--model.num-heads", "2"),

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import checkpoint, load_run, metrics
+from training import load_run
+from training.checkpoints import checkpoint
+from training.runs import metrics
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 ZERO = Path(__file__).parent.parent.parent / "ds_configs"

@@ -13,11 +13,11 @@ import pytest
 from conftest import free_port
 
 from halting import UsageError
-from training.config import RunConfig
-from training.engine import rendezvous
-from training.engine.members import Member, Members
-from training.engine.rendezvous import Place, meet
-from training.fingerprint import code, facts
+from training.config.run_config import RunConfig
+from training.distributed import rendezvous
+from training.distributed.fingerprint import code, facts
+from training.distributed.members import Member, Members
+from training.distributed.rendezvous import Place, meet
 
 CONFIG = {"recipe": "pointer_chase", "data": {"kind": "PointerChase"}}
 

@@ -9,8 +9,8 @@ from small_runs import small
 
 from benchmarks.reshape import FIRST, LATER
 from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
-from training import metrics
-from training.cli import main as ponder
+from training.cli.main import main as ponder
+from training.runs import metrics
 from training.train import main, train
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import HERE, LAUNCHER_NAMES, free_port
 
-from training import checkpoint
+from training.checkpoints import checkpoint
 
 ROOT = HERE.parent.parent
 TINY = [
@@ -119,7 +119,7 @@ def test_a_runner_that_is_ended_alone_leaves_no_orphans(tmp_path: Path) -> None:
 
 
 def test_a_job_that_loses_a_rank_says_which_and_is_started_again(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "training.cli", "launch", "--max-restarts", "3", "--wait", "0", "--"]
+    words = [sys.executable, "-m", "training.cli.main", "launch", "--max-restarts", "3", "--wait", "0", "--"]
     with started(tmp_path, [*words, *deepspeed_words("--save-every", "3")]) as supervisor:
         wait_for("training", lambda: updates(tmp_path) >= 4, tmp_path)
         second = rank_of(supervisor.pid, 1)

@@ -18,8 +18,8 @@ from halting import (
     TokenChoiceRouter,
     WeightedMean,
 )
-from training import agreement
-from training.config import RunConfig
+from training.config.run_config import RunConfig
+from training.distributed import collectives
 from training.engine import Engine
 from training.objective import objective
 from training.tasks.task import IGNORE, Batch
@@ -113,7 +113,7 @@ def train(engine: Engine, updates: range, accumulation: int = 2, ranks: int | No
         ranks: compute the shares of so many ranks in this process; None: this rank's alone.
     """
     losses, norms = [], []
-    num_ranks = ranks or agreement.world_size()
+    num_ranks = ranks or collectives.world_size()
     size = BATCH // (num_ranks * accumulation)
     for update in updates:
         whole = make_batch(update)
@@ -121,13 +121,13 @@ def train(engine: Engine, updates: range, accumulation: int = 2, ranks: int | No
         for micro in range(accumulation):
             shares = [
                 share_of_loss(engine, whole, (micro * num_ranks + rank) * size, size, step_limit(engine, update, rank))
-                for rank in (range(ranks) if ranks else [agreement.rank()])
+                for rank in (range(ranks) if ranks else [collectives.rank()])
             ]
             engine.backward(torch.stack(shares).sum())
             loss += torch.stack(shares).detach().sum()
         norms.append(engine.step(RATE * (update + 1) / 20).gradient_norm)
-        engine.model.recurrence.rule.end_update(agreement.total)
-        losses.append(float(loss if ranks else agreement.total(loss)))
+        engine.model.recurrence.rule.end_update(collectives.total)
+        losses.append(float(loss if ranks else collectives.total(loss)))
     return History(losses, norms)
 
 

@@ -28,7 +28,7 @@ from benchmarks.unequal_case import (
     sgd,
     whole_gradients,
 )
-from training import agreement
+from training.distributed import collectives
 from training.engine import Engine, LocalEngine, start, stop
 from training.objective import objective
 from training.tasks.task import Batch
@@ -75,7 +75,7 @@ def refer_experts(backprop: str, ranks: int) -> tuple[dict[str, Tensor], dict[st
 
 def run_experts(case: Case, folder: Path) -> dict | None:
     """Steps of every rank at each update; on rank 0 also how far the training lay from that of one process."""
-    rank, steps = agreement.rank(), []
+    rank, steps = collectives.rank(), []
     engine = make_engine(case, with_experts(case.backprop, case.ranks, exchanges=True, collective=True), folder)
     gradients: dict[str, Tensor] = {}
     for update in range(case.updates):
@@ -84,7 +84,7 @@ def run_experts(case: Case, folder: Path) -> dict | None:
         engine.backward(share)
         gradients = gradients or whole_gradients(engine)
         engine.step(RATES["SGD"])
-        steps.append(agreement.everyone(taken, engine.device))
+        steps.append(collectives.everyone(taken, engine.device))
     weights = engine.weights()
     engine.engine.destroy()
     if rank:
@@ -103,12 +103,12 @@ def run_experts(case: Case, folder: Path) -> dict | None:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{agreement.rank()}.log")
-    ranks = agreement.world_size()
+    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    ranks = collectives.world_size()
     rows = [(case, run_case(case, folder)) for case in short_cases(ranks)]
     chosen = itertools.product(range(4), BACKPROPS) if ranks == 2 else [(2, "full")]
     experts = [run_experts(Case(ranks, stage, 1, kind, "SGD", UPDATES), folder) for stage, kind in chosen]
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         cases = [as_row(case, found, 0.0) for case, found in rows if found is not None]
         (folder / "found.json").write_text(json.dumps({"cases": cases, "experts": experts}))
     stop()

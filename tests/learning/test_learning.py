@@ -2,8 +2,8 @@
 
 import json
 
-from training.config import RunConfig
-from training.parts import load_recipe
+from training.config.parts import load_recipe
+from training.config.run_config import RunConfig
 from training.train import train
 
 

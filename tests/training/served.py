@@ -8,9 +8,9 @@ from typing import Any
 
 from small_runs import small
 
-from training.map_server import MapServer
-from training.run import Run, load_run
-from training.serve import Options, make_server
+from training.cli.serve import Options, make_server
+from training.runs.loaded import Run, load_run
+from training.serving.map_server import MapServer
 from training.train import train
 
 

@@ -6,9 +6,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from halting import GravesACT
-from training import checkpoint
-from training.config import RunConfig
+from training.build import build_all
+from training.checkpoints import checkpoint
+from training.config.run_config import RunConfig
+from training.runs.loaded import Run
 from training.tasks import PointerChase
 from training.tasks.task import Batch
 from training.train import train
@@ -69,3 +73,13 @@ class Signalling(PointerChase):
 
 class Namesake(GravesACT):
     """Another rule, whose parameters have the names and shapes of those of GravesACT."""
+
+
+def run_of(folder: Path, **changes) -> Run:
+    """A run that was never trained, in float64, whose tokens leave at several different steps."""
+    config = small(folder, **{"loop": {"max_steps": 6}, **changes})
+    built = build_all(config)
+    model = built.model.double().eval()
+    for parameter in model.recurrence.rule.parameters():
+        nn.init.normal_(parameter, std=0.4)
+    return Run(folder, config, built.task, model, folder / "weights")

@@ -8,7 +8,7 @@ import pytest
 from halting import DeepSupervision, EveryStep, UsageError
 from tests.training.small_runs import small
 from training.build import build_all, build_cost, build_rule
-from training.parts import ROLES, load_recipe, recipe_names
+from training.config.parts import ROLES, load_recipe, recipe_names
 from training.ponder_penalty import coefficient
 from training.train import main
 

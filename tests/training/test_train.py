@@ -10,8 +10,10 @@ from small_runs import Signalling, losses, small, train_only
 
 from halting import UsageError
 from halting.maps.ponder_map import PonderMap
-from training import checkpoint, load_run, metrics
-from training.config import RunConfig
+from training import load_run
+from training.checkpoints import checkpoint
+from training.config.run_config import RunConfig
+from training.runs import metrics
 from training.train import main, read_request, train
 
 SIGNALLING = {"kind": "small_runs:Signalling", "options": {"length": 6}}

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import agreement
 from training.dealing.deal import deal, in_order
 from training.dealing.predictor import Predictor
+from training.distributed import collectives
 from training.tasks.task import Batch, Task
 
 
@@ -42,7 +42,7 @@ class Dealer:
 
     def __init__(self, task: Task, predictor: Predictor | None, micro_batches: int, size: int):
         self.task, self.micro_batches, self.size = task, micro_batches, size
-        self.predictor = predictor if agreement.world_size() > 1 else None
+        self.predictor = predictor if collectives.world_size() > 1 else None
         self._counted: Tensor | None = None
 
     def hand(self, first: int, device: torch.device) -> Hand:
@@ -52,7 +52,7 @@ class Dealer:
             first: the number of its first example.
             device: where they go.
         """
-        ranks, rank = agreement.world_size(), agreement.rank()
+        ranks, rank = collectives.world_size(), collectives.rank()
         rows = self.micro_batches * ranks * self.size
         own = in_order(rows, self.micro_batches, ranks)[:, rank]
         batches = [self.task.batch("train", first + int(numbers[0]), self.size) for numbers in own]
@@ -60,7 +60,7 @@ class Dealer:
         costs = torch.zeros(0 if self.predictor is None else rows, dtype=torch.float64)
         if self.predictor is not None:
             costs[own.flatten()] = torch.cat([self.predictor.costs(batch) for batch in batches])
-        agreed = agreement.total(torch.cat((counts.double(), costs)).to(device))
+        agreed = collectives.total(torch.cat((counts.double(), costs)).to(device))
         asked, valid = agreed[:2].clamp(min=1.0).unbind()
         if self.predictor is not None:
             dealt = deal(agreed[2:].cpu().numpy(), self.micro_batches, ranks)[:, rank]

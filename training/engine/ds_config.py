@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from halting.errors import UsageError
-from training.config import RunConfig, flag_name
-from training.parts import did_you_mean
-from training.precision import ARITHMETIC, Precision
+from training.config.parts import did_you_mean
+from training.config.precision import ARITHMETIC, Precision
+from training.config.run_config import RunConfig, flag_name
 
 SECTIONS = (
     "zero_optimization", "communication_data_type", "prescale_gradients", "gradient_predivide_factor",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
-from training import agreement
-from training.config import OptimizerConfig
+from training.config.run_config import OptimizerConfig
+from training.distributed import collectives
 from training.engine import portable
 from training.engine.held import Held
 from training.engine.loss_scale import LossScale
@@ -77,7 +77,7 @@ class Engine(ABC):
         """Writes everything that `load` needs into an existing folder, alike from any engine, ZeRO stage and number of
         ranks; called by all ranks between updates."""
         portable.save(folder, self.model, self.held, self.device)
-        if self.loss_scale is not None and agreement.rank() == 0:
+        if self.loss_scale is not None and collectives.rank() == 0:
             self.loss_scale.save(folder)
 
     def save_weights(self, folder: Path) -> None:
@@ -92,7 +92,7 @@ class Engine(ABC):
 
     def weights(self) -> dict[str, Tensor]:
         """The model's whole state dict on the CPU; called by all ranks, non-empty on rank 0 only."""
-        first = agreement.rank() == 0
+        first = collectives.rank() == 0
         return {name: whole.cpu().clone() for name, whole in portable.weights(self.model, self.held) if first}
 
     def train(self) -> None:

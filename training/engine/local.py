@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
-from training.config import OptimizerConfig
+from training.config.precision import ARITHMETIC, Precision
+from training.config.run_config import OptimizerConfig
 from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
 from training.engine.held import HeldWhole
 from training.engine.loss_scale import LossScale
-from training.precision import ARITHMETIC, Precision
 from training.tasks.task import Batch
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
-from training import agreement
+from training.distributed import collectives
 
 FILE = "loss_scale.json"
 
@@ -53,7 +53,7 @@ class LossScale:
             UsageError: on all ranks, for a file that cannot be read.
         """
         path = folder / FILE
-        found = agreement.told_by_first(_read(path) if agreement.rank() == 0 else None)
+        found = collectives.told_by_first(_read(path) if collectives.rank() == 0 else None)
         if isinstance(found, str):
             raise UsageError(
                 f"{path} cannot be read: {found}.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from halting.errors import UsageError
-from training import agreement
+from training.distributed import collectives
 
 Event = tuple[str, float, int]
 """A figure's name, its value, and the update that it is of."""
@@ -116,10 +116,10 @@ def _numbered(name: str, number: int) -> str:
 def _on_first(act: Callable[[], object]) -> str | None:
     """Does something on rank 0; what went wrong, in words and on all ranks; None where nothing did."""
     wrong = None
-    if agreement.rank() == 0:
+    if collectives.rank() == 0:
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # DeepSpeed prints what is said better by the caller
                 act()
         except Exception as error:  # noqa: BLE001 — packages of others raise many kinds, and the other ranks must know
             wrong = f"{type(error).__name__}: {error}".rstrip(".")
-    return agreement.told_by_first(wrong)
+    return collectives.told_by_first(wrong)

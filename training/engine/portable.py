@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from halting.errors import UsageError
-from training import agreement
+from training.distributed import collectives
 from training.engine.held import MOMENTS, Held, wide
 from training.engine.tensor_file import TensorFile, TensorShape, order
 
@@ -125,7 +125,7 @@ def _write(
 
     def attempt(action: Callable[[], None]) -> None:
         nonlocal failure
-        if agreement.rank() == 0 and failure is None:
+        if collectives.rank() == 0 and failure is None:
             try:
                 action()
             except OSError as error:
@@ -179,5 +179,5 @@ def _missing(shapes: Mapping[str, TensorShape], there: Iterable[str], file: Any)
 
 
 def _fail_together(failure: Exception | None, elsewhere: str, device: torch.device) -> None:
-    if agreement.any_rank(failure is not None, device):
+    if collectives.any_rank(failure is not None, device):
         raise failure or RuntimeError(elsewhere)

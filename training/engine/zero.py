@@ -11,15 +11,15 @@ from act.loop.recurrence import Recurrence
 from act.loop.tie import tie
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from halting.errors import UsageError
-from training import agreement
-from training.config import RunConfig
+from training.config.precision import ARITHMETIC
+from training.config.run_config import RunConfig
+from training.distributed import collectives
+from training.distributed.process_group import stop
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
 from training.engine.held import Held, HeldByZero3, HeldByZero12, HeldWhole
-from training.engine.launch import stop
 from training.engine.loss_scale import LossScale
 from training.engine.together import hand_gradients_on_together
-from training.precision import ARITHMETIC
 from training.tasks.task import Batch
 
 
@@ -41,7 +41,7 @@ class DeepSpeedEngine(Engine):
     """
 
     def __init__(self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw):
-        settings = deepspeed_settings(config, agreement.world_size())
+        settings = deepspeed_settings(config, collectives.world_size())
         import deepspeed  # late: it takes its time, and `launch.start` has to prepare the environment
         from deepspeed.runtime import torch_autocast
 
@@ -88,7 +88,7 @@ class DeepSpeedEngine(Engine):
     def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
         together = self.model.recurrence.block.collective
         agree = together or (self.stage == 3 and self._leaves_the_leaf_each_step(record_lens))
-        self.model.recurrence.keep_going = agreement.someone_active(self.device) if agree else bool
+        self.model.recurrence.keep_going = collectives.someone_active(self.device) if agree else bool
         output: ModelOutput = self.engine(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
         self._logits = output.logits if torch.is_grad_enabled() else self._logits
         return output
@@ -104,7 +104,7 @@ class DeepSpeedEngine(Engine):
         assert self._logits is not None, "backward comes after forward"
         loss, self._logits = tie(loss, [self._logits]), None
         # DeepSpeed averages over the ranks, where the shares of all ranks are meant to add up.
-        loss = spoiled(loss) * agreement.world_size()
+        loss = spoiled(loss) * collectives.world_size()
         if self.loss_scale is not None and self.stage:
             zero: Any = self.engine.optimizer
             zero.override_loss_scale(self.scale)  # it multiplies, and divides before it clips
@@ -154,7 +154,7 @@ class DeepSpeedEngine(Engine):
             return HeldWhole(self.optimizer)
         zero = self.engine.optimizer
         return (
-            HeldByZero3(self.optimizer, zero, agreement.rank())
+            HeldByZero3(self.optimizer, zero, collectives.rank())
             if self.stage == 3
             else HeldByZero12(self.optimizer, zero)
         )

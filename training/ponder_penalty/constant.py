@@ -6,7 +6,7 @@ from halting.costs.cost import PonderCost
 from training.ponder_penalty.scheduled import ScheduledPenalty
 
 if TYPE_CHECKING:
-    from training.config import PenaltyConfig
+    from training.config.run_config import PenaltyConfig
 
 
 def coefficient(config: "PenaltyConfig", cost: PonderCost | None) -> float:

@@ -12,7 +12,7 @@ from training.ponder_penalty.ramp import RampPenalty, check_ramp
 from training.ponder_penalty.step_target import steps_of
 
 if TYPE_CHECKING:
-    from training.config import PenaltyConfig, RunConfig
+    from training.config.run_config import PenaltyConfig, RunConfig
 
 
 def check_penalty(penalty: "PenaltyConfig", max_steps: int, min_steps: int, on_collapse: str = "warn") -> None:

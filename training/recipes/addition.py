@@ -3,7 +3,15 @@
 A minute or two on two cores.
 """
 
-from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import (
+    HaltingPart,
+    LoopConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Part,
+    PenaltyConfig,
+    RunConfig,
+)
 
 
 def recipe() -> RunConfig:

@@ -3,7 +3,15 @@
 Some minutes on two cores; the files are found by --data.folder, PONDER_BABI or in shared/data/babi.
 """
 
-from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import (
+    HaltingPart,
+    LoopConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Part,
+    PenaltyConfig,
+    RunConfig,
+)
 
 
 def recipe() -> RunConfig:

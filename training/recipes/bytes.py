@@ -3,7 +3,15 @@
 Three minutes on two cores. The default text is the Python standard library's own source.
 """
 
-from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import (
+    HaltingPart,
+    LoopConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Part,
+    PenaltyConfig,
+    RunConfig,
+)
 
 
 def recipe() -> RunConfig:

@@ -3,7 +3,15 @@
 Not trained by the authors yet; `--dry-run` tells what it takes.
 """
 
-from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import (
+    HaltingPart,
+    LoopConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Part,
+    PenaltyConfig,
+    RunConfig,
+)
 
 
 def recipe() -> RunConfig:

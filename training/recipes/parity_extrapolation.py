@@ -6,7 +6,15 @@ One position, a GRU cell over the whole vector, at most 20 steps. Beside it:
     ponder train parity_extrapolation --data.layout tokens --model.block transformer
 """
 
-from training.config import HaltingPart, LoopConfig, ModelConfig, OptimizerConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import (
+    HaltingPart,
+    LoopConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Part,
+    PenaltyConfig,
+    RunConfig,
+)
 
 
 def recipe() -> RunConfig:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
-from training.parts import load_recipe
+from training.config.parts import load_recipe
 from training.tuning.measured import measured, pick
 from training.tuning.space import label, not_given, words_of
 from training.tuning.sweep import Sweep

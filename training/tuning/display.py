@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from training.screen import clock
+from training.console.screen import clock
 from training.tuning.measured import bend, measured
 from training.tuning.space import label
 from training.tuning.sweep import Claim, Sweep

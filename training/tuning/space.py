@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any, Self
 
 from halting.errors import UsageError
-from training.config import Record, RunConfig
-from training.flags import parse
-from training.parts import ROLES, load_recipe, resolve, signature_fields
+from training.config.flags import parse
+from training.config.parts import ROLES, load_recipe, resolve, signature_fields
+from training.config.run_config import Record, RunConfig
 from training.tuning.axis import Axis
 
 ALWAYS_SWEPT = "penalty.value"

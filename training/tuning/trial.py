@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from act.accounting.flops import count_flops
-from training.alarms import single_step
-from training.config import RunConfig
-from training.entry import run_entry
-from training.evaluation import evaluate
-from training.metrics import to_json
+from training.config.run_config import RunConfig
+from training.console.entry import run_entry
+from training.evaluation.evaluate import evaluate
+from training.loop.alarms import single_step
+from training.runs.metrics import to_json
+from training.runs.trained import Trained
 from training.train import train
-from training.trained import Trained
 
 FIGURES = "trial.json"
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from halting.errors import UsageError
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 
 _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|updates?|flops)", re.IGNORECASE)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from training.config import RunConfig
+from training.config.run_config import RunConfig
 from training.tuning.space import Point, Space
 from training.tuning.sweep import Claim, Sweep
 from training.tuning.trial import FIGURES, read_figures

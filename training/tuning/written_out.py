@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from training.table import markdown
+from training.console.table import markdown
 from training.tuning.measured import Measured, bend, front, measured
 from training.tuning.pareto_page import pareto_page
 from training.tuning.pareto_picture import save_pareto

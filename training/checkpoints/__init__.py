@@ -1,0 +1,1 @@
+"""Checkpoints: what is in them, whether they are whole, and going on from them."""

@@ -1,0 +1,91 @@
+"""What a checkpoint consists of: sizes and checksums, written last and verified before use."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from training.distributed import collectives
+
+FILE = "manifest.json"
+_VERSION = 1
+
+
+def write(folder: Path) -> None:
+    """Takes down every file of a folder; called by all ranks, each of which reads its share. The files are on the disk
+    when this returns, not in its cache alone."""
+    mine, failure = {}, None
+    try:
+        mine = {name: [size, digest] for name, size, digest in map(_measured, *_share(folder))}
+    except OSError as error:
+        failure = error
+    if any(collectives.gathered(failure is not None)):
+        raise failure or OSError("another rank could not read what was written")
+    files = {name: about for each in collectives.gathered(mine) for name, about in each.items()}
+    if collectives.rank() == 0:
+        text = json.dumps({"version": _VERSION, "files": dict(sorted(files.items()))}, indent=1)
+        with (folder / FILE).open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(folder)
+
+
+def damage(folder: Path) -> list[str]:
+    """What is wrong with a folder, in words, the same on all ranks: empty where every file is as it was written. Called
+    by all ranks, each of which reads its share."""
+    listed = collectives.told_by_first(_listed(folder) if collectives.rank() == 0 else None)
+    if isinstance(listed, str):
+        return [listed]
+    names = sorted(listed)[collectives.rank() :: collectives.world_size()]
+    found = [says for name in names if (says := _wrong(folder / name, *listed[name])) is not None]
+    return sorted(says for each in collectives.gathered(found) for says in each)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the names in a folder written to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _share(folder: Path) -> tuple[list[Path], list[Path]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILE)
+    mine = files[collectives.rank() :: collectives.world_size()]
+    return mine, [folder] * len(mine)
+
+
+def _measured(path: Path, folder: Path) -> tuple[str, int, str]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.fsync(file.fileno())
+        return path.relative_to(folder).as_posix(), path.stat().st_size, digest
+
+
+def _listed(folder: Path) -> dict[str, list] | str:
+    """The files that the manifest names; in words, why there are none."""
+    try:
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        files = about["files"]
+        assert about["version"] == _VERSION and all(len(each) == 2 for each in files.values())
+        return files
+    except FileNotFoundError:
+        return f"it has no {FILE}: it was never finished"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError):
+        return f"its {FILE} cannot be read"
+
+
+def _wrong(path: Path, size: int, digest: str) -> str | None:
+    try:
+        found = path.stat().st_size
+        if found != size:
+            return f"{path.name} has {found:,} bytes instead of {size:,}"
+        with path.open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == digest
+        return None if same else f"{path.name} is not what was written (its checksum differs)"
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"

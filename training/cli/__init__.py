@@ -1,0 +1,1 @@
+"""The `ponder` verbs, one thin file each: options and print."""

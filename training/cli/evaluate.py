@@ -1,0 +1,145 @@
+"""`ponder eval`: accuracy against steps on unseen examples, by any exit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from halting.errors import UsageError
+from training.console.table import aligned
+from training.console.written import refuse_existing, write_text
+from training.evaluation.evaluate import evaluate
+from training.evaluation.tally import Tally
+from training.exits.exit import Exit, exit_of, parse_exit
+from training.exits.guarantee import CALIBRATED, Guarantee
+from training.runs.loaded import Run, load_run, newest_run
+from training.runs.metrics import to_json
+from training.runs.report import agreement_of_steps
+
+
+@dataclass(frozen=True)
+class Options:
+    """Accuracy against steps on unseen examples."""
+
+    run: Annotated[str | None, tyro.conf.Positional] = None
+    """run folder, or one of its checkpoints; the newest run if left out"""
+    exit: tuple[str, ...] = ()
+    """how tokens leave; learned if left out, and calibrated beside it where there is a guarantee. One or several of
+    learned (the trained rule), learned:q=0.7 (with another option),
+    fixed:8 (all at one step),
+    convergence, convergence:1e-3, convergence:kl:5e-4
+    (what settles: state, cosine, entropy, kl, argmax),
+    confidence, confidence:0.9, confidence:gap:0.5
+    (what is sure: max, gap, entropy),
+    calibrated, calibrated:NAME
+    (as ponder calibrate found)"""
+    by: Literal["difficulty"] | None = None
+    """a table of steps and accuracy at each difficulty"""
+    split: Literal["train", "validation", "test"] = "test"
+    """which examples"""
+    examples: int | None = None
+    """how many; as many as the run's own test if left out"""
+    batch_size: int = 64
+    """examples computed at once"""
+    json: Path | None = None
+    """write the figures"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Evaluates; gives the exit code."""
+    options = tyro.cli(Options, args=list(argv), prog="ponder eval", description=Options.__doc__)
+    for spec in options.exit:
+        if not is_calibrated(spec):
+            parse_exit(spec)
+    refuse_counts(examples=options.examples, batch_size=options.batch_size)
+    refuse_existing(options.json)
+    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    guarantees = guarantees_of(run, options.exit)
+    exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
+    num_examples = options.examples or run.config.test_examples
+    tallies = {each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size) for each in exits}
+    print(f"{run.folder}, {options.split} split, {num_examples} examples\n")
+    print(exits_table(tallies))
+    for name, guarantee in guarantees.items():
+        print(f"\n{name} is {guarantee.exit}. {guarantee.in_words()}")
+    if options.by == "difficulty":
+        print("\n" + difficulty_table(tallies, run.task.difficulty_name))
+    if options.json is not None:
+        rows = [
+            {"exit": name, **tally.figures(), "by_difficulty": tally.by_difficulty()} for name, tally in tallies.items()
+        ]
+        write_text(options.json, to_json(rows, indent=2) + "\n")
+        print(f"\nwrote {options.json}")
+    return 0
+
+
+def is_calibrated(spec: str) -> bool:
+    """Whether an exit stands for that of a guarantee."""
+    return spec.partition(":")[0] == CALIBRATED
+
+
+def guarantees_of(run: Run, specs: Sequence[str]) -> dict[str, Guarantee]:
+    """The guarantees of the calibrated exits among these; where none is asked for, the run's own, if it has one."""
+    wanted = [spec for spec in specs if is_calibrated(spec)] if specs else [CALIBRATED]
+    found = {}
+    for spec in wanted:
+        name = spec.partition(":")[2]
+        guarantee = run.guarantee(name) if name else run.guarantee()
+        if guarantee is not None:
+            found[spec] = guarantee
+    return found
+
+
+def evaluate_exit(run: Run, leaving: Exit, split: str, num_examples: int, batch_size: int) -> Tally:
+    """The counts of a run under another exit."""
+    with leaving.on(run):
+        return evaluate(run, run.task, split, num_examples, batch_size, max_steps=leaving.limit(run))
+
+
+def exits_table(tallies: dict[str, Tally]) -> str:
+    """A row an exit. Executed steps are compute; ponder is the depth that the rule means."""
+    rows = []
+    for name, tally in tallies.items():
+        figures = tally.figures()
+        over, rho = agreement_of_steps(figures)
+        rows.append(
+            (
+                name,
+                f"{figures['accuracy']:.2%}",
+                f"{figures['sequence_accuracy']:.2%}",
+                f"{figures['loss']:.4f}",
+                f"{figures['mean_ponder']:.2f}",
+                f"{figures['mean_steps']:.2f}",
+                "–" if rho is None else f"{rho:.2f} ({over})",
+            )
+        )
+    return aligned(("exit", "tokens", "sequences", "loss", "ponder", "executed", "spearman"), rows)
+
+
+def difficulty_table(tallies: dict[str, Tally], difficulty_name: str | None) -> str:
+    """A row a difficulty, with steps and accuracy of each exit; ten groups where there are many difficulties."""
+    found = {name: tally.by_difficulty() for name, tally in tallies.items()}
+    levels = list(next(iter(found.values())))
+    if not levels:
+        return "The task names no difficulty for its tokens."
+    head = [difficulty_name or "difficulty", "tokens"]
+    for name in found:
+        head += [f"{name}: steps", "right"]
+    rows = []
+    for level in levels:
+        row = [level, f"{next(iter(found.values()))[level]['tokens']:.0f}"]
+        for by in found.values():
+            right = by[level]["accuracy"]
+            row += [f"{by[level]['steps']:.2f}", "–" if right != right else f"{right:.1%}"]
+        rows.append(row)
+    return aligned(head, rows)
+
+
+def refuse_counts(**counts: int | None) -> None:
+    """Raises UsageError for a count below one."""
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} is {value}.", "It counts something.", f"Write {flag} 1 or more.")

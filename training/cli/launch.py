@@ -1,0 +1,211 @@
+"""`ponder launch`: deepspeed, started again from the last whole checkpoint when a job dies."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+import torch
+
+from halting.errors import UsageError
+from training.checkpoints import checkpoint
+from training.distributed.launch_command import refuse_command
+from training.runs import folder as run_folder
+from training.runs.metrics import FILE, read
+from training.train import read_request
+
+_USAGE = """usage: ponder launch [--max-restarts N] [--wait SECONDS] -- DEEPSPEED'S ARGUMENTS
+
+  ponder launch --max-restarts 5 -- --num_gpus 8 --module training.train RECIPE --deepspeed_config FILE
+
+Runs deepspeed with these arguments. When the job dies, because a rank was killed, a machine failed or the launcher
+went, it is started again from the last whole checkpoint, at most N times (3). Not started again: a run that ended as
+asked, one that was stopped by a signal, bad input, a loss that is no number, one that dies twice at the same update.
+
+  --max-restarts N   how often (default 3)
+  --wait SECONDS     before each restart (default 5)"""
+_MODULE = "training.train"
+_ENDING = 90.0
+_NOTICED = {"PDSH_SSH_ARGS_APPEND": "-oServerAliveInterval=5 -oServerAliveCountMax=4"}
+"""By itself ssh never notices that a machine was cut off, and pdsh would wait for it for ever."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is started.
+
+    Args:
+        launcher: deepspeed's own words, up to the module.
+        words: those of training.train.
+        folder: of the run, once it is there.
+    """
+
+    launcher: tuple[str, ...]
+    words: tuple[str, ...]
+    folder: Path
+
+    def command(self) -> list[str]:
+        """What is run."""
+        return [sys.executable, "-m", "deepspeed.launcher.runner", *self.launcher, "--module", _MODULE, *self.words]
+
+    def again(self) -> "Job":
+        """The same from its last checkpoint; from scratch in a folder of the next number where it has none."""
+        return replace(self, words=("--resume", str(self.folder)))
+
+    @property
+    def update(self) -> int | None:
+        """That of the newest checkpoint; None where there is none."""
+        kept = checkpoint.found(self.folder / "checkpoints")
+        return int(kept[-1].name.rpartition("-")[2]) if kept else None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs a job to its end; gives the exit code of its last start."""
+    words = list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    mine, given = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else ([], words)
+    restarts, wait = _number(mine, "--max-restarts", 3), _number(mine, "--wait", 5)
+    if mine:
+        raise UsageError(f"{' '.join(mine)} stands before --.", "Deepspeed's arguments come after it.", _USAGE)
+    return supervise(job_of(given), int(restarts), wait)
+
+
+def job_of(given: Sequence[str]) -> Job:
+    """The job that deepspeed's arguments ask for. The run gets its folder's name here, so that it can be found again.
+
+    Raises:
+        UsageError: for arguments without training.train, and what training.train and deepspeed refuse.
+    """
+    words = list(given)
+    place = next((at for at, word in enumerate(words) if word == _MODULE), None)
+    if place is None or "--module" not in words[:place]:
+        raise UsageError(
+            f"{' '.join(given) or 'Nothing'} does not start {_MODULE}.",
+            "What dies is started again from its run folder, which only a training of ours has.",
+            f"Write ponder launch -- --num_gpus 8 --module {_MODULE} RECIPE --deepspeed_config FILE.",
+        )
+    launcher = tuple(word for word in words[:place] if word != "--module")
+    refuse_command(launcher, 1, torch.cuda.is_available())
+    mine = words[place + 1 :]
+    request = read_request(mine)
+    if request.resume is not None:
+        return Job(launcher, tuple(mine), request.resume)
+    folder = run_folder.next_free(request.config)
+    named = [] if request.config.name is not None else ["--name", folder.name]
+    return Job(launcher, (*mine, *named), folder)
+
+
+def supervise(job: Job, restarts: int, wait: float) -> int:
+    """Starts a job, and starts it again while that may help; gives the last exit code."""
+    done, last = 0, None
+    while True:
+        attempt = Attempt(job.command())
+        code = attempt.run()
+        reason = _why_not_again(job, code, attempt.told_to_stop, last)
+        if reason is None and done == restarts:
+            reason = f"it has been started again {restarts} times" if restarts else "--max-restarts is 0"
+        if reason is not None:
+            if code:
+                _say(f"the job ended with code {code} and is not started again: {reason}")
+            return code if code >= 0 else 128 - code
+        last, done = job.update, done + 1
+        _say(f"the job ended with code {code}; restart {done} of {restarts} from update {last} in {wait:g} s")
+        time.sleep(wait)
+        job = job.again()
+
+
+def _why_not_again(job: Job, code: int, told_to_stop: bool, last: int | None) -> str | None:
+    """Why another start would be wrong or in vain; None where it may help."""
+    if code == 0:
+        return "it ended as it was meant to"
+    if told_to_stop:
+        return "it was told to stop"
+    if code == 2:
+        return "its input has to be mended first"
+    if job.update is None:
+        return "it died before its first checkpoint"
+    if (job.folder / FILE).exists() and [line for line in read(job.folder) if line["kind"] == "lost"][-1:]:
+        return "its loss was lost, and would be again"
+    if job.update == last:
+        return f"it died twice after the checkpoint of update {last}"
+    return None
+
+
+class Attempt:
+    """One start of the launcher, in a process group of its own.
+
+    Args:
+        command: its words.
+    """
+
+    def __init__(self, command: Sequence[str]):
+        self.command, self.told_to_stop = command, False
+
+    def run(self) -> int:
+        """Waits for its end, passing signals on; nothing of its group is left behind."""
+        process = subprocess.Popen(self.command, start_new_session=True, env={**_NOTICED, **os.environ})
+
+        def pass_on(number: int, _frame: object) -> None:
+            self.told_to_stop = True
+            if _has_launched(process):
+                _signal_group(process.pid, number)
+            else:  # a Ctrl-C is lost among the imports of deepspeed; nothing is there yet that would have to save
+                process.terminate()
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            code = process.wait()
+            _end_group(process.pid, _ENDING)
+            return code
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _has_launched(runner: subprocess.Popen) -> bool:
+    """Whether deepspeed's command has come as far as to start its launcher, here or through pdsh."""
+    with contextlib.suppress(psutil.Error):
+        started = psutil.Process(runner.pid).children()
+        return any("deepspeed.launcher." in " ".join(each.cmdline()) for each in started)
+    return False
+
+
+def _end_group(group: int, seconds: float) -> None:
+    """Waits until a process group is empty, and kills what is left after a while: its launcher may go before it."""
+    until = time.monotonic() + seconds
+    while _signal_group(group, 0) and time.monotonic() < until:
+        time.sleep(0.1)
+    _signal_group(group, signal.SIGKILL)
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Whether there was anybody to get it."""
+    try:
+        os.killpg(group, number)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+def _number(words: list[str], flag: str, default: float) -> float:
+    """Takes `flag VALUE` out of the words."""
+    if flag not in words:
+        return default
+    at = words.index(flag)
+    value = words[at + 1] if at + 1 < len(words) else ""
+    del words[at : at + 2]
+    if not value.isdecimal():
+        raise UsageError(f"{flag} is {value or 'not given'}.", "It is a whole number.", f"Write {flag} {default:g}.")
+    return float(value)
+
+
+def _say(text: str) -> None:
+    print(f"ponder launch: {text}", file=sys.stderr, flush=True)

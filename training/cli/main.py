@@ -1,0 +1,56 @@
+"""The `ponder` command: one verb an entry."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from training.console.entry import run_entry
+
+VERBS = {
+    "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
+    "tune": ("training.cli.tune", "many short trainings: accuracy against compute over penalties, and which to take"),
+    "launch": ("training.cli.launch", "deepspeed, started again from the last whole checkpoint when a job dies"),
+    "show": ("training.cli.show", "the ponder map of a run: who thought how long"),
+    "compare": ("training.cli.compare", "runs, or checkpoints (RUN@500), on the same examples: where they differ"),
+    "serve": ("training.cli.serve", "a page to type texts into, and their maps as JSON; for this machine alone"),
+    "eval": ("training.cli.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
+    "ablate": ("training.cli.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
+    "calibrate": (
+        "training.cli.calibrate",
+        "the cheapest exit whose loss of quality is bounded, with a stated confidence",
+    ),
+    "report": ("training.cli.report", "was learned halting worth it? against other exits, at equal compute"),
+    "profile": ("training.cli.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),
+    "export": (
+        "training.cli.export",
+        "a run's weights as files for elsewhere, the same whatever ranks and stage trained it",
+    ),
+    "recipes": ("training.cli.list_recipes", "what can be trained, and what it teaches"),
+    "doctor": ("training.cli.doctor", "versions, device, DeepSpeed: what works here, what doesn't, and the mend"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb; gives the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    verb, *rest = given
+    if verb not in VERBS:
+        near = get_close_matches(verb, VERBS, n=1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        print(f"error: there is no verb {verb}.{meant}\n\n{_help()}", file=sys.stderr)
+        return 2
+    return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {name.ljust(width)}  {says}" for name, (_, says) in VERBS.items())
+    return f"usage: ponder VERB …   (ponder VERB --help tells its flags)\n\n{verbs}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

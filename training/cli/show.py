@@ -1,0 +1,203 @@
+"""`ponder show`: the ponder map of a run, in the terminal, as a picture, a page or numbers."""
+
+import json
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from halting.errors import UsageError
+from halting.maps.aggregates import aggregate
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page import page
+from halting.maps.viewers.picture import aggregates as picture_aggregates
+from halting.maps.viewers.picture import map as picture
+from halting.maps.viewers.terminal import map as terminal
+from training.cli import aggregates_text as aggregating
+from training.console.written import refuse_existing, write_text
+from training.resources.compute_saved import draw_saved
+from training.resources.saving import measure_saved
+from training.runs import growth
+from training.runs.loaded import Run, load_run, newest_run
+from training.runs.metrics import to_json
+from training.tasks.task import SPLITS, Batch
+from training.tuning.pareto_file import read_points
+from training.tuning.pareto_picture import draw_pareto
+
+_SHOWN, _AGGREGATED = 3, 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """The ponder map of a run: who thought how long."""
+
+    run: Annotated[str | None, tyro.conf.Positional] = None
+    """run folder, or one of its checkpoints; the newest run if left out"""
+    text: str | None = None
+    """a text to think about, instead of the run's own examples"""
+    split: str | None = None
+    """fresh examples of train, validation or test, instead of the map that the run kept"""
+    num: int | None = None
+    """how many sequences to show, 3 if left out; with --split also how many to run, 256 with --aggregates"""
+    max_steps: int | None = None
+    """another step limit"""
+    png: Path | None = None
+    """write a picture"""
+    pareto: Path | None = None
+    """the folder of a sweep, for the picture; or a JSON list of points with label, accuracy and compute"""
+    measure: bool = True
+    """measure, for the picture, what halting saves against a fixed depth"""
+    html: Path | None = None
+    """write a page"""
+    json: Path | None = None
+    """write the numbers"""
+    open: bool = False
+    """open the page in a browser"""
+    aggregates: bool = False
+    """instead of the map, what a paper would print of it: mean steps by group with intervals, calibration, compute
+    spent in vain; as a table, with --png as a picture, with --json as numbers"""
+    bars: bool = False
+    """histograms of steps, and of steps by difficulty"""
+    ascii: bool = False
+    """no character beyond ASCII"""
+    width: int | None = None
+    """characters a line; the terminal's if left out"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Shows a map; gives the exit code."""
+    options = tyro.cli(Options, args=list(argv), prog="ponder show", description=Options.__doc__)
+    refuse_existing(options.png, options.html, options.json)
+    points = [] if options.pareto is None else read_points(options.pareto)
+    folder = Path(options.run) if options.run is not None else newest_run()
+    found = find_map(folder, options)
+    plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
+    if options.aggregates:
+        figures = aggregate(found, _deeper(folder, options, found))
+        print(aggregating.text(figures, found, ascii_only=plain))
+    else:
+        figures = None
+        print(terminal.render(found, options.num or _SHOWN, options.width, ascii_only=plain, bars=options.bars))
+    if options.png is not None and figures is not None:
+        picture_aggregates.save_picture(figures, found, options.png)
+    elif options.png is not None:
+        beside: list[picture.Panel] = []
+        if points:
+            beside.append(partial(draw_pareto, points=points))
+        if options.measure:
+            run = load_run(folder)
+            saved = measure_saved(run, _measured_batch(run, options))
+            beside.append(partial(draw_saved, ponder_map=found, saved=saved))
+        picture.save_picture(found, options.png, beside=beside)
+    page_file = options.html
+    if options.open and page_file is None:
+        page_file = Path(found.metadata.get("run", "ponder_map") + ".html")
+    if page_file is not None:
+        latest, before = _grown(folder, options, found)
+        write_text(page_file, page.to_html(latest, growth=before))
+    if options.json is not None:
+        numbers = as_json(found) if figures is None else {"metadata": _about(found), **figures.values()}
+        write_text(options.json, to_json(numbers) + "\n")
+    for path in (options.png, page_file, options.json):
+        if path is not None:
+            print(f"wrote {path}")
+    if options.open and page_file is not None:
+        _open(page_file)
+    return 0
+
+
+def find_map(folder: Path, options: Options) -> PonderMap:
+    """The map that the options ask for: the kept one, or one made now."""
+    if options.num is not None and options.num < 1:
+        raise UsageError(f"--num is {options.num}.", "Nothing would be shown.", "Write 1 or more.")
+    if options.text is not None and options.split is not None:
+        raise UsageError(
+            "Both --text and --split are given.", "Each says what the model shall read.", "Keep one of the two."
+        )
+    kept = folder / "ponder_map.npz"
+    if options.text is None and options.split is None and options.max_steps is None and kept.is_file():
+        return PonderMap.load(folder / "ponder_map")
+    run = load_run(folder)
+    if options.text is not None:
+        return run.ponder_map(options.text, options.max_steps)
+    split = options.split or "test"
+    if split not in SPLITS:
+        raise UsageError(f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them.")
+    num = options.num or (_AGGREGATED if options.aggregates else _SHOWN)
+    return run.ponder_map(run.task.batch(split, 0, num), options.max_steps)
+
+
+def _grown(folder: Path, options: Options, found: PonderMap) -> tuple[PonderMap, list[PonderMap]]:
+    """The map, and how it grew where it is the one that the run kept."""
+    if options.text is not None or options.split is not None or options.max_steps is not None:
+        return found, []
+    maps, wrong = growth.read(folder)
+    for says in wrong:
+        print(f"left out: {says}", file=sys.stderr)
+    return growth.grown(found, maps)
+
+
+def _measured_batch(run: Run, options: Options) -> Batch:
+    """The typed text, or as many examples as an update of its training has."""
+    if options.text is not None:
+        return run.batch_of(options.text)
+    return run.task.batch(options.split or "test", 0, run.config.batch_size // run.config.accumulation)
+
+
+def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | None:
+    """The same examples with all steps for every token; None for a text, to which no right answer is known."""
+    if options.text is not None:
+        return None
+    run = load_run(folder)
+    batch = run.task.batch(options.split or "test", 0, found.num_sequences)
+    same = np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
+    return aggregating.deeper_map(run, batch, found.max_steps) if same else None
+
+
+def as_json(found: PonderMap) -> dict:
+    """The whole map as JSON values: its summary, and for each sequence a list of tokens."""
+    sequences = []
+    for row in range(found.num_sequences):
+        one = found.sequence(row)
+        tokens = []
+        for place, text in enumerate(one.texts[0]):
+            token = {
+                "text": text,
+                "steps": int(one.steps[0, place]),
+                "ponder": float(one.ponder[0, place]),
+                "mass": one.mass[0, place].astype(float).tolist(),
+            }
+            if one.difficulty is not None:
+                token["difficulty"] = float(one.difficulty[0, place])
+            if one.final_prediction is not None:
+                token["answer"] = one.answer_text(int(one.final_prediction[0, place]))
+            if one.targets is not None and one.asked[0, place]:
+                token["target"] = one.answer_text(int(one.targets[0, place]))
+                token["correct"] = bool(one.correct[0, place])
+            if one.predictions is not None:
+                token["had_it_stopped"] = [one.answer_text(int(index)) for index in one.predictions[0, place]]
+            if one.target_probability is not None:
+                token["target_probability"] = one.target_probability[0, place].astype(float).tolist()
+            tokens.append(token)
+        sequences.append(tokens)
+    return json.loads(to_json({"metadata": _about(found), "summary": found.summary(), "sequences": sequences}))
+
+
+def _about(found: PonderMap) -> dict[str, Any]:
+    return {key: value for key, value in found.metadata.items() if key != "answers"}
+
+
+def _open(path: Path) -> None:
+    try:
+        opened = webbrowser.open(path.absolute().as_uri())
+    except (OSError, subprocess.SubprocessError):
+        opened = False
+    if not opened:
+        print(f"no browser could be started; open {path} yourself", file=sys.stderr)

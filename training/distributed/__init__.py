@@ -1,0 +1,1 @@
+"""Ranks: how they meet, agree, and notice that one is gone."""

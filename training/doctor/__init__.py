@@ -1,0 +1,1 @@
+"""What `ponder doctor` looks at."""

@@ -1,0 +1,62 @@
+"""Evaluation: figures over unseen examples, and ponder maps of a few."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from training.distributed import collectives
+from training.evaluation.tally import Tally
+from training.tasks.task import Batch, Task
+
+
+class Runner(Protocol):
+    """What runs a model: an engine, or a run read back."""
+
+    @property
+    def model(self) -> LoopedTransformer: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+        """The model's output for a batch on its device."""
+        ...
+
+
+def rank_batches(task: Task, split: str, num_examples: int, batch_size: int) -> Iterator[Batch]:
+    """This rank's batches of the first `num_examples` examples, rounded up so that every rank gets as many batches of
+    one size: a forward under ZeRO-3 is something that all ranks do together."""
+    ranks = collectives.world_size()
+    size = max(1, min(batch_size, -(-num_examples // ranks)))
+    for number in range(-(-num_examples // (size * ranks))):
+        yield task.batch(split, (number * ranks + collectives.rank()) * size, size)
+
+
+@torch.no_grad()
+def evaluate(
+    runner: Runner, task: Task, split: str, num_examples: int, batch_size: int, max_steps: int | None = None
+) -> Tally:
+    """The counts over the first examples of a split, summed over ranks, in evaluation mode.
+
+    Args:
+        runner: runs the model; an engine or a run.
+        task: makes the examples.
+        split: "validation" or "test".
+        num_examples: how many, rounded up to whole batches.
+        batch_size: the most examples a rank computes at once.
+        max_steps: another step limit.
+    """
+    recurrence = runner.model.recurrence
+    devices = [runner.device] if runner.device.type == "cuda" else []
+    was_training = runner.model.training
+    runner.model.eval()
+    tally = Tally(max_steps or recurrence.max_steps)
+    with torch.random.fork_rng(devices=devices):  # a rule that draws must not change what training draws next
+        torch.manual_seed(0)
+        for batch in rank_batches(task, split, num_examples, batch_size):
+            batch = batch.to(runner.device)
+            tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
+    runner.model.train(was_training)
+    return tally.over_ranks(runner.device)

@@ -1,0 +1,1 @@
+"""Post-hoc exits: when a trained model may stop, calibrated and guaranteed."""

@@ -1,0 +1,1 @@
+"""THE training loop, and what watches over it."""

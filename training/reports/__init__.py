@@ -1,0 +1,1 @@
+"""`ponder report`: was learned halting worth it?"""

@@ -1,0 +1,160 @@
+"""A batch that a run computes again and again, to be measured."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from act.loop.recurrence import LoopPath
+from act.models.looped_transformer import LoopedTransformer
+from halting.trace import LoopTrace
+from training.build import build_cost
+from training.config.precision import ARITHMETIC
+from training.exits.exit import Exit
+from training.objective import objective
+from training.ponder_penalty import coefficient
+from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer
+from training.runs.loaded import Run
+from training.tasks.task import Batch
+
+LEARNED = Exit("learned")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the batch is computed.
+
+    Args:
+        training: forward and backward pass in training mode, without the optimizer; else inference.
+        leaving: how tokens leave.
+        path: of the recurrence; None for the run's own.
+    """
+
+    training: bool
+    leaving: Exit = LEARNED
+    path: LoopPath | None = None
+
+
+class Workload:
+    """A batch of a run's task on the run's model. To be used within `unchanged`.
+
+    Args:
+        run: the run.
+        batch: of its task.
+    """
+
+    def __init__(self, run: Run, batch: Batch):
+        self.run, self.batch = run, batch.to(run.device)
+        self.path: LoopPath = run.model.recurrence.path
+        self.cost = build_cost(run.config, run.model.recurrence.rule)
+        self.penalty = coefficient(run.config.penalty, self.cost)
+
+    @property
+    def tokens(self) -> int:
+        """Valid tokens."""
+        return int(self.batch.valid.sum())
+
+    def trace(self, way: Way) -> LoopTrace:
+        """The record of the loop, computed this way."""
+        with self._set(way):
+            return self._compute(way)
+
+    def seconds(self, way: Way) -> float:
+        """What computing it once takes."""
+        with self._set(way):
+            before = self._clock()
+            self._compute(way)
+            return self._clock() - before
+
+    def packs(self, way: Way) -> bool:
+        """Whether the loop computes active tokens alone."""
+        with self._set(way), torch.set_grad_enabled(way.training):
+            return self.run.model.recurrence.packs(self.tokens)
+
+    def shares(self, way: Way, repeats: int) -> dict[str, float]:
+        """The part of the time that each of `SECTIONS` takes, over several repetitions."""
+        timer = SectionTimer(self._clock)
+        with self._set(way):
+            self._compute(way)
+            recurrence = self.run.model.recurrence
+            rule, readout = recurrence.rule, recurrence.readout
+            sections = {(recurrence, "forward"): LOOP, (recurrence.block, "step"): BLOCK, (self, "backward"): BACKWARD}
+            sections |= {(rule, name): RULE for name in ("begin", "decide")}
+            sections |= {(readout, name): REST for name in ("begin", "add", "finish", "if_stopped")}
+            with timer.around(sections):
+                for _ in range(repeats):
+                    self._fresh()
+                    with timer.running():
+                        self._compute(way)
+        return timer.shares()
+
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass."""
+        loss.backward()
+
+    def _compute(self, way: Way) -> LoopTrace:
+        model, batch, limit = self.run.model, self.batch, way.leaving.limit(self.run)
+        if not way.training:
+            with torch.no_grad():
+                return model(batch.tokens, batch.valid, max_steps=limit).trace
+        with ARITHMETIC[self.run.config.precision].around(self.run.device):
+            output = model(batch.tokens, batch.valid, max_steps=limit)
+        terms = objective(output, batch, self.cost)
+        loss = terms.task / batch.asked.sum().clamp(min=1)
+        if self.cost is not None:
+            loss = loss + self.penalty * terms.cost / max(1, self.tokens)
+        self.backward(loss)
+        return output.trace
+
+    @contextmanager
+    def _set(self, way: Way) -> Iterator[None]:
+        self.run.model.train(way.training)
+        self.run.model.recurrence.path = way.path or self.path
+        self._fresh()
+        with way.leaving.on(self.run):
+            yield
+
+    def _fresh(self) -> None:
+        """Each repetition draws the same, and has no gradients to add to."""
+        torch.manual_seed(0)
+        self.run.model.zero_grad(set_to_none=True)
+
+    def _clock(self) -> float:
+        if self.run.device.type == "cuda":
+            torch.cuda.synchronize(self.run.device)
+        return time.perf_counter()
+
+
+def race(contestants: Sequence[Callable[[], float]], repeats: int) -> list[float]:
+    """The median of each one's seconds. They take turns, so that what else the machine does meets all alike; a first
+    round, in which memory is laid out, does not count."""
+    rounds = [[contestant() for contestant in contestants] for _ in range(repeats + 1)][1:]
+    return [median(taken) for taken in zip(*rounds, strict=True)]
+
+
+@contextmanager
+def unchanged(model: LoopedTransformer) -> Iterator[None]:
+    """Afterwards the model is as it was: modes, path, gradients and buffers; and so are torch's random draws."""
+    modes = {module: module.training for module in model.modules()}
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    recurrence, device = model.recurrence, model.head.weight.device
+    path: LoopPath = recurrence.path
+    try:
+        for parameter, _ in gradients:  # a gradient that is there would be added to in place
+            parameter.grad = None
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        recurrence.path = path
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

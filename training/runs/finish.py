@@ -1,0 +1,123 @@
+"""The end of a run: figures on unseen examples, weights to use, the ponder map, the report."""
+
+from pathlib import Path
+from typing import Any
+
+from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.page import page
+from halting.maps.viewers.picture import map as picture
+from halting.maps.viewers.terminal import map as terminal
+from training.build import Built
+from training.checkpoints.checkpoint import Progress
+from training.config.run_config import RunConfig
+from training.console.screen import Screen, clock
+from training.console.written import write_text
+from training.distributed import collectives
+from training.evaluation.evaluate import evaluate
+from training.evaluation.tally import Tally
+from training.ponder_penalty import make_penalty
+from training.runs.growth import MAP_EXAMPLES, grown, read, record
+from training.runs.metrics import to_json
+from training.runs.rank_report import RankReport
+from training.runs.report import agreement_of_steps, report, target_told
+from training.runs.trained import Trained
+
+
+def finish(trained: Trained) -> dict[str, Any]:
+    """Writes summary.json, final/, ponder_map.* and report.md, and says what was found; called by all ranks.
+
+    Returns:
+        the summary.
+    """
+    config, built, engine = trained.config, trained.built, trained.engine
+    folder, screen, progress = trained.folder, trained.screen, trained.progress
+    screen.progress("testing …")
+    micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
+    tally = evaluate(engine, built.task, "test", config.test_examples, micro_batch)
+    examples = min(MAP_EXAMPLES, config.test_examples)
+    found = record(config, engine, built.task, folder.name, examples, progress.update)
+    screen.clear()
+    summary = summarise(config, built, progress, tally)
+    if budget := make_penalty(config, built.cost, progress.penalty).summary():
+        summary["budget"] = {**budget, "unseen": summary["mean_ponder"] / budget["target_steps"] - 1}
+    first = collectives.rank() == 0
+    final = folder / "final"
+    if first:
+        final.mkdir(exist_ok=True)
+        if (ranks := RankReport.over_run(folder)) is not None:
+            summary["by_rank"] = ranks.values()
+    collectives.barrier()
+    engine.save_weights(final)
+    if first:
+        write_text(final / "config.json", config.to_json())
+        found.save(folder / "ponder_map")
+        latest, before = grown(found, read(folder)[0])
+        write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
+        picture.save_picture(found, folder / "ponder_map.png")
+        write_text(folder / "report.md", report(config, summary, folder))
+        write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
+        trained.metrics.write("test", progress.update, **tally.figures())
+        _say(screen, summary, found, folder)
+    collectives.barrier()
+    return summary
+
+
+def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:
+    """The final figures, on the test split."""
+    figures = tally.figures()
+    by_difficulty = tally.by_difficulty()
+    return {
+        "recipe": config.recipe,
+        "updates": progress.update,
+        "skipped_updates": progress.skipped,
+        "examples": progress.examples,
+        "train_seconds": round(progress.train_seconds, 2),
+        "training_flops": progress.flops,
+        "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in built.model.parameters()),
+        "max_steps": config.loop.max_steps,
+        **figures,
+        "best_validation_accuracy": progress.best,
+        "steps_by_difficulty": {difficulty: row["steps"] for difficulty, row in by_difficulty.items()},
+        "accuracy_by_difficulty": {difficulty: row["accuracy"] for difficulty, row in by_difficulty.items()},
+        "difficulty": built.task.difficulty_name,
+        "ranks": collectives.world_size(),
+    }
+
+
+def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path) -> None:
+    screen.say()
+    screen.say(
+        terminal.render(
+            found, 1, width=screen.width, colour=screen.colour, ascii_only=not screen.unicode, heading=False
+        )
+    )
+    over, rho = agreement_of_steps(summary)
+    agreement_says = "not defined" if rho is None else f"{rho:.2f} (Spearman, over {over})"
+    rows = (
+        ("accuracy", f"{summary['accuracy']:.2%} of tokens, {summary['sequence_accuracy']:.2%} of sequences, unseen"),
+        ("loss", f"{summary['loss']:.4f} nats a token ({summary['bits']:.3f} bits)"),
+        (
+            "steps",
+            f"{summary['mean_steps']:.2f} of {summary['max_steps']} executed, deviation {summary['std_steps']:.2f}",
+        ),
+        ("ponder", f"{summary['mean_ponder']:.2f} steps a token, as the rule means it"),
+        *([("target", target_told(summary["budget"]))] if "budget" in summary else []),
+        (f"steps by {summary['difficulty'] or 'difficulty'}", agreement_says),
+        ("trained", f"{summary['updates']} updates in {clock(summary['train_seconds'])}{_skipped(summary)}"),
+    )
+    width = max(len(name) for name, _ in rows)
+    screen.say("\n" + "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
+    written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
+    screen.say(f"\nwritten to {folder}: {written}")
+    screen.say(
+        f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned fixed:{_half(summary)}"
+    )
+    screen.say(f"  ponder ablate {folder} --steps 1 2 4 8 16")
+
+
+def _skipped(summary: dict[str, Any]) -> str:
+    return f", {summary['skipped_updates']} of them skipped: not finite" if summary["skipped_updates"] else ""
+
+
+def _half(summary: dict[str, Any]) -> int:
+    return max(1, round(summary["mean_steps"]))

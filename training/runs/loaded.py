@@ -1,0 +1,223 @@
+"""A run read back from its folder: model, task and config, ready to use."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from halting.errors import UsageError
+from halting.maps.ponder_map import PonderMap
+from training.build import build_all
+from training.checkpoints import checkpoint
+from training.config.run_config import RunConfig
+from training.exits.exit import exit_of
+from training.exits.guarantee import DEFAULT, Guarantee, read
+from training.runs.recording import about_run, record_map
+from training.tasks.task import IGNORE, Batch, Task
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run.
+
+    Args:
+        folder: the run folder.
+        config: of the run.
+        task: what it learned.
+        model: in evaluation mode.
+        weights: the file that its weights came from.
+    """
+
+    folder: Path
+    config: RunConfig
+    task: Task
+    model: LoopedTransformer
+    weights: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.head.weight.device
+
+    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+        """The model's output for a batch, without gradient."""
+        batch = batch.to(self.device)
+        with torch.no_grad():
+            return self.model(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
+
+    def ponder_map(self, examples: Batch | str, max_steps: int | None = None) -> PonderMap:
+        """What the model did with each token.
+
+        Args:
+            examples: a batch of the run's task, or a text that its task can encode.
+            max_steps: another step limit than the trained one.
+
+        Raises:
+            UsageError: for a text that is not of the task, or too long for the model.
+        """
+        batch = self.batch_of(examples) if isinstance(examples, str) else examples
+        limit = max_steps or self.model.recurrence.max_steps
+        return record_map(
+            lambda given: self.forward(given, record_lens=True, max_steps=limit),
+            self.model.recurrence.rule,
+            self.task,
+            batch,
+            limit,
+            about_run(self.config, self.folder.name),
+        )
+
+    def guarantee(self, name: str = DEFAULT) -> Guarantee | None:
+        """What `ponder calibrate` has shown of these weights; None where it has not been asked.
+
+        Raises:
+            UsageError: for a guarantee that is damaged or of other weights.
+        """
+        return read(self.weights, name)
+
+    def batch_of(self, text: str) -> Batch:
+        """A text as a batch of one, without targets."""
+        tokens = torch.tensor([self.task.encode(text)])
+        if tokens.numel() == 0:
+            raise UsageError("The text is empty.", "There is no token to think about.", "Write at least one token.")
+        if self.config.model.positions == "learned" and tokens.shape[1] > self.task.max_length:
+            raise UsageError(
+                f"The text has {tokens.shape[1]} tokens.",
+                f"The model learned positions up to {self.task.max_length}.",
+                "Write a shorter text, or train with --model.positions rotary.",
+            )
+        shape = tokens.shape[:2]
+        nothing, valid = torch.full(shape, IGNORE), torch.ones(shape, dtype=torch.bool)
+        return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
+
+
+def load_run(folder: str | Path, device: str | torch.device = "cpu", exit: str | None = None) -> Run:
+    """Reads a run folder, or one of its checkpoints.
+
+    Args:
+        folder: "runs/NAME" for the final weights (those of the last checkpoint where training has not finished), or
+            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
+        device: where the model goes.
+        exit: how its tokens leave, as `ponder eval --exit` has it, such as "calibrated"; None for the trained rule.
+
+    Raises:
+        UsageError: for a folder that holds no run, no weights yet, or damaged ones; for an exit that it cannot take.
+    """
+    home, weights = locate(Path(folder))
+    config = read_config(home)
+    state = read_weights(weights)
+    built = build_all(config)
+    shapes = {name: list(tensor.shape) for name, tensor in state.items()}
+    wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
+    checkpoint.refuse_other_model(shapes, wanted, weights)
+    built.model.load_state_dict(state)
+    run = Run(home, config, built.task, built.model.to(device).eval(), weights)
+    if exit is not None:
+        exit_of(run, exit).stay(run)
+    return run
+
+
+def locate(given: Path) -> tuple[Path, Path]:
+    """The run folder, and the weights file, of a run folder or one of its checkpoints.
+
+    Raises:
+        UsageError: for a folder that holds no run, or no weights yet.
+    """
+    given = _at_update(given)
+    inside = given.parent.name == "checkpoints"
+    home = given.parent.parent if inside else given
+    read_config(home)
+    return home, _weights_file(given, inside)
+
+
+def _at_update(given: Path) -> Path:
+    """The folder of "runs/NAME@500", the checkpoint of update 500; any other path as it is.
+
+    Raises:
+        UsageError: where that update has no whole checkpoint.
+    """
+    name, at, update = given.name.rpartition("@")
+    if not at or not update.isdecimal() or given.exists():
+        return given
+    home = given.with_name(name)
+    read_config(home)
+    kept = checkpoint.found(home / "checkpoints")
+    wanted = checkpoint.folder_of(home / "checkpoints", int(update))
+    if wanted not in kept:
+        there = ", ".join(str(int(path.name.rpartition("-")[2])) for path in kept) or "none"
+        raise UsageError(
+            f"{home} has no checkpoint of update {int(update)}.",
+            f"Those that it has are of the updates {there}; older ones are removed while it trains.",
+            "Name one of these, or train with --keep-every to keep more.",
+        )
+    return wanted
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file, by name.
+
+    Raises:
+        UsageError: for a damaged one.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}.",
+            "It is damaged or incomplete.",
+            "Load another checkpoint of the run: they stand in its checkpoints folder.",
+        ) from error
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The config that a run folder keeps.
+
+    Raises:
+        UsageError: for a folder without one.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        near = (
+            sorted(other.parent.name for other in folder.parent.glob("*/config.json")) if folder.parent.is_dir() else []
+        )
+        raise UsageError(
+            f"{folder} is not a run folder.",
+            f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
+            "Write the folder that ponder train made, such as runs/pointer_chase-001.",
+        )
+    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+
+
+def newest_run(output: Path = Path("runs")) -> Path:
+    """The run folder that was last trained.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    found = sorted(output.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UsageError(
+            f"There is no run in {output}.", "Nothing has been trained here.", "Train one: ponder train pointer_chase"
+        )
+    return found[-1].parent
+
+
+def _weights_file(given: Path, inside: bool) -> Path:
+    if inside and (given / WEIGHTS).is_file():
+        return given / WEIGHTS
+    final = given / "final" / WEIGHTS
+    if not inside and final.is_file():
+        return final
+    kept = [] if inside else checkpoint.found(given / "checkpoints")
+    if not kept:
+        raise UsageError(
+            f"{given} holds no weights yet.",
+            "A run has some once its first checkpoint is written.",
+            "Wait for it, or train on: ponder train --resume RUN",
+        )
+    return kept[-1] / WEIGHTS

@@ -1,0 +1,134 @@
+"""report.md: a run told on one page."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.config.run_config import RunConfig
+from training.console.table import markdown
+from training.runs import metrics
+from training.runs.rank_report import RankReport
+
+_OFF_UNSEEN = 0.1  # beyond this the end of a budgeted run is told: what evaluation takes is what users pay
+
+
+def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
+    """The page, in Markdown.
+
+    Args:
+        config: of the run.
+        summary: its final figures.
+        folder: the run folder, whose metrics hold the warnings.
+    """
+    difficulty = summary["difficulty"] or "difficulty"
+    parts = [
+        f"# {folder.name}",
+        f"`{config.data.kind}` learned by a looped Transformer that halts by `{config.halting.kind}`, at most "
+        f"{config.loop.max_steps} steps a token. Figures are on the test split, which training never saw.",
+        markdown(("figure", "value"), _figures(summary)),
+        "![The ponder map](ponder_map.png)",
+    ]
+    if summary["steps_by_difficulty"]:
+        parts += [
+            f"## Steps by {difficulty}",
+            _by_difficulty(summary, difficulty),
+            _agreement_in_words(summary, difficulty),
+        ]
+    if "budget" in summary:
+        parts += ["## Target", target_told(summary["budget"]).capitalize() + "."]
+    if "by_rank" in summary:
+        parts += ["## Ranks", *_by_rank(RankReport(**summary["by_rank"]))]
+    parts += ["## Warnings", _warnings(folder)]
+    parts += [
+        "## How to make it again",
+        f"```bash\nponder train {config.recipe} --seed {config.seed}   # and the values of config.json\n```",
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {summary['ranks']} rank(s). Every value is in "
+        "`config.json`, every update in `metrics.jsonl`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        ("accuracy, tokens", f"{summary['accuracy']:.4f}"),
+        ("accuracy, whole sequences", f"{summary['sequence_accuracy']:.4f}"),
+        ("loss, nats a token", f"{summary['loss']:.4f}"),
+        ("bits a token", f"{summary['bits']:.4f}"),
+        ("executed steps, mean", f"{summary['mean_steps']:.3f} of {summary['max_steps']}"),
+        ("executed steps, standard deviation", f"{summary['std_steps']:.3f}"),
+        ("ponder, mean", f"{summary['mean_ponder']:.3f}"),
+        ("left at step 1", f"{summary['share_at_step_1']:.1%}"),
+        ("ran to the limit", f"{summary['share_at_max']:.1%}"),
+        ("parameters", f"{summary['parameters']:,}"),
+        ("updates", f"{summary['updates']:,}"),
+        ("of them skipped: loss or gradient not finite", f"{summary['skipped_updates']:,}"),
+        ("training", f"{summary['train_seconds']:.0f} s"),
+    ]
+    return rows
+
+
+def _by_difficulty(summary: dict[str, Any], difficulty: str) -> str:
+    accuracy = summary["accuracy_by_difficulty"]
+    rows = [
+        (level, f"{steps:.2f}", "–" if accuracy[level] != accuracy[level] else f"{accuracy[level]:.4f}")
+        for level, steps in summary["steps_by_difficulty"].items()
+    ]
+    return markdown((difficulty, "mean steps", "accuracy"), rows)
+
+
+def _agreement_in_words(summary: dict[str, Any], difficulty: str) -> str:
+    over, rho = agreement_of_steps(summary)
+    if rho is None:
+        return "Steps or difficulty do not vary, so that no rank correlation is defined."
+    if rho >= 0.5:
+        told = "the model thinks longer where it is harder"
+    elif rho > 0.1:
+        told = "the model thinks only somewhat longer where it is harder"
+    else:
+        told = "**the steps do not follow the difficulty**"
+    return f"Rank correlation of steps and {difficulty} over {over}: {rho:.3f}; {told}."
+
+
+def _by_rank(ranks: RankReport) -> list[str]:
+    columns = zip(ranks.mean_steps, ranks.tokens, ranks.computing, ranks.waiting, strict=True)
+    rows = [
+        (str(number), f"{steps:.3f}", f"{tokens:,.0f}", *("–" if s != s else f"{s:.1f}" for s in seconds))
+        for number, (steps, tokens, *seconds) in enumerate(columns)
+    ]
+    return [
+        markdown(("rank", "steps a token", "tokens", "seconds computing", "waiting"), rows),
+        f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's ÷ those of the rank that had most, in each "
+        "update. What is lost by that, `--deal-by ponder` wins back in part.",
+    ]
+
+
+def target_told(budget: dict[str, Any]) -> str:
+    """What became of a target for the mean ponder, in words."""
+    if budget["held"] is None:
+        return f"{budget['target_steps']:g} steps; {budget['says']}"
+    told = (
+        f"{budget['target_steps']:g} steps; {budget['held']:.2f} ({budget['off']:+.1%}) over the last quarter of "
+        f"training, with {budget['knob']} {budget['knob_at_end']:.3g} at the end"
+    )
+    unseen = budget.get("unseen", 0.0)
+    if abs(unseen) > _OFF_UNSEEN:
+        told += f"; on unseen examples {(1 + unseen) * budget['target_steps']:.2f} ({unseen:+.1%})"
+    return told if budget["says"] is None else f"{told}; {budget['says']}"
+
+
+def agreement_of_steps(figures: dict[str, Any]) -> tuple[str, float | None]:
+    """How far executed steps follow difficulty: ("tokens", Spearman's ρ), or over "sequences" where their tokens all
+    leave together; None where it is not defined."""
+    as_one = figures.get("share_as_one") == 1.0
+    over, name = ("sequences", "spearman_sequences") if as_one else ("tokens", "spearman_steps_difficulty")
+    rho = figures.get(name)
+    return over, None if rho is None or rho != rho else rho
+
+
+def _warnings(folder: Path) -> str:
+    path = folder / metrics.FILE
+    said = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = [f"- update {line['update']}: {line['says']}" for line in said if line["kind"] == "warning"]
+    return "\n".join(lines) or "None."

@@ -1,0 +1,94 @@
+"""A training that starts from an earlier run's weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from act.models.looped_transformer import LoopedTransformer
+from halting.errors import UsageError
+from training.config.run_config import ModelConfig, RunConfig, flag_name
+from training.runs.loaded import locate, read_config, read_weights
+
+_RULE = "recurrence.rule."
+_EXCHANGED = (_RULE, "recurrence.readout.")
+"""Where a run may hold other parameters than the one that it starts from."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a model gets before its first update.
+
+    Args:
+        source: the file.
+        weights: tensors by name.
+        fresh: those of the model that the file has none for; they keep their initialisation.
+        left: those of the file that the model has no use for.
+    """
+
+    source: Path
+    weights: dict[str, Tensor]
+    fresh: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def load_into(self, model: nn.Module) -> None:
+        """Puts the weights into a model, whole on every rank."""
+        model.load_state_dict(self.weights, strict=False)
+
+    def says(self) -> str:
+        """What was taken, and what was not, for the screen."""
+        parts = [f"starting from {self.source}"]
+        parts += [f"new here, as initialised: {', '.join(self.fresh)}"] if self.fresh else []
+        parts += [f"not taken from there: {', '.join(self.left)}"] if self.left else []
+        return "\n  ".join(parts)
+
+
+def read_start(config: RunConfig, model: LoopedTransformer) -> Start:
+    """The weights that `start_from` names, checked against a model that was built from the config.
+
+    The rule's own are taken only if it is of the same class as there: another class may give the same name to something
+    else.
+
+    Raises:
+        UsageError: for a folder that holds no run or no weights, a model of another shape, and a parameter of another
+            size.
+    """
+    assert config.start_from is not None
+    home, source = locate(Path(config.start_from))
+    there = read_config(home)
+    _refuse_other_shape(there.model, config.model, home)
+    same_rule = there.halting.kind == config.halting.kind
+    found, wanted = read_weights(source), model.state_dict()
+    taken = {name: tensor for name, tensor in found.items() if name in wanted}
+    taken = {name: tensor for name, tensor in taken.items() if same_rule or not name.startswith(_RULE)}
+    fresh, left = (tuple(name for name in names if name not in taken) for names in (wanted, found))
+    for name in (*fresh, *left):
+        if not name.startswith(_EXCHANGED):
+            _refuse(source, name, _shape(found.get(name)), _shape(wanted.get(name)))
+    for name, tensor in taken.items():
+        if tensor.shape != wanted[name].shape:
+            _refuse(source, name, _shape(tensor), _shape(wanted[name]))
+    return Start(source, taken, fresh, left)
+
+
+def _refuse_other_shape(there: ModelConfig, here: ModelConfig, home: Path) -> None:
+    for name in ModelConfig.model_fields:
+        if getattr(there, name) != getattr(here, name):
+            flag = flag_name("model", name)
+            raise UsageError(
+                f"--start-from {home} has {flag} {getattr(there, name)}; here it is {getattr(here, name)}.",
+                "Weights mean something else in a model of another shape.",
+                f"Write {flag} {getattr(there, name)}, or start from another run.",
+            )
+
+
+def _refuse(source: Path, name: str, there: str, here: str) -> None:
+    raise UsageError(
+        f"{source} does not fit: parameter {name} is {there} there and {here} here.",
+        "Sizes come from the task and from the options of rule and readout.",
+        "Start from a run with the same ones, or train from scratch.",
+    )
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "missing" if tensor is None else str(list(tensor.shape))

@@ -1,0 +1,1 @@
+"""`ponder serve`: ponder maps of typed texts, over HTTP."""

@@ -1,4 +1,5 @@
-"""Looped Transformers: one weight-tied block applied again and again, with compute that follows the halting."""
+"""Looped Transformers: one weight-tied block applied again and again, with compute that follows the
+halting."""
 
 from act.blocks.block import Block, LoopBlock, PlainBlock
 from act.blocks.gru import GRUBlock

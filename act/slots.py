@@ -19,7 +19,8 @@ class Slots:
         row: [A] int64, its sequence.
         position: [A] int64, its position in that sequence (and in the key-value cache).
         step: [A] int64, the loop step that it is at, counted from 1.
-        computes: [A] bool, False for an idle slot of the dense path, which writes no keys; None when all compute.
+        computes: [A] bool, False for an idle slot of the dense path, which writes no keys; None
+            when all compute.
         batch: B.
         length: L.
     """
@@ -34,12 +35,15 @@ class Slots:
 
     @staticmethod
     def of(valid: Bool[Tensor, "B L"], positions: Int[Tensor, "B L"] | None = None) -> "Slots":
-        """The slots of all valid tokens, about to take step 1; positions count from 0 in each row unless given."""
+        """The slots of all valid tokens, about to take step 1; positions count from 0 in each row
+        unless given."""
         batch, length = valid.shape
         return Slots._at(valid.flatten().nonzero().squeeze(-1), batch, length, positions)
 
     @staticmethod
-    def everywhere(x: Float[Tensor, "B L D"], positions: Int[Tensor, "B L"] | None = None) -> "Slots":
+    def everywhere(
+        x: Float[Tensor, "B L D"], positions: Int[Tensor, "B L"] | None = None
+    ) -> "Slots":
         """The same where every position of a batch holds a token: nothing has to be looked at."""
         batch, length = x.shape[:2]
         return Slots._at(torch.arange(batch * length, device=x.device), batch, length, positions)
@@ -55,15 +59,23 @@ class Slots:
 
     @property
     def full(self) -> bool:
-        """Whether there is a slot for every position of the batch, so that gather and scatter are the identity."""
+        """Whether there is a slot for every position of the batch, so that gather and scatter are
+        the identity."""
         return len(self) == self.batch * self.length
 
     def keep(
-        self, rows: Bool[Tensor, " A"] | Int[Tensor, " A"], counted: tuple[Int[Tensor, " B"], int] | None = None
+        self,
+        rows: Bool[Tensor, " A"] | Int[Tensor, " A"],
+        counted: tuple[Int[Tensor, " B"], int] | None = None,
     ) -> "Slots":
-        """Some of these slots: a bool mask or ascending indices. `counted`: of those, where it is known already."""
+        """Some of these slots: a bool mask or ascending indices. `counted`: of those, where it is
+        known already."""
         kept = replace(
-            self, index=self.index[rows], row=self.row[rows], position=self.position[rows], step=self.step[rows]
+            self,
+            index=self.index[rows],
+            row=self.row[rows],
+            position=self.position[rows],
+            step=self.step[rows],
         )
         if counted is not None:
             kept.__dict__["counted"] = counted
@@ -74,7 +86,9 @@ class Slots:
     def next_step(self) -> "Slots":
         """The same slots one step later. What was worked out about their layout is kept."""
         later = replace(self, step=self.step + 1)
-        later.__dict__.update({name: self.__dict__[name] for name in ("counted", "rectangle") if name in self.__dict__})
+        later.__dict__.update(
+            {name: self.__dict__[name] for name in ("counted", "layout") if name in self.__dict__}
+        )
         if "common_step" in self.__dict__:
             later.__dict__["common_step"] = self.common_step + 1
         return later
@@ -86,8 +100,13 @@ class Slots:
         return int(steps[0]) if len(steps) else 1
 
     def blank_idle(self, values: Tensor) -> Tensor:
-        """Values [A D] with idle slots zeroed, so that nothing in them reaches anybody, in either direction."""
-        return values if self.computes is None else torch.where(self.computes.unsqueeze(-1), values, 0.0)
+        """Values [A D] with idle slots zeroed, so that nothing in them reaches anybody, in either
+        direction."""
+        return (
+            values
+            if self.computes is None
+            else torch.where(self.computes.unsqueeze(-1), values, 0.0)
+        )
 
     @cached_property
     def counted(self) -> tuple[Int[Tensor, " B"], int]:
@@ -97,20 +116,21 @@ class Slots:
         return counts, int(counts.max()) if len(self) else 0
 
     @cached_property
-    def rectangle(self) -> "Rectangle":
+    def layout(self) -> "PaddedLayout":
         """The [B Q] rectangle that attention works on."""
         if self.full:
-            return Rectangle(self.batch, self.length, None)
+            return PaddedLayout(self.batch, self.length, None)
         counts, width = self.counted
         start = counts.cumsum(0) - counts
         column = torch.arange(len(self), device=self.row.device) - start[self.row]
         place = self.row * width + column
-        return Rectangle(self.batch, width, None if len(self) == self.batch * width else place)
+        return PaddedLayout(self.batch, width, None if len(self) == self.batch * width else place)
 
 
 @dataclass(frozen=True)
-class Rectangle:
-    """Packed rows laid out as a padded rectangle of B rows and Q columns, Q the most slots of any row.
+class PaddedLayout:
+    """Packed rows laid out as a padded rectangle of B rows and Q columns, Q the most slots of any
+    row.
 
     Args:
         batch: B.
@@ -122,20 +142,20 @@ class Rectangle:
     width: int
     place: Int[Tensor, " A"] | None
 
-    def lay(self, values: Tensor) -> Tensor:
+    def pad(self, values: Tensor) -> Tensor:
         """Packed [A ...] to [B Q ...], zeros in the padding."""
         if self.place is not None:
             blank = values.new_zeros(self.batch * self.width, *values.shape[1:])
             values = blank.index_copy(0, self.place, values)
         return values.view(self.batch, self.width, *values.shape[1:])
 
-    def pack(self, values: Tensor) -> Tensor:
+    def unpad(self, values: Tensor) -> Tensor:
         """[B Q ...] to packed [A ...]."""
         flat = values.reshape(self.batch * self.width, *values.shape[2:])
         return flat if self.place is None else flat.index_select(0, self.place)
 
 
-def refuse_valid(valid: Tensor | None, batch: int, length: int) -> None:
+def check_valid(valid: Tensor | None, batch: int, length: int) -> None:
     """Refuses a mask of valid tokens that is not [B L] bool.
 
     Raises:
@@ -145,14 +165,17 @@ def refuse_valid(valid: Tensor | None, batch: int, length: int) -> None:
         return
     if valid.shape != (batch, length):
         raise UsageError(
-            f"valid has shape {tuple(valid.shape)}, for an input of batch {batch} and length {length}.",
+            f"valid has shape {tuple(valid.shape)}, for an input of batch {batch} and length "
+            f"{length}.",
             "It says of each position whether a token stands there.",
-            f"Pass a bool tensor of shape ({batch}, {length}), or leave it out if all positions hold one.",
+            f"Pass a bool tensor of shape ({batch}, {length}), or leave it out if all positions "
+            "hold one.",
         )
     if valid.dtype != torch.bool:
         raise UsageError(
             f"valid has dtype {str(valid.dtype).removeprefix('torch.')}.",
-            "It is a mask, True on real tokens: numbers could as well be meant as lengths or as weights.",
+            "It is a mask, True on real tokens: numbers could as well be meant as lengths or as "
+            "weights.",
             "Pass valid.bool() if 1 marks real tokens.",
         )
 
@@ -173,12 +196,14 @@ def dense_slots(tokens: Slots) -> Slots:
         return torch.ones_like(index).index_copy(0, tokens.index, values)
 
     row = index.div(tokens.length, rounding_mode="floor")
-    position, step = everywhere(tokens.position), everywhere(tokens.step)
+    position = everywhere(tokens.position)
+    step = everywhere(tokens.step)
     return Slots(index, row, position, step, computes, tokens.batch, tokens.length)
 
 
 def place(values: Tensor, tokens: Slots, slots: Slots, onto: Tensor | None = None) -> Tensor:
-    """Values [A D] of the active tokens, laid into the slots of a call; idle ones hold `onto` [B*L D], or zeros."""
+    """Values [A D] of the active tokens, laid into the slots of a call; idle ones hold `onto` [B*L
+    D], or zeros."""
     if slots is tokens:
         return values
     if onto is None:

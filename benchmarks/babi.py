@@ -1,10 +1,11 @@
-"""`python -m benchmarks.babi`: the Universal Transformer's figure, ponder time by supporting fact on bAbI.
+"""`python -m benchmarks.babi`: the Universal Transformer's figure, ponder time by supporting fact
+on bAbI.
 
-The paper (Dehghani et al. 2018, section 3.1) trains on all twenty tasks, and reports the mean ponder time of all
-positions of test stories that need one, two and three supporting facts: 2.3 ± 0.8, 3.1 ± 1.1 and 3.8 ± 2.2. Here a
-small model learns tasks 1, 2 and 3, which need one, two and three ("paper"); and tasks 7 and 8, in which the number
-differs within a task. Stories that need more facts are longer, so the rank correlation is also told with the length
-held fixed.
+The paper (Dehghani et al. 2018, section 3.1) trains on all twenty tasks, and reports the mean
+ponder time of all positions of test stories that need one, two and three supporting facts: 2.3 ±
+0.8, 3.1 ± 1.1 and 3.8 ± 2.2. Here a small model learns tasks 1, 2 and 3, which need one, two and
+three ("paper"); and tasks 7 and 8, in which the number differs within a task. Stories that need
+more facts are longer, so the rank correlation is also told with the length held fixed.
 
 Each row is a training in a process of its own on one thread, not run again once it is kept.
 """
@@ -32,18 +33,21 @@ PUBLISHED = {1: (2.3, 0.8), 2: (3.1, 1.1), 3: (3.8, 2.2)}
 TASKS = {"paper": ("1", "2", "3"), "within a task": ("7", "8")}
 _MOST_FACTS = 3
 """Questions of tasks 7 and 8 that need more are counted together with those of three."""
-_EXAMPLES, _AT_ONCE = 2048, 64
+_EXAMPLES = 2048
+_AT_ONCE = 64
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what is missing, prints the table and draws the figure; 1 when ponder does not rise with the facts, 2 when a
-    row could not be run."""
+    """Runs what is missing, prints the table and draws the figure; 1 when ponder does not rise with
+    the facts, 2 when a row could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.babi", description=__doc__)
     parser.add_argument("--data", type=Path, default=None, help="the folder of bAbI's files")
     parser.add_argument("--seeds", type=int, default=1, help="trainings of each")
     parser.add_argument("--updates", type=int, default=2000, help="of each training")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once")
-    parser.add_argument("--quick", action="store_true", help="60 updates and one seed: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="60 updates and one seed: does it run at all?"
+    )
     parser.add_argument("--png", type=Path, default=None, help="draw the figure")
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
@@ -71,13 +75,14 @@ def training(name: str, seed: int, options: argparse.Namespace) -> Training:
     """One of them."""
     folder = () if options.data is None else ("--data.folder", str(options.data))
     length = ("--updates", str(options.updates), "--eval-every", str(max(1, options.updates // 8)))
-    flags = ("--data.tasks", *TASKS[name], *folder, *length)
+    flags = ("--data.kinds", *TASKS[name], *folder, *length)
     return Training(name, seed, (("babi", *flags),), options.quick)
 
 
 def measure(homes: list[Path]) -> Row:
     """What the trained run does with test stories."""
-    run, parts = load_run(homes[-1]), []
+    run = load_run(homes[-1])
+    parts = []
     for start in range(0, _EXAMPLES, _AT_ONCE):
         batch = run.task.batch("test", start, _AT_ONCE)
         output = run.forward(batch)
@@ -101,8 +106,8 @@ def stories(columns: NDArray[np.float64]) -> Row:
     """The figures of test stories.
 
     Args:
-        columns: [6 S]: supporting facts, positions, the sum over them of ponder and of its square, the ponder of the
-            question, and whether the answer is right.
+        columns: [6 S]: supporting facts, positions, the sum over them of ponder and of its square,
+            the ponder of the question, and whether the answer is right.
     """
     facts, length, total, squares, question, right = columns
     by_facts = {}
@@ -138,9 +143,11 @@ def rank_correlation(first: NDArray[Any], second: NDArray[Any]) -> float | None:
     return float(stats.spearmanr(first, second)[0])  # pyright: ignore[reportArgumentType]
 
 
-def partial_correlation(first: NDArray[Any], second: NDArray[Any], held: NDArray[Any]) -> float | None:
-    """Spearman's, with a third quantity held fixed (the partial correlation of the ranks); None where one never varies
-    or the third tells another exactly."""
+def partial_correlation(
+    first: NDArray[Any], second: NDArray[Any], held: NDArray[Any]
+) -> float | None:
+    """Spearman's, with a third quantity held fixed (the partial correlation of the ranks); None
+    where one never varies or the third tells another exactly."""
     pairs = ((first, second), (first, held), (second, held))
     found = [rank_correlation(*pair) for pair in pairs]
     if any(each is None for each in found):
@@ -161,28 +168,60 @@ def against_the_paper(rows: Sequence[Row]) -> list[Figure]:
                 steps += [after - before for before, after in pairwise(means)]
         least = min(steps) if steps else None
         what = f"{name}: least rise of mean ponder from one more supporting fact"
-        figures.append(Figure(what, least, "> 0 (the paper: 0.7)", least is not None and bool(least > 0)))
+        figures.append(
+            Figure(what, least, "> 0 (the paper: 0.7)", least is not None and bool(least > 0))
+        )
     return figures
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Head and rows: a row a set of tasks and number of facts, over its seeds as the least and the most."""
-    head = ("tasks, supporting facts", "ponder", "of the question", "positions", "right", "paper", "seeds")
+    """Head and rows: a row a set of tasks and number of facts, over its seeds as the least and the
+    most."""
+    head = (
+        "tasks, supporting facts",
+        "ponder",
+        "of the question",
+        "positions",
+        "right",
+        "paper",
+        "seeds",
+    )
     lines = []
     for name in TASKS:
         mine = [row for row in rows if row["name"] == name and "failed" not in row]
         for number in sorted({number for row in mine for number in row["by_facts"]}):
             found = [row["by_facts"][number] for row in mine if number in row["by_facts"]]
-            columns = (("ponder", ".2f"), ("ponder_of_question", ".2f"), ("length", ".1f"), ("accuracy", ".3f"))
+            columns = (
+                ("ponder", ".2f"),
+                ("ponder_of_question", ".2f"),
+                ("length", ".1f"),
+                ("accuracy", ".3f"),
+            )
             cells = [ranged([each[key] for each in found], form) for key, form in columns]
-            published = "{:.1f} ± {:.1f}".format(*PUBLISHED[int(number)]) if name == "paper" else "–"
+            published = (
+                "{:.1f} ± {:.1f}".format(*PUBLISHED[int(number)]) if name == "paper" else "–"
+            )
             more = " or more" if name != "paper" and int(number) == _MOST_FACTS else ""
-            lines.append((f"{' '.join(TASKS[name])}: {number}{more}", *cells, published, str(len(found))))
-        keys = ("spearman", "spearman_at_equal_length", "spearman_of_question", "spearman_of_question_at_equal_length")
+            lines.append(
+                (f"{' '.join(TASKS[name])}: {number}{more}", *cells, published, str(len(found)))
+            )
+        keys = (
+            "spearman",
+            "spearman_at_equal_length",
+            "spearman_of_question",
+            "spearman_of_question_at_equal_length",
+        )
         told = [[row[key] for row in mine if row[key] is not None] for key in keys]
         if mine and all(told):
             first, held, asked, asked_held = (ranged(values, ".2f") for values in told)
-            cells = (f"{first}, {held} at equal length", f"{asked}, {asked_held}", "", "", "", str(len(mine)))
+            cells = (
+                f"{first}, {held} at equal length",
+                f"{asked}, {asked_held}",
+                "",
+                "",
+                "",
+                str(len(mine)),
+            )
             lines.append((f"{' '.join(TASKS[name])}: Spearman", *cells))
     return head, lines
 

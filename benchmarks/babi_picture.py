@@ -13,23 +13,38 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_TOP, _PANEL, _WIDE, _NEXT = 1.55, 2.9, 2.8, 3.85
+_TOP = 1.55
+_PANEL = 2.9
+_WIDE = 2.8
+_NEXT = 3.85
 
 
-def draw(rows: Sequence[Mapping[str, Any]], published: Mapping[int, tuple[float, float]], path: Path) -> None:
-    """Writes a PNG of three panels: the paper's tasks, those within a task, and how often the answers are right."""
+def draw(
+    rows: Sequence[Mapping[str, Any]], published: Mapping[int, tuple[float, float]], path: Path
+) -> None:
+    """Writes a PNG of three panels: the paper's tasks, those within a task, and how often the
+    answers are right."""
     paint(path, partial(_draw, rows=rows, published=published))
 
 
-def _draw(figure: "Figure", rows: Sequence[Mapping[str, Any]], published: Mapping[int, tuple[float, float]]) -> None:
+def _draw(
+    figure: "Figure",
+    rows: Sequence[Mapping[str, Any]],
+    published: Mapping[int, tuple[float, float]],
+) -> None:
     height = _TOP + _PANEL + 1.1
     figure.set_size_inches(WIDTH, height)
     canvas = Canvas(figure, height)
     canvas.write_heading("Ponder time by supporting fact", ["bAbI", "python -m benchmarks.babi"])
     canvas.write(
-        MARGIN, 1.03, "mean of all positions of test stories; bars: ± one deviation over positions", color=FAINT
+        MARGIN,
+        1.03,
+        "mean of all positions of test stories; bars: ± one deviation over positions",
+        color=FAINT,
     )
-    first, second, third = (canvas.axes(MARGIN + place * _NEXT, _TOP, _WIDE, _PANEL) for place in range(3))
+    first, second, third = (
+        canvas.axes(MARGIN + place * _NEXT, _TOP, _WIDE, _PANEL) for place in range(3)
+    )
     mine = [row for row in rows if row["name"] == "paper"]
     other = [row for row in rows if row["name"] != "paper"]
     _ponder(first, mine, "Tasks 1, 2 and 3")
@@ -44,23 +59,49 @@ def _draw(figure: "Figure", rows: Sequence[Mapping[str, Any]], published: Mappin
         markersize=4,
         label="the paper, all 20 tasks",
     )
-    first.legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), frameon=False, fontsize=8.5, ncols=2, borderaxespad=0)
+    first.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.05, -0.2),
+        frameon=False,
+        fontsize=8.5,
+        ncols=2,
+        borderaxespad=0,
+    )
     _ponder(second, other, "Within tasks 7 and 8 (3: or more)")
     top = max(first.get_ylim()[1], second.get_ylim()[1])
     for at in (first, second):
         at.set_ylim(0, top)
     set_title(third, "Right answers")
     for row in rows:
-        style = {"color": colour_at(0.75) if row["name"] == "paper" else "#e69f00", "linewidth": 1.6, "markersize": 4}
+        style = {
+            "color": colour_at(0.75) if row["name"] == "paper" else "#e69f00",
+            "linewidth": 1.6,
+            "markersize": 4,
+        }
         facts = row["by_facts"]
         marker = "o-" if row["name"] == "paper" else "^-"
-        label = {"paper": "tasks 1 to 3"}.get(row["name"], "tasks 7 and 8") if row["seed"] == 0 else None
+        label = (
+            {"paper": "tasks 1 to 3"}.get(row["name"], "tasks 7 and 8")
+            if row["seed"] == 0
+            else None
+        )
         third.plot(
-            [int(number) for number in facts], [facts[n]["accuracy"] for n in facts], marker, label=label, **style
+            [int(number) for number in facts],
+            [facts[n]["accuracy"] for n in facts],
+            marker,
+            label=label,
+            **style,
         )
     third.set_ylim(0, 1.03)
     third.set_ylabel("share right")
-    third.legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), frameon=False, fontsize=8.5, ncols=2, borderaxespad=0)
+    third.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.05, -0.2),
+        frameon=False,
+        fontsize=8.5,
+        ncols=2,
+        borderaxespad=0,
+    )
     for at in (first, second, third):
         at.set_xticks(sorted(published))
         at.set_xlim(0.6, 3.4)

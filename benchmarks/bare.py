@@ -1,5 +1,5 @@
-"""What the loop is measured against: the same block applied again and again without anything around it, the bare matrix
-products of its shapes, and looped layers of other libraries."""
+"""What the loop is measured against: the same block applied again and again without anything around
+it, the bare matrix products of its shapes, and looped layers of other libraries."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,12 +25,19 @@ def dense_loop(block: Block, x: Tensor, steps: int) -> Tensor:
 
 
 def matrix_products(shape: Shape) -> Callable[[], None]:
-    """The products of one training step of a GELU layer: forward, and for each the two of its backward pass; and those
-    of attention, of which the backward pass of a kernel that keeps no L × L matrix has one more."""
-    dim, hidden, heads, tokens = shape.dim, 4 * shape.dim, shape.batch * shape.heads, shape.batch * shape.length
+    """The products of one training step of a GELU layer: forward, and for each the two of its
+    backward pass; and those of attention, of which the backward pass of a kernel that keeps no L ×
+    L matrix has one more."""
+    dim = shape.dim
+    hidden = 4 * shape.dim
+    heads = shape.batch * shape.heads
+    tokens = shape.batch * shape.length
     kind: Any = {"device": shape.device, "dtype": shape.dtype}
     maps = [(dim, 3 * dim), (dim, dim), (dim, hidden), (hidden, dim)]
-    linears = [tuple(torch.randn(*size, **kind) for size in ((tokens, a), (a, b), (tokens, b))) for a, b in maps]
+    linears = [
+        tuple(torch.randn(*size, **kind) for size in ((tokens, a), (a, b), (tokens, b)))
+        for a, b in maps
+    ]
     queries, keys = (torch.randn(heads, shape.length, dim // shape.heads, **kind) for _ in range(2))
     weights = torch.randn(heads, shape.length, shape.length, **kind)
 
@@ -59,12 +66,19 @@ def looped_layer(layer: nn.Module, x: Tensor, steps: int) -> Tensor:
 def encoder_layer(shape: Shape) -> nn.Module:
     """PyTorch's own layer, pre-norm, exact GELU, no dropout."""
     return nn.TransformerEncoderLayer(
-        shape.dim, shape.heads, 4 * shape.dim, dropout=0.0, activation=F.gelu, batch_first=True, norm_first=True
+        shape.dim,
+        shape.heads,
+        4 * shape.dim,
+        dropout=0.0,
+        activation=F.gelu,
+        batch_first=True,
+        norm_first=True,
     ).to(shape.device, shape.dtype)
 
 
 def albert(shape: Shape, steps: int) -> nn.Module | None:
-    """Hugging Face's Albert encoder, one layer `steps` times, with the exact GELU; None where it is not installed."""
+    """Hugging Face's Albert encoder, one layer `steps` times, with the exact GELU; None where it is
+    not installed."""
     try:
         from transformers.models.albert.configuration_albert import AlbertConfig  # pyright: ignore[reportMissingImports]
         from transformers.models.albert.modeling_albert import AlbertTransformer  # pyright: ignore[reportMissingImports]
@@ -87,7 +101,8 @@ def albert(shape: Shape, steps: int) -> nn.Module | None:
 class _Albert(nn.Module):
     def __init__(self, encoder: nn.Module, steps: int):
         super().__init__()
-        self.encoder, self.steps = encoder, steps
+        self.encoder = encoder
+        self.steps = steps
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encoder(x, attention_mask=None, head_mask=[None] * self.steps)[0]

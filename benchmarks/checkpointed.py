@@ -1,4 +1,5 @@
-"""Checkpointed against full backprop: the memory of a training step, in a process of its own, and its time."""
+"""Checkpointed against full backprop: the memory of a training step, in a process of its own, and
+its time."""
 
 import resource
 import subprocess
@@ -21,7 +22,8 @@ STEPS = 64
 
 def training_step(shape: Shape, backprop: Backprop, steps: int = STEPS) -> Callable[[], None]:
     """One at fixed depth."""
-    loop, x = Recurrence(shape.block(), FixedSteps(), max_steps=steps, backprop=backprop), shape.input()
+    loop = Recurrence(shape.block(), FixedSteps(), max_steps=steps, backprop=backprop)
+    x = shape.input()
     return step_of(loop, lambda: loop(x)[0], True)
 
 
@@ -31,11 +33,16 @@ def time_against_full(shape: Shape, repeats: int) -> list[float]:
 
 
 def memory_against_full() -> float:
-    """Peak of the process during a step of 64, less what it held after one of a single step: checkpointed ÷ full."""
+    """Peak of the process during a step of 64, less what it held after one of a single step:
+    checkpointed ÷ full."""
     peaks = []
     for kind in ("checkpointed", "full"):
         command = [sys.executable, "-m", "benchmarks.checkpointed", kind]
-        peaks.append(int(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout))
+        peaks.append(
+            int(
+                subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+            )
+        )
     return peaks[0] / peaks[1]
 
 
@@ -44,7 +51,8 @@ def device_memory_against_full(shape: Shape) -> float:
     peaks = []
     for backprop in (Checkpointed(), Backprop()):
         training_step(shape, backprop, steps=1)()
-        step, before = training_step(shape, backprop), torch.cuda.memory_allocated()
+        step = training_step(shape, backprop)
+        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         step()
         peaks.append(torch.cuda.max_memory_allocated() - before)
@@ -52,7 +60,8 @@ def device_memory_against_full(shape: Shape) -> float:
 
 
 def _peak(kind: str) -> int:
-    """KiB that a step of 64 needs beyond one of a single step, which has loaded and allocated everything else."""
+    """KiB that a step of 64 needs beyond one of a single step, which has loaded and allocated
+    everything else."""
     backprop = Checkpointed() if kind == "checkpointed" else Backprop()
     training_step(LONG, backprop, steps=1)()
     before = _most_so_far()
@@ -61,8 +70,8 @@ def _peak(kind: str) -> int:
 
 
 def _most_so_far() -> int:
-    """KiB of memory that this process held at its largest. The kernel's own mark where it tells: `getrusage` goes on
-    from that of the process that started this one."""
+    """KiB of memory that this process held at its largest. The kernel's own mark where it tells:
+    `getrusage` goes on from that of the process that started this one."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.is_file() else []
     marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]

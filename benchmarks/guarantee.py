@@ -1,12 +1,15 @@
-"""`python -m benchmarks.guarantee`: does `ponder calibrate` keep what it promises, and what is left of the saving?
+"""`python -m benchmarks.guarantee`: does `ponder calibrate` keep what it promises, and what is left
+of the saving?
 
-A small model is trained once. Many calibrations of it, each on fresh sequences, choose thresholds; the risk of a
-threshold is taken on one large test set. Each threshold is really run, and is a row that is kept as it ends, so a
-benchmark that is stopped goes on where it was. Beside that the procedure is checked where the answer is known exactly.
+A small model is trained once. Many calibrations of it, each on fresh sequences, choose thresholds;
+the risk of a threshold is taken on one large test set. Each threshold is really run, and is a row
+that is kept as it ends, so a benchmark that is stopped goes on where it was. Beside that the
+procedure is checked where the answer is known exactly.
 
-The case is made to be hard. A sequence has one answer, so that a loss is 0 or 1: of all losses with that mean the one
-that varies most. And beside the thresholds that `ponder calibrate` tries, others lie close together just before and
-just beyond the allowed risk, where to take the cheapest threshold with a mean loss below it is to break the promise.
+The case is made to be hard. A sequence has one answer, so that a loss is 0 or 1: of all losses with
+that mean the one that varies most. And beside the thresholds that `ponder calibrate` tries, others
+lie close together just before and just beyond the allowed risk, where to take the cheapest
+threshold with a mean loss below it is to break the promise.
 """
 
 import argparse
@@ -19,7 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.guarantee_figures import Plan, Row, about_orders, in_closed_form, p_values, taken, told
+from benchmarks.guarantee_figures import (
+    Plan,
+    Row,
+    about_orders,
+    in_closed_form,
+    p_values,
+    taken,
+    told,
+)
 from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT
@@ -32,26 +43,54 @@ from training.exits.quality_loss import quality_loss
 from training.runs.loaded import Run, load_run
 
 TRAINING = (
-    *("parity_extrapolation", "--halting.rule", "ExitGate", "--loop.max-steps", "8", "--model.width", "64"),
+    *(
+        "parity_extrapolation",
+        "--halting.kind",
+        "ExitGate",
+        "--loop.max-steps",
+        "8",
+        "--model.width",
+        "64",
+    ),
     *("--data.length", "8", "--data.fewest", "1", "--data.most", "8"),
-    *("--data.test-fewest", "1", "--data.test-most", "8"),  # a test like the training: what is promised is about that
-    *("--optimizer.learning-rate", "3e-3", "--optimizer.warmup", "100", "--updates", "1500", "--seed", "0"),
+    *(
+        "--data.test-fewest",
+        "1",
+        "--data.test-most",
+        "8",
+    ),  # a test like the training: what is promised is about that
+    *(
+        "--optimizer.learning-rate",
+        "3e-3",
+        "--optimizer.warmup",
+        "100",
+        "--updates",
+        "1500",
+        "--seed",
+        "0",
+    ),
 )
 EXITS = ("learned", "convergence:kl", "confidence")
 FINE = 14
 _COARSE = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8)
-_FROM, _TO, _BEYOND = 0.85, 1.3, 2.0
-_REPEATED, _BATCH = 2, 4000
+_FROM = 0.85
+_TO = 1.3
+_BEYOND = 2.0
+_REPEATED = 2
+_BATCH = 4000
 _RUN = "guarantee-benchmark"
 QUICK = Plan(draws=20, test=2000, pilot=2000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures what is missing and prints the table; 1 when a target is missed, 2 when the model cannot be trained."""
+    """Measures what is missing and prints the table; 1 when a target is missed, 2 when the model
+    cannot be trained."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guarantee", description=__doc__)
     parser.add_argument("--exits", nargs="+", default=EXITS, help="only these")
     parser.add_argument("--draws", type=int, default=Plan.draws, help="calibrations")
-    parser.add_argument("--quick", action="store_true", help="a short training, 20 draws: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short training, 20 draws: does it run at all?"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     plan = QUICK if options.quick else Plan(draws=options.draws)
@@ -67,8 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         close = measured.of(spec, close_to_the_risk(run, given, plan))
         own = measured.of(spec, as_calibrate_tries(run, given, plan))
         figures += about_orders(spec, close, own, plan)
-        same = sum(repeated(run, given, own, number, plan) for number in range(_REPEATED)) / _REPEATED
-        words = f"{spec}: share of {_REPEATED} calibrations in which calibrate() itself takes the same"
+        same = (
+            sum(repeated(run, given, own, number, plan) for number in range(_REPEATED)) / _REPEATED
+        )
+        words = (
+            f"{spec}: share of {_REPEATED} calibrations in which calibrate() itself takes the same"
+        )
         figures.append(Figure(words, same, "1", same == 1))
     print("\n" + told(figures))
     if options.json is not None:
@@ -103,8 +146,9 @@ def trained(quick: bool) -> Path | None:
 
 
 def as_calibrate_tries(run: Run, given: OpenExit, plan: Plan) -> list[list[Exit]]:
-    """The orders of tests of `ponder calibrate`, each from the last setting on that loses no more than a quarter of the
-    allowed risk on a few training examples: those before it hold always, and would cost most of the time."""
+    """The orders of tests of `ponder calibrate`, each from the last setting on that loses no more
+    than a quarter of the allowed risk on a few training examples: those before it hold always, and
+    would cost most of the time."""
     orders = chains(run, given, Examples.of(run.task, "train", 0, LOOKED_AT, LOOKED_AT), SETTINGS)
     pilot = _Measured(run, Examples.of(run.task, "train", 0, plan.pilot // 5, _BATCH))
 
@@ -115,19 +159,24 @@ def as_calibrate_tries(run: Run, given: OpenExit, plan: Plan) -> list[list[Exit]
 
 
 def close_to_the_risk(run: Run, given: OpenExit, plan: Plan) -> list[list[Exit]]:
-    """Orders with a few settings up to the allowed risk, and many close together around it, as training examples show
-    it; like those of calibrate one from the safest setting on, and one from that of the training."""
+    """Orders with a few settings up to the allowed risk, and many close together around it, as
+    training examples show it; like those of calibrate one from the safest setting on, and one from
+    that of the training."""
     assert given.threshold is not None
     pilot = _Measured(run, Examples.of(run.task, "train", 0, plan.pilot, _BATCH))
-    threshold, seen = given.threshold, dict[float, float]()
+    threshold = given.threshold
+    seen = dict[float, float]()
 
     def where(share: float) -> float:
         """How far on the way the risk has grown to this share of what is allowed."""
-        low, high = 0.0, 1.0
+        low = 0.0
+        high = 1.0
         for _ in range(14):
             middle = (low + high) / 2
             if middle not in seen:
-                seen[middle] = float(pilot.against_full_depth(given.at(threshold.at(middle)))[0].mean())
+                seen[middle] = float(
+                    pilot.against_full_depth(given.at(threshold.at(middle)))[0].mean()
+                )
             low, high = (low, middle) if seen[middle] > share * plan.risk else (middle, high)
         return high
 
@@ -141,17 +190,27 @@ def close_to_the_risk(run: Run, given: OpenExit, plan: Plan) -> list[list[Exit]]
     return [whole, [start, *(each for each in whole if pilot.against_full_depth(each)[1] < cost)]]
 
 
-def repeated(run: Run, given: OpenExit, orders: Sequence[Sequence[Row]], number: int, plan: Plan) -> bool:
-    """Whether `ponder calibrate`'s own code takes the threshold in a calibration that the rows say."""
-    examples = Examples.of(run.task, "validation", FIRST + number * plan.sequences, plan.sequences, _BATCH)
+def repeated(
+    run: Run, given: OpenExit, orders: Sequence[Sequence[Row]], number: int, plan: Plan
+) -> bool:
+    """Whether `ponder calibrate`'s own code takes the threshold in a calibration that the rows
+    say."""
+    examples = Examples.of(
+        run.task, "validation", FIRST + number * plan.sequences, plan.sequences, _BATCH
+    )
     found = calibrate(run, [given], examples, Options(risk=plan.risk, confidence=plan.confidence))
     expected = taken(orders, plan)[number]
-    print(f"{given.spec:16} calibration {number}: calibrate() takes {found.exit}, the rows say {expected}", flush=True)
+    print(
+        f"{given.spec:16} calibration {number}: calibrate() takes {found.exit}, the rows say "
+        f"{expected}",
+        flush=True,
+    )
     return (found.exit if found.found else None) == expected
 
 
 class Calibrations:
-    """All calibrations of a run at once: each threshold is run on the sequences of all of them together.
+    """All calibrations of a run at once: each threshold is run on the sequences of all of them
+    together.
 
     Args:
         run: the model.
@@ -160,18 +219,22 @@ class Calibrations:
     """
 
     def __init__(self, run: Run, plan: Plan, kept: Path):
-        self.run, self.plan, self.kept = run, plan, kept
+        self.run = run
+        self.plan = plan
+        self.kept = kept
         self.weights = fingerprint(run.weights)[:16]
         self.test: _Measured | None = None
         self.calibration: _Measured | None = None
 
     def of(self, spec: str, orders: Sequence[Sequence[Exit]]) -> list[list[Row]]:
-        """For each order of tests a row a threshold, from its first on as far as any calibration, the best choice, or
-        a careless one goes."""
+        """For each order of tests a row a threshold, from its first on as far as any calibration,
+        the best choice, or a careless one goes."""
         level = self.plan.level / len(orders)
         found = []
         for order in orders:
-            alive, safe, rows = np.ones(self.plan.draws, dtype=bool), True, []
+            alive = np.ones(self.plan.draws, dtype=bool)
+            safe = True
+            rows = []
             for setting in order:
                 row = self._row(spec, setting)
                 rows.append(row)
@@ -179,8 +242,8 @@ class Calibrations:
                 alive = alive & (p_values(losses, self.plan) <= level)
                 safe = safe and row["risk"] <= self.plan.risk
                 print(
-                    f"{spec:16} {setting.name:40} risk {row['risk']:.5f} ± {row['error']:.5f}  of full "
-                    f"{row['cost']:.3f}  holds in {alive.sum():4d} of {self.plan.draws}",
+                    f"{spec:16} {setting.name:40} risk {row['risk']:.5f} ± {row['error']:.5f}  of "
+                    f"full {row['cost']:.3f}  holds in {alive.sum():4d} of {self.plan.draws}",
                     flush=True,
                 )
                 if not (alive.any() or safe or (losses <= self.plan.risk).any()):
@@ -203,12 +266,20 @@ class Calibrations:
                 return {**row, "losses": row["losses"][: self.plan.draws]}
         if self.test is None or self.calibration is None:
             count = self.plan.draws * self.plan.sequences
-            self.test = _Measured(self.run, Examples.of(self.run.task, "test", 0, self.plan.test, _BATCH))
-            self.calibration = _Measured(self.run, Examples.of(self.run.task, "validation", FIRST, count, _BATCH))
+            self.test = _Measured(
+                self.run, Examples.of(self.run.task, "test", 0, self.plan.test, _BATCH)
+            )
+            self.calibration = _Measured(
+                self.run, Examples.of(self.run.task, "validation", FIRST, count, _BATCH)
+            )
         risks, cost = self.test.against_full_depth(setting)
         losses, _ = self.calibration.against_full_depth(setting)
         means = losses.reshape(self.plan.draws, self.plan.sequences).mean(1)
-        figures = {"risk": float(risks.mean()), "error": float(risks.std() / len(risks) ** 0.5), "cost": cost}
+        figures = {
+            "risk": float(risks.mean()),
+            "error": float(risks.std() / len(risks) ** 0.5),
+            "cost": cost,
+        }
         row = {**about, **figures, **hardware(), "losses": means.round(9).tolist()}
         self.kept.parent.mkdir(parents=True, exist_ok=True)
         with self.kept.open("a", encoding="utf-8") as file:
@@ -220,10 +291,12 @@ class _Measured:
     """Sequences, and what the model says of them at full depth."""
 
     def __init__(self, run: Run, examples: Examples):
-        self.run, self.examples = run, examples
+        self.run = run
+        self.examples = examples
         limit = run.model.recurrence.max_steps
         self.full = answer(run, Exit(f"fixed:{limit}", steps=limit), examples)
-        self.targets, self.asked = examples.targets, examples.asked
+        self.targets = examples.targets
+        self.asked = examples.has_target
 
     def against_full_depth(self, setting: Exit) -> tuple[np.ndarray, float]:
         """What each sequence loses, and the executed FLOPs as a share of those of full depth."""

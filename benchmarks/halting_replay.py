@@ -1,5 +1,5 @@
-"""What a halting rule computed inside the loop, and what it would have decided in another precision from the same
-states."""
+"""What a halting rule computed inside the loop, and what it would have decided in another precision
+from the same states."""
 
 import copy
 from collections import Counter
@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from halting.gate import Gate
-from halting.mass import ledger_dtype, settle
+from halting.mass import halting_dtype, settle
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
 from halting.wrappers.wrapper import RuleWrapper
 
@@ -52,7 +52,12 @@ class NarrowOperations(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
         for each in tree_leaves(out):
-            if isinstance(each, Tensor) and each.is_floating_point() and each.dtype.itemsize < 4 and name not in _MOVES:
+            if (
+                isinstance(each, Tensor)
+                and each.is_floating_point()
+                and each.dtype.itemsize < 4
+                and name not in _MOVES
+            ):
                 self.found[f"{name} in {each.dtype}"] += 1
         return out
 
@@ -73,7 +78,8 @@ class Watched(RuleWrapper):
         self.narrow: Counter[str] = Counter()
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
-        self.first, self.steps = view, []
+        self.first = view
+        self.steps = []
         with NarrowOperations(self.narrow):
             return self.rule.begin(view)
 
@@ -85,12 +91,16 @@ class Watched(RuleWrapper):
 
 
 @torch.no_grad()
-def moved(watched: Watched, dtype: torch.dtype = torch.float64, gate: torch.dtype | None = None) -> tuple[int, int]:
-    """How many tokens of the last run would have left at another step, given the states that they had; of how many.
+def moved(
+    watched: Watched, dtype: torch.dtype = torch.float64, gate: torch.dtype | None = None
+) -> tuple[int, int]:
+    """How many tokens of the last run would have left at another step, given the states that they
+    had; of how many.
 
     Args:
         watched: what ran; its rule is one that reads states.
-        dtype: what states and weights are widened to, and what the ledger is kept in (float32 or wider).
+        dtype: what states and weights are widened to, and what the ledger is kept in (float32 or
+            wider).
         gate: compute the halting unit in this instead, narrow as it may be.
     """
     first = watched.first
@@ -100,9 +110,11 @@ def moved(watched: Watched, dtype: torch.dtype = torch.float64, gate: torch.dtyp
         _narrow_gates(rule, gate)
     width = int(first.position.max()) + 1
     numbers = torch.arange(len(first.row), device=first.row.device)
-    places = torch.zeros(int(first.row.max() + 1) * width, dtype=torch.int64, device=first.row.device)
+    places = torch.zeros(
+        int(first.row.max() + 1) * width, dtype=torch.int64, device=first.row.device
+    )
     places[first.row * width + first.position] = numbers
-    remaining = torch.ones(len(numbers), dtype=ledger_dtype(dtype), device=first.row.device)
+    remaining = torch.ones(len(numbers), dtype=halting_dtype(dtype), device=first.row.device)
     elsewhere = torch.zeros(len(numbers), dtype=torch.bool, device=first.row.device)
     memory, _ = rule.begin(_as(dtype, first, remaining))
     for view, decided in watched.steps:
@@ -118,7 +130,9 @@ def moved(watched: Watched, dtype: torch.dtype = torch.float64, gate: torch.dtyp
 
 
 def _as(dtype: torch.dtype, view: StepView, remaining: Tensor) -> StepView:
-    return replace(view, entering=view.entering.to(dtype), state=view.state.to(dtype), remaining=remaining)
+    return replace(
+        view, entering=view.entering.to(dtype), state=view.state.to(dtype), remaining=remaining
+    )
 
 
 class _NarrowGate(nn.Module):
@@ -126,10 +140,12 @@ class _NarrowGate(nn.Module):
 
     def __init__(self, gate: Gate, dtype: torch.dtype):
         super().__init__()
-        self.gate, self.dtype = gate, dtype
+        self.gate = gate
+        self.dtype = dtype
 
     def forward(self, state: Tensor) -> Tensor:
-        weight, bias = self.gate.weight.to(self.dtype), self.gate.bias.to(self.dtype)
+        weight = self.gate.weight.to(self.dtype)
+        bias = self.gate.bias.to(self.dtype)
         return F.linear(state.to(self.dtype), weight, bias)
 
 

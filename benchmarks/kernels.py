@@ -1,5 +1,6 @@
-"""`python -m benchmarks.kernels`: what a packed training step spends its time on, kernel by kernel, and how often the
-host waits for the device. Says whether anything but the block (the ledger, the choice of slots) is worth a kernel."""
+"""`python -m benchmarks.kernels`: what a packed training step spends its time on, kernel by kernel,
+and how often the host waits for the device. Says whether anything but the block (the ledger, the
+choice of slots) is worth a kernel."""
 
 import argparse
 import sys
@@ -22,15 +23,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     shape = BROAD if torch.cuda.is_available() else WIDE
     for way in (shape, replace(shape, compiled=True, attention="ragged")):
-        print(f"width {way.dim}, {way.dtype}, {way.device}, {way.attention}{', compiled' * way.compiled}")
+        print(
+            f"width {way.dim}, {way.dtype}, {way.device}, "
+            f"{way.attention}{', compiled' * way.compiled}"
+        )
         print(table(way, options.mean, options.rows))
     return 0
 
 
 def table(shape: Shape, mean: float, rows: int) -> str:
     """The longest operators of one training step with all of GravesACT deciding."""
-    block, x, on_gpu = shape.block(), shape.input(), shape.device == "cuda"
-    loop = Recurrence(block, LedAlong(shape.dim, shape.steps(mean)).to(shape.device), max_steps=STEPS)
+    block = shape.block()
+    x = shape.input()
+    on_gpu = shape.device == "cuda"
+    loop = Recurrence(
+        block, LedAlong(shape.dim, shape.steps(mean)).to(shape.device), max_steps=STEPS
+    )
     step = step_of(loop, lambda: loop(x)[0], True)
     step()  # what is loaded and compiled at first is not counted
     with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * on_gpu]) as seen:

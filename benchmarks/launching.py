@@ -1,4 +1,5 @@
-"""Ranks as processes on one machine, under a watchdog: a collective that waits for ever must not stop a benchmark."""
+"""Ranks as processes on one machine, under a watchdog: a collective that waits for ever must not
+stop a benchmark."""
 
 import os
 import signal
@@ -13,7 +14,12 @@ from training.distributed.process_group import free_port
 
 
 def launch(
-    module: str, arguments: list[str], ranks: int, log: Path, sign: Callable[[], object], patience: float
+    module: str,
+    arguments: list[str],
+    ranks: int,
+    log: Path,
+    sign: Callable[[], object],
+    patience: float,
 ) -> str:
     """Runs a module as so many ranks on the CPU, one thread each, until all end.
 
@@ -28,7 +34,12 @@ def launch(
     Returns:
         the end of the log where they failed or were killed; "" where they ended well.
     """
-    shared = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1", "WORLD_SIZE": str(ranks)}
+    shared = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "WORLD_SIZE": str(ranks),
+    }
     shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     children: list[subprocess.Popen[bytes]] = []
     with log.open("wb") as out:
@@ -37,7 +48,14 @@ def launch(
                 environment = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
                 command = [sys.executable, "-m", module, *arguments]
                 children.append(
-                    subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=out, start_new_session=True)
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        cwd=ROOT,
+                        stdout=out,
+                        stderr=out,
+                        start_new_session=True,
+                    )
                 )
             failed = _wait(children, sign, patience)
         finally:
@@ -48,9 +66,13 @@ def launch(
     return f"{failed}\n{log.read_text(errors='replace')[-4000:]}" if failed else ""
 
 
-def _wait(children: list[subprocess.Popen[bytes]], sign: Callable[[], object], patience: float) -> str:
-    """Until all ended well, or one failed, or there was no sign for too long; says which, "" for well."""
-    last, since = sign(), time.monotonic()
+def _wait(
+    children: list[subprocess.Popen[bytes]], sign: Callable[[], object], patience: float
+) -> str:
+    """Until all ended well, or one failed, or there was no sign for too long; says which, "" for
+    well."""
+    last = sign()
+    since = time.monotonic()
     while True:
         codes = [child.poll() for child in children]
         for rank, code in enumerate(codes):
@@ -60,7 +82,8 @@ def _wait(children: list[subprocess.Popen[bytes]], sign: Callable[[], object], p
             return ""
         now = sign()
         if now != last:
-            last, since = now, time.monotonic()
+            last = now
+            since = time.monotonic()
         if time.monotonic() - since > patience:
             for child in children:
                 child.send_signal(signal.SIGABRT)  # Python then writes where it stood

@@ -1,4 +1,5 @@
-"""Bytes of tensors that are held at a moment, whoever holds them: the model, autograd, DeepSpeed. Exact."""
+"""Bytes of tensors that are held at a moment, whoever holds them: the model, autograd, DeepSpeed.
+Exact."""
 
 import gc
 from collections.abc import Iterable
@@ -10,8 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveTensors(TorchDispatchMode):
-    """While entered, notes the memory of every tensor that an operation makes in this thread, backward passes on a CPU
-    included, without keeping it. (The profiler's own count misses what another thread lets go of, as gloo's do.)
+    """While entered, notes the memory of every tensor that an operation makes in this thread,
+    backward passes on a CPU included, without keeping it. (The profiler's own count misses what
+    another thread lets go of, as gloo's do.)
 
     Args:
         but: tensors whose memory does not count, such as weights that were there before.

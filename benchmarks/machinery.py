@@ -17,18 +17,19 @@ from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress
-from training.config.parts import load_recipe
 from training.config.run_config import RunConfig
 from training.console.screen import standard_screen
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
 from training.objective import objective
-from training.runs.metrics import Metrics, read
+from training.recipes.load import load_recipe
+from training.runs.metrics import Metrics, read_metrics
 
 
 def against_matrix_products(shape: Shape, repeats: int) -> list[float]:
     """A training step at fixed depth ÷ the matrix products of the same shapes."""
-    loop, x = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS), shape.input()
+    loop = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS)
+    x = shape.input()
     products = matrix_products(shape)
     step = step_of(loop, lambda: loop(x)[0], True)
     return ratio(step, lambda: [products() for _ in range(STEPS)], repeats)
@@ -36,7 +37,8 @@ def against_matrix_products(shape: Shape, repeats: int) -> list[float]:
 
 def against_encoder_layer(shape: Shape, repeats: int) -> list[float]:
     """The same ÷ a looped nn.TransformerEncoderLayer."""
-    loop, x = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS), shape.input()
+    loop = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS)
+    x = shape.input()
     layer = encoder_layer(shape)
     other = step_of(layer, lambda: looped_layer(layer, x, STEPS), True)
     return ratio(step_of(loop, lambda: loop(x)[0], True), other, repeats)
@@ -44,11 +46,14 @@ def against_encoder_layer(shape: Shape, repeats: int) -> list[float]:
 
 def against_albert(shape: Shape, repeats: int) -> list[float] | None:
     """The same ÷ Albert with the exact GELU; None where it is not installed."""
-    loop, x = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS), shape.input()
+    loop = Recurrence(shape.plain_block(), FixedSteps(), max_steps=STEPS)
+    x = shape.input()
     peer = albert(shape, STEPS)
     if peer is None:
         return None
-    return ratio(step_of(loop, lambda: loop(x)[0], True), step_of(peer, lambda: peer(x), True), repeats)
+    return ratio(
+        step_of(loop, lambda: loop(x)[0], True), step_of(peer, lambda: peer(x), True), repeats
+    )
 
 
 def fixed_steps_around_the_block(shape: Shape, training: bool, repeats: int) -> list[float]:
@@ -62,7 +67,8 @@ def graves_act_around_the_block(shape: Shape, training: bool, repeats: int) -> l
 
 
 def _around_the_block(shape: Shape, rule: HaltingRule, training: bool, repeats: int) -> list[float]:
-    block, x = shape.block(), shape.input()
+    block = shape.block()
+    x = shape.input()
     loop = Recurrence(block, rule.to(shape.device), max_steps=STEPS)
     assert (loop(x)[1].steps == STEPS).all()
     return ratio(
@@ -73,8 +79,9 @@ def _around_the_block(shape: Shape, rule: HaltingRule, training: bool, repeats: 
 
 
 def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> list[float]:
-    """An update of the training loop with LocalEngine, metrics and progress written, ÷ the same step in a bare PyTorch
-    loop on the same batches: width 512, all tokens at 6 steps; under bfloat16 autocast where asked for."""
+    """An update of the training loop with LocalEngine, metrics and progress written, ÷ the same
+    step in a bare PyTorch loop on the same batches: width 512, all tokens at 6 steps; under
+    bfloat16 autocast where asked for."""
     config = RunConfig(
         **{
             **load_recipe("pointer_chase").model_dump(),
@@ -88,7 +95,8 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
             "threads": 1,
         }
     )
-    ours, bare = build_all(config), build_all(config)
+    ours = build_all(config)
+    bare = build_all(config)
     bare.model.to(device)
     optimizer = torch.optim.AdamW(bare.model.parameters(), lr=1e-4)
     number = 0
@@ -96,27 +104,37 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
     def bare_updates() -> None:
         nonlocal number
         for _ in range(updates):
-            batch = bare.task.batch("train", number * config.batch_size, config.batch_size).to(torch.device(device))
+            batch = bare.task.batch("train", number * config.batch_size, config.batch_size).to(
+                torch.device(device)
+            )
             number += 1
             with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
                 output = bare.model(batch.tokens, batch.valid)
             terms = objective(output, batch, bare.cost)
-            loss = terms.task / batch.asked.sum() + 0.01 * terms.cost / batch.valid.sum()
+            loss = terms.task / batch.has_target.sum() + 0.01 * terms.cost / batch.valid.sum()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(bare.model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        metrics, engine = (
-            Metrics(Path(folder), 0),
-            LocalEngine(ours.model, config.optimizer, torch.device(device), "bf16" if bf16 else "float32"),
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
+        metrics = Metrics(Path(folder), 0)
+        engine = LocalEngine(
+            ours.model, config.optimizer, torch.device(device), "bf16" if bf16 else "float32"
         )
-        training = _Unevaluated(config, ours, engine, Path(folder), metrics, standard_screen(0), Progress())
+        training = _Unevaluated(
+            config, ours, engine, Path(folder), metrics, standard_screen(0), Progress()
+        )
         our_updates = _Updates(training, updates)
         above, below = in_turns((our_updates, bare_updates), repeats, least=0.0)
         metrics.close()
-        assert len(read(Path(folder), "train")) == our_updates.done, "each update has left its line"
+        assert len(read_metrics(Path(folder), "train")) == our_updates.done, (
+            "each update has left its line"
+        )
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
@@ -139,7 +157,9 @@ class _Updates:
     """Some more updates of a training, each time that it is called."""
 
     def __init__(self, training: Training, updates: int):
-        self.training, self.updates, self.done = training, updates, 0
+        self.training = training
+        self.updates = updates
+        self.done = 0
 
     def __call__(self) -> None:
         self.done += self.updates

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.memory`: what `--dry-run` says of memory and communication, against a real engine on two ranks.
+"""`python -m benchmarks.memory`: what `--dry-run` says of memory and communication, against a real
+engine on two ranks.
 
-For each file in ds_configs: bytes of tensors, the process's resident memory, and what DeepSpeed's log of collectives
-shows, over what was foretold. Rows that this code gave on this machine are not measured again, so a benchmark that is
-stopped goes on where it was.
+For each file in ds_configs: bytes of tensors, the process's resident memory, and what DeepSpeed's
+log of collectives shows, over what was foretold. Rows that this code gave on this machine are not
+measured again, so a benchmark that is stopped goes on where it was.
 """
 
 import argparse
@@ -21,20 +22,31 @@ from benchmarks.trainings import RESULTS, ROOT, Row
 from training.console.table import aligned, markdown
 from training.resources.dry_run import plan
 
-RANKS, WIDTH, QUICK_WIDTH = 2, 1664, 256
+RANKS = 2
+WIDTH = 1664
+QUICK_WIDTH = 256
 WAYS = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 TENSORS, PROCESS, SENT = 0.1, 0.2, 0.05
 """How far what was measured may be from what was foretold."""
 LEAST = 500e6
-"""Bytes of a model from which the process is held against its target: what else lies in it weighs less then."""
+"""Bytes of a model from which the process is held against its target: what else lies in it weighs
+less then."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when ranks failed or hung."""
+    """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when ranks
+    failed or hung."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a small model, nothing kept: does it run?")
+    parser.add_argument(
+        "--quick", action="store_true", help="a small model, nothing kept: does it run?"
+    )
     parser.add_argument("--again", action="store_true", help="measure also what is there already")
-    parser.add_argument("--patience", type=float, default=900.0, help="seconds without a sign before ranks are killed")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=900.0,
+        help="seconds without a sign before ranks are killed",
+    )
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     width, path = (QUICK_WIDTH, None) if options.quick else (WIDTH, RESULTS / "memory.jsonl")
@@ -57,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines) + "\n")
     figures = against_targets(ordered)
     for each in figures:
-        print(f"{each.value:>8.3f}  {each.target:>12}  {each.figure}{'' if each.met else ': missed'}")
+        print(
+            f"{each.value:>8.3f}  {each.target:>12}  {each.figure}{'' if each.met else ': missed'}"
+        )
     if options.json is not None:
         write(figures, options.json)
     return exit_code(figures)
@@ -67,12 +81,17 @@ def _measure(way: str, width: int, patience: float) -> Row | str:
     """A row, or the end of the log where the ranks failed."""
     ds_config = str(ROOT / "ds_configs" / f"{way}.json")
     said = plan(config_of(width, ds_config), RANKS)
-    [sent] = [each.sent for each in said.traffic if each.sharing == said.own.sharing]
+    [sent] = [each.sent for each in said.communication_volume if each.sharing == said.own.sharing]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         arguments = [str(width), ds_config, name]
         failed = launch(
-            "benchmarks.memory_worker", arguments, RANKS, folder / "log", lambda: len(list(folder.iterdir())), patience
+            "benchmarks.memory_worker",
+            arguments,
+            RANKS,
+            folder / "log",
+            lambda: len(list(folder.iterdir())),
+            patience,
         )
         if failed:
             return f"{way}: {failed}"
@@ -97,17 +116,28 @@ def _there(path: Path) -> dict[str, Row]:
     wanted = {**hardware(), "code": code_version()}
     del wanted["date"]
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [row for row in map(json.loads, lines) if all(row.get(key) == value for key, value in wanted.items())]
+    rows = [
+        row
+        for row in map(json.loads, lines)
+        if all(row.get(key) == value for key, value in wanted.items())
+    ]
     return {row["way"]: row for row in rows}
 
 
 def code_version() -> str:
-    """A fingerprint of what a row depends on: the model, the engines, what is foretold, and what measures it."""
+    """A fingerprint of what a row depends on: the model, the engines, what is foretold, and what
+    measures it."""
     digest = hashlib.sha256()
     own = ("memory.py", "memory_case.py", "memory_worker.py", "live_tensors.py", "launching.py")
     foretold = ("memory.py", "zero_memory.py", "traffic.py", "sharing.py", "dry_run.py")
-    paths = [path for folder in ("act", "training/engine") for path in sorted((ROOT / folder).rglob("*.py"))]
-    paths += [ROOT / "benchmarks" / name for name in own] + [ROOT / "training" / name for name in foretold]
+    paths = [
+        path
+        for folder in ("act", "training/engine")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ]
+    paths += [ROOT / "benchmarks" / name for name in own] + [
+        ROOT / "training" / name for name in foretold
+    ]
     for path in (*paths, *sorted((ROOT / "ds_configs").glob("*.json"))):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -129,7 +159,13 @@ def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         return f"{row['measured'][what] / 1e6:,.0f} MB ({_ratio(row, what):.2f})"
 
     kinds = ("held", "after_forward", "process", "sent")
-    head = ("measured (/ foretold)", "before the update", "after forward", "process, most", "sent per update")
+    head = (
+        "measured (/ foretold)",
+        "before the update",
+        "after forward",
+        "process, most",
+        "sent per update",
+    )
     return head, [(row["way"], *(cell(row, what) for what in kinds)) for row in rows]
 
 
@@ -146,7 +182,9 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
             if what == "process" and row["model"] < LEAST:
                 continue
             ratio = _ratio(row, what)
-            figures.append(Figure(f"{row['way']}: {name}", ratio, f"1 ± {limit:g}", abs(ratio - 1) <= limit))
+            figures.append(
+                Figure(f"{row['way']}: {name}", ratio, f"1 ± {limit:g}", abs(ratio - 1) <= limit)
+            )
     return figures
 
 

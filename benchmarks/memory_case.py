@@ -35,7 +35,10 @@ class Tensors:
 
 def held_tensors(config: RunConfig) -> Tensors:
     """Trains a few updates; called by all ranks."""
-    live, after_forward, held, sent = LiveTensors(), 0, 0, 0.0
+    live = LiveTensors()
+    after_forward = 0
+    held = 0
+    sent = 0.0
     with live:
         built = build_all(config)
         engine = DeepSpeedEngine(built.model, config)
@@ -48,16 +51,20 @@ def held_tensors(config: RunConfig) -> Tensors:
                 held = live.bytes()
                 engine.step(1e-4)
             sent = sum(logged)
-    most = [max(collectives.everyone(float(value), engine.device)) for value in (after_forward, held)]
+    most = [
+        max(collectives.all_gather(float(value), engine.device)) for value in (after_forward, held)
+    ]
     engine.engine.destroy()
     return Tensors(int(most[0]), int(most[1]), sent)
 
 
 def process_peak(config: RunConfig) -> int:
-    """The most resident memory of the process beyond what it had before, over the later updates, on the rank that
-    needs most; called by all ranks of a process that has trained something small before."""
+    """The most resident memory of the process beyond what it had before, over the later updates, on
+    the rank that needs most; called by all ranks of a process that has trained something small
+    before."""
     gc.collect()
-    before, peak = resident("VmRSS"), 0
+    before = resident("VmRSS")
+    peak = 0
     built = build_all(config)
     engine = DeepSpeedEngine(built.model, config)
     for update in range(UPDATES):
@@ -66,13 +73,16 @@ def process_peak(config: RunConfig) -> int:
             engine.backward(_forward(engine, built, config, update, micro).pop())
         engine.step(1e-4)
         peak = max(peak, resident("VmHWM") - before) if update >= UPDATES // 2 else 0
-    most = max(collectives.everyone(float(peak), engine.device))
+    most = max(collectives.all_gather(float(peak), engine.device))
     engine.engine.destroy()
     return int(most)
 
 
-def _forward(engine: DeepSpeedEngine, built: Any, config: RunConfig, update: int, micro: int) -> list:
-    """The loss, in a list from which it is taken: nothing else holds on to it during the backward pass."""
+def _forward(
+    engine: DeepSpeedEngine, built: Any, config: RunConfig, update: int, micro: int
+) -> list:
+    """The loss, in a list from which it is taken: nothing else holds on to it during the backward
+    pass."""
     rows = config.batch_size // (collectives.world_size() * config.accumulation)
     start = (update * config.accumulation + micro) * collectives.world_size() + collectives.rank()
     batch = built.task.batch("train", start * rows, rows)
@@ -82,21 +92,29 @@ def _forward(engine: DeepSpeedEngine, built: Any, config: RunConfig, update: int
 
 @contextmanager
 def logged_collectives() -> Iterator[list[float]]:
-    """Gives a list which afterwards holds what this rank sent in each kind of collective that DeepSpeed's own log
-    noted, were they rings: 2·(R − 1)/R of what is summed, (R − 1)/R of what is gathered or scattered."""
+    """Gives a list which afterwards holds what this rank sent in each kind of collective that
+    DeepSpeed's own log noted, were they rings: 2·(R − 1)/R of what is summed, (R − 1)/R of what is
+    gathered or scattered."""
     from deepspeed.comm.comm import comms_logger
 
-    ranks, sent = collectives.world_size(), []
-    shares = {"all_reduce": 2 * (ranks - 1) / ranks, "all_gather_into_tensor": ranks - 1.0}  # of this rank's share
+    ranks = collectives.world_size()
+    sent = []
+    shares = {
+        "all_reduce": 2 * (ranks - 1) / ranks,
+        "all_gather_into_tensor": ranks - 1.0,
+    }  # of this rank's share
     shares["reduce_scatter_tensor"] = (ranks - 1) / ranks
     comms_logger.comms_dict.clear()
-    comms_logger.enabled, comms_logger.prof_all = True, True
+    comms_logger.enabled = True
+    comms_logger.prof_all = True
     try:
         yield sent
     finally:
         comms_logger.enabled = False
         for name, sizes in comms_logger.comms_dict.items():
-            sent.append(shares.get(name, 0.0) * sum(size * entry[0] for size, entry in sizes.items()))
+            sent.append(
+                shares.get(name, 0.0) * sum(size * entry[0] for size, entry in sizes.items())
+            )
 
 
 def resident(which: str) -> int:

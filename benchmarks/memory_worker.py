@@ -1,4 +1,5 @@
-"""One rank of `python -m benchmarks.memory`: what the process needs, then what its tensors take and what it sends."""
+"""One rank of `python -m benchmarks.memory`: what the process needs, then what its tensors take and
+what it sends."""
 
 import json
 import sys
@@ -10,10 +11,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.memory_case import held_tensors, process_peak
-from training.config.parts import load_recipe
-from training.config.run_config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part
 from training.distributed import collectives
 from training.engine import start, stop
+from training.recipes.load import load_recipe
 
 SMALL = 32
 
@@ -25,7 +27,9 @@ def config_of(width: int, ds_config: str) -> RunConfig:
         **{
             **plain,
             "data": Part(kind="TextBytes", options={"length": 64}),
-            "model": ModelConfig(width=width, num_heads=4, num_layers=2, prelude_layers=1, coda_layers=1),
+            "model": ModelConfig(
+                width=width, num_heads=4, num_layers=2, prelude_layers=1, coda_layers=1
+            ),
             "loop": LoopConfig(max_steps=3),
             "halting": HaltingPart(kind="GravesACT", options={"bias_init": -30.0}),
             "batch_size": 4,
@@ -37,10 +41,16 @@ def config_of(width: int, ds_config: str) -> RunConfig:
 
 def main(argv: Sequence[str]) -> None:
     """Arguments: width, ds_config, folder."""
-    width, ds_config, folder = int(argv[0]), argv[1], Path(argv[2])
+    width = int(argv[0])
+    ds_config = argv[1]
+    folder = Path(argv[2])
     torch.set_num_threads(1)
-    start(timedelta(minutes=10), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
-    process_peak(config_of(SMALL, ds_config))  # whatever is imported and made at the first use is there from now on
+    start(
+        timedelta(minutes=10), cpu=True, library_log=folder / f"library_log{collectives.rank()}.log"
+    )
+    process_peak(
+        config_of(SMALL, ds_config)
+    )  # whatever is imported and made at the first use is there from now on
     config = config_of(width, ds_config)
     peak = process_peak(config)
     (folder / f"half{collectives.rank()}").touch()

@@ -31,11 +31,17 @@ def step_of(parts: nn.Module, forward: Callable[[], Tensor], training: bool) -> 
     return run
 
 
-def time_over_share(shape: Shape, mean: float, training: bool, rule: str, repeats: int) -> list[float]:
-    """Packed ÷ bare dense ÷ active share, of each turn; halting times given, or by the whole of GravesACT."""
-    block, x = shape.block(), shape.input()
+def time_over_share(
+    shape: Shape, mean: float, training: bool, rule: str, repeats: int
+) -> list[float]:
+    """Packed ÷ bare dense ÷ active share, of each turn; halting times given, or by the whole of
+    GravesACT."""
+    block = shape.block()
+    x = shape.input()
     steps = shape.steps(mean)
-    chosen: HaltingRule = LeaveAt(steps) if rule == "given" else LedAlong(shape.dim, steps).to(shape.device)
+    chosen: HaltingRule = (
+        LeaveAt(steps) if rule == "given" else LedAlong(shape.dim, steps).to(shape.device)
+    )
     loop = Recurrence(block, chosen, max_steps=STEPS)
     taken = loop(x)[1].steps
     assert torch.equal(taken, steps), "the tokens leave when they are told to"
@@ -68,14 +74,22 @@ class LedAlong(GravesACT):
 
 def time_when_nothing_halts(shape: Shape, repeats: int) -> list[float]:
     """Packed ÷ the loop's own dense path, training, no token leaving before the limit."""
-    block, x = shape.block(), shape.input()
-    packed, dense = (Recurrence(block, FixedSteps(), max_steps=STEPS, path=path) for path in ("packed", "dense"))
-    return ratio(step_of(packed, lambda: packed(x)[0], True), step_of(dense, lambda: dense(x)[0], True), repeats)
+    block = shape.block()
+    x = shape.input()
+    packed, dense = (
+        Recurrence(block, FixedSteps(), max_steps=STEPS, path=path) for path in ("packed", "dense")
+    )
+    return ratio(
+        step_of(packed, lambda: packed(x)[0], True),
+        step_of(dense, lambda: dense(x)[0], True),
+        repeats,
+    )
 
 
 def bytes_over_share(shape: Shape, mean: float) -> float:
     """Saved for backward, packed ÷ bare dense ÷ active share."""
-    block, x = shape.block(), shape.input()
+    block = shape.block()
+    x = shape.input()
     steps = shape.steps(mean)
     loop = Recurrence(block, LeaveAt(steps), max_steps=STEPS)
     packed = saved_bytes(lambda: loop(x)[0], loop.parameters())
@@ -84,8 +98,10 @@ def bytes_over_share(shape: Shape, mean: float) -> float:
 
 
 def rows_over_steps(shape: Shape, mean: float) -> float:
-    """Rows that pass the linear layers ÷ executed token-steps: the layer that is furthest from 1."""
-    block, x = shape.block(), shape.input()
+    """Rows that pass the linear layers ÷ executed token-steps: the layer that is furthest from
+    1."""
+    block = shape.block()
+    x = shape.input()
     steps = shape.steps(mean)
     rows: dict[nn.Module, int] = {}
 
@@ -101,10 +117,13 @@ def rows_over_steps(shape: Shape, mean: float) -> float:
 
 
 def straight_line(shape: Shape, repeats: int) -> float:
-    """R² of a straight line through time against executed token-steps, training, batches of every mean depth."""
-    block, x = shape.block(), shape.input()
+    """R² of a straight line through time against executed token-steps, training, batches of every
+    mean depth."""
+    block = shape.block()
+    x = shape.input()
     means = [1.0 + 0.5 * number for number in range(1, 2 * (STEPS - 1))]
-    runs, executed = [], []
+    runs = []
+    executed = []
     for mean in means:
         steps = shape.steps(mean)
         loop = Recurrence(block, LeaveAt(steps), max_steps=STEPS)

@@ -2,9 +2,9 @@
 
     python -m benchmarks.page [--json FILE]
 
-64 sequences of 512 tokens and 32 steps, at three widths of the window. Beside the time of a move stands the processor
-time that all of the browser's processes took for it, which other work on the machine hardly changes. Exits 1 where a
-target is missed, 2 where there is no browser.
+64 sequences of 512 tokens and 32 steps, at three widths of the window. Beside the time of a move
+stands the processor time that all of the browser's processes took for it, which other work on the
+machine hardly changes. Exits 1 where a target is missed, 2 where there is no browser.
 """
 
 import argparse
@@ -25,7 +25,9 @@ from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page.page import to_html
 from tools import browser
 
-SEQUENCES, LENGTH, STEPS = 64, 512, 32
+SEQUENCES = 64
+LENGTH = 512
+STEPS = 32
 WINDOWS = ((360, 740), (1280, 900), (1920, 1080))
 REPEATS = 5
 _SLIDE = """async () => {
@@ -35,7 +37,8 @@ _SLIDE = """async () => {
     const start = performance.now();
     slider.value = step;
     slider.dispatchEvent(new Event("input"));
-    await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));  // after it is painted
+    // After it is painted.
+    await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
     times.push(performance.now() - start);
   }
   return times;
@@ -107,12 +110,17 @@ def _processor_seconds() -> float:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     program = browser.find()
     if program is None:
-        print("error: there is no Chromium or Chrome; python tools/browser.py installs one", file=sys.stderr)
+        print(
+            "error: there is no Chromium or Chrome; python tools/browser.py installs one",
+            file=sys.stderr,
+        )
         return 2
     print(", ".join(f"{name} {value}" for name, value in hardware().items()))
     start = time.perf_counter()
@@ -127,7 +135,10 @@ def main(argv: list[str]) -> int:
         for width, height in WINDOWS:
             for figure in measure(chromium, path, width, height):
                 figures.append(figure)
-                print(f"{figure.figure}: {figure.value} (target {figure.target}) {'✓' if figure.met else '✗ missed'}")
+                print(
+                    f"{figure.figure}: {figure.value} (target {figure.target}) "
+                    f"{'✓' if figure.met else '✗ missed'}"
+                )
         chromium.close()
     if options.json is not None:
         write(figures, options.json)

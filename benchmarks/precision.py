@@ -1,9 +1,10 @@
 """`python -m benchmarks.precision`: what computing in 16 bits does to halting, on trained models.
 
-Each model is trained in float32, and then evaluated against float64 in every precision, on examples that are new to it.
-Told are: the share of tokens that take another number of steps end to end, because their states differ; how many would
-in float64 from the very same states (none, law 5); how many would had the halting unit been computed in 16 bits; and
-how far gradients are off. Trainings that are done are not run again.
+Each model is trained in float32, and then evaluated against float64 in every precision, on examples
+that are new to it. Told are: the share of tokens that take another number of steps end to end,
+because their states differ; how many would in float64 from the very same states (none, law 5); how
+many would had the halting unit been computed in 16 bits; and how far gradients are off. Trainings
+that are done are not run again.
 """
 
 import argparse
@@ -27,17 +28,20 @@ from training.objective import objective
 from training.runs.loaded import Run, load_run
 from training.tasks.task import IGNORE, Batch
 
-UPDATES, EXAMPLES, AT_ONCE = 800, 1024, 128
+UPDATES = 800
+EXAMPLES = 1024
+AT_ONCE = 128
 CASES = {
     "GravesACT": (),
-    "PonderNet": ("--halting.rule", "PonderNet", "--penalty.value", "0.1"),
+    "PonderNet": ("--halting.kind", "PonderNet", "--penalty.value", "0.1"),
 }
 """Rules, and the flags of `ponder train pointer_chase` that train them."""
 PRECISIONS: tuple[Precision, ...] = ("float32", "bf16", "bf16_weights", "fp16")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what is missing and prints the table; 1 when a target is missed, 2 when a training could not be run."""
+    """Runs what is missing and prints the table; 1 when a target is missed, 2 when a training could
+    not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
     parser.add_argument("--workers", type=int, default=1, help="trainings at once")
     parser.add_argument("--quick", action="store_true", help="60 updates: does it run?")
@@ -69,7 +73,8 @@ def measure(homes: list[Path]) -> Row:
     found = {}
     for precision in PRECISIONS:
         weights = ARITHMETIC[precision].weights
-        mine, ours = Evaluated(run, batches, weights, precision), gradients(run, batches[0], weights, precision)
+        mine = Evaluated(run, batches, weights, precision)
+        ours = gradients(run, batches[0], weights, precision)
         found[precision] = {
             "moved": share(mine.steps != reference.steps, reference.valid),
             "answers": share(mine.answers != reference.answers, reference.valid),
@@ -98,17 +103,25 @@ class Evaluated:
     Attributes:
         steps, answers, targets, valid: [B L], of all batches.
         given_states: tokens that float64 would let leave elsewhere, from the states that they had.
-        narrow_gate: tokens that would leave elsewhere, had the halting unit been computed in 16 bits.
+        narrow_gate: tokens that would leave elsewhere, had the halting unit been computed in 16
+            bits.
         narrow_operations: what the rule computed in less than float32.
     """
 
-    def __init__(self, run: Run, batches: Sequence[Batch], weights: torch.dtype, precision: Precision | None = None):
+    def __init__(
+        self,
+        run: Run,
+        batches: Sequence[Batch],
+        weights: torch.dtype,
+        precision: Precision | None = None,
+    ):
         model = copy.deepcopy(run.model).to(weights).eval()
         watched = Watched(model.recurrence.rule)
         model.recurrence.use(watched, model.recurrence.readout)
         engine = engine_of(run.config, model, precision)
         narrow = {"fp16": torch.float16}.get(precision or "", torch.bfloat16)
-        steps, answers = [], []
+        steps = []
+        answers = []
         self.given_states = self.narrow_gate = 0
         for batch in batches:
             with torch.no_grad():
@@ -119,24 +132,35 @@ class Evaluated:
                 self.given_states += moved(watched)[0]
             if precision not in (None, "float32"):
                 self.narrow_gate += moved(watched, torch.float32, gate=narrow)[0]
-        self.steps, self.answers = torch.cat(steps), torch.cat(answers)
+        self.steps = torch.cat(steps)
+        self.answers = torch.cat(answers)
         self.targets = torch.cat([batch.targets for batch in batches])
         self.valid = torch.cat([batch.valid for batch in batches])
         self.narrow_operations = sum(watched.narrow.values())
 
 
-def engine_of(config: RunConfig, model: LoopedTransformer, precision: Precision | None) -> LocalEngine:
-    """The engine of plain PyTorch; weights that are narrow already are computed with as they are."""
+def engine_of(
+    config: RunConfig, model: LoopedTransformer, precision: Precision | None
+) -> LocalEngine:
+    """The engine of plain PyTorch; weights that are narrow already are computed with as they
+    are."""
     autocast = precision is not None and ARITHMETIC[precision].autocast is not None
-    return LocalEngine(model, config.optimizer, torch.device("cpu"), precision if autocast and precision else "float32")
+    return LocalEngine(
+        model,
+        config.optimizer,
+        torch.device("cpu"),
+        precision if autocast and precision else "float32",
+    )
 
 
-def gradients(run: Run, batch: Batch, weights: torch.dtype, precision: Precision | None = None) -> dict[str, Tensor]:
+def gradients(
+    run: Run, batch: Batch, weights: torch.dtype, precision: Precision | None = None
+) -> dict[str, Tensor]:
     """The gradients of a training batch, flat: of the halting unit, and of all else."""
     model = copy.deepcopy(run.model).to(weights).train()
     engine = engine_of(run.config, model, precision)
     terms = objective(engine.forward(batch), batch, None)
-    engine.backward(terms.task / batch.asked.sum())
+    engine.backward(terms.task / batch.has_target.sum())
     parts: dict[str, list[Tensor]] = {"gate": [], "other": []}
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None
@@ -162,7 +186,10 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
         for precision, found in row["precisions"].items():
             name = f"{row['name']} in {precision}"
             for figure, key in (
-                ("tokens that float64 would let leave elsewhere, given their states", "moved_given_states"),
+                (
+                    "tokens that float64 would let leave elsewhere, given their states",
+                    "moved_given_states",
+                ),
                 ("operations inside the rule narrower than float32", "narrow_operations"),
             ):
                 figures.append(Figure(f"{name}: {figure}", found[key], "= 0", found[key] == 0))
@@ -177,9 +204,17 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and lines: one a rule and precision."""
     head = (
-        "rule", "precision", "steps move, end to end", "given the states", "by a narrow gate", "answers move",
-        "accuracy", "mean steps", "gate's gradient off", "others' off",
-    )  # fmt: skip
+        "rule",
+        "precision",
+        "steps move, end to end",
+        "given the states",
+        "by a narrow gate",
+        "answers move",
+        "accuracy",
+        "mean steps",
+        "gate's gradient off",
+        "others' off",
+    )
     lines = []
     for row in rows:
         for precision, found in row["precisions"].items():

@@ -1,9 +1,10 @@
 """`python -m benchmarks.recording`: what a ponder map costs, in time and on disk.
 
-Recording is counted against the forward pass that it records: a run's recipe, its model as it is before training, one
-batch of an update, in turns, medians of processor seconds of one thread. The lens (the head read at every step) is
-counted apart. The file is the largest
-that is promised: 1,000 sequences of 256 tokens and 16 steps, of random numbers, which nothing compresses.
+Recording is counted against the forward pass that it records: a run's recipe, its model as it is
+before training, one batch of an update, in turns, medians of processor seconds of one thread. The
+lens (the head read at every step) is counted apart. The file is the largest
+that is promised: 1,000 sequences of 256 tokens and 16 steps, of random numbers, which nothing
+compresses.
 """
 
 import argparse
@@ -20,32 +21,50 @@ from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
-from training.config.parts import load_recipe
 from training.console.table import aligned
+from training.recipes.load import load_recipe
 from training.resources.workload import race
 from training.runs.recording import record_map
 
 RECIPES = ("pointer_chase", "bytes")
-MOST_SHARE, MOST_MEGABYTES = 0.10, 40.0
-_SEQUENCES, _LENGTH, _STEPS, _VOCABULARY = 1000, 256, 16, 50_000
+MOST_SHARE = 0.10
+MOST_MEGABYTES = 40.0
+_SEQUENCES = 1000
+_LENGTH = 256
+_STEPS = 16
+_VOCABULARY = 50_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; 1 when a target is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recording", description=__doc__)
     parser.add_argument("--repeats", type=int, default=15, help="of which medians are taken")
-    parser.add_argument("--quick", action="store_true", help="three repeats, a hundred sequences: does it run at all?")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="three repeats, a hundred sequences: does it run at all?",
+    )
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    figures, rows = [], []
+    figures = []
+    rows = []
     for recipe in RECIPES:
         forward, with_lens, recording = seconds(recipe, 3 if options.quick else options.repeats)
-        share, lens = recording / forward, (with_lens - forward) / forward
+        share = recording / forward
+        lens = (with_lens - forward) / forward
         figures.append(
             Figure(f"{recipe}: recording ÷ forward", share, f"≤ {MOST_SHARE}", share <= MOST_SHARE),
         )
-        rows.append((recipe, f"{1e3 * forward:.1f}", f"{1e3 * recording:.2f}", f"{share:.3f}", f"{lens:.2f}"))
+        rows.append(
+            (
+                recipe,
+                f"{1e3 * forward:.1f}",
+                f"{1e3 * recording:.2f}",
+                f"{share:.3f}",
+                f"{lens:.2f}",
+            )
+        )
     head = ("recipe", "forward, ms", "recording, ms", "share", "lens, share")
     print(f"{hardware()}\n\n{aligned(head, rows)}")
     sequences = _SEQUENCES // 10 if options.quick else _SEQUENCES
@@ -54,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = f"< {MOST_MEGABYTES:g}"
     figures.append(Figure("1,000 × 256 × 16 on disk, MB", scaled, target, scaled < MOST_MEGABYTES))
     print(
-        f"\n{sequences:,} sequences of {_LENGTH} tokens and {_STEPS} steps: {megabytes:.1f} MB, written in {took:.1f} s"
+        f"\n{sequences:,} sequences of {_LENGTH} tokens and {_STEPS} steps: {megabytes:.1f} MB, "
+        f"written in {took:.1f} s"
     )
     if options.json is not None:
         write(figures, options.json)
@@ -62,10 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def seconds(recipe: str, repeats: int) -> tuple[float, float, float]:
-    """Of the forward pass, of the one with the lens, and of making the map from the former's output."""
+    """Of the forward pass, of the one with the lens, and of making the map from the former's
+    output."""
     config = load_recipe(recipe)
     built = build_all(config)
-    model, batch = built.model.eval(), built.task.batch("test", 0, config.batch_size)
+    model = built.model.eval()
+    batch = built.task.batch("test", 0, config.batch_size)
     limit = model.recurrence.max_steps
 
     @torch.no_grad()
@@ -78,12 +100,15 @@ def seconds(recipe: str, repeats: int) -> tuple[float, float, float]:
     def record() -> None:
         record_map(lambda given: output, model.recurrence.rule, built.task, batch, limit, {})
 
-    plain, lens, recording = race([clocked(forward), clocked(lambda: forward(True)), clocked(record)], repeats)
+    plain, lens, recording = race(
+        [clocked(forward), clocked(lambda: forward(True)), clocked(record)], repeats
+    )
     return plain, lens, recording
 
 
 def clocked(work: Callable[[], object]) -> Callable[[], float]:
-    """The same work, telling how many processor seconds it took: what else the machine does counts little."""
+    """The same work, telling how many processor seconds it took: what else the machine does counts
+    little."""
 
     def taken() -> float:
         before = time.process_time()
@@ -96,7 +121,8 @@ def clocked(work: Callable[[], object]) -> Callable[[], float]:
 def size_on_disk(sequences: int) -> tuple[float, float]:
     """Megabytes of both files, and the seconds that writing them took."""
     random = np.random.default_rng(0)
-    grid, cube = (sequences, _LENGTH), (sequences, _LENGTH, _STEPS)
+    grid = (sequences, _LENGTH)
+    cube = (sequences, _LENGTH, _STEPS)
     tokens = random.integers(0, _VOCABULARY, grid, dtype=np.int32)
     found = PonderMap(
         tokens=tokens,

@@ -1,4 +1,5 @@
-"""One rank of `python -m benchmarks.reshape`: trains sources in this number of ranks, or goes on from them in it."""
+"""One rank of `python -m benchmarks.reshape`: trains sources in this number of ranks, or goes on
+from them in it."""
 
 import json
 import math
@@ -15,7 +16,8 @@ import torch
 from training.build import Built, build_all
 from training.checkpoints import checkpoint
 from training.checkpoints.checkpoint import Progress
-from training.config.run_config import OptimizerConfig, PenaltyConfig, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import OptimizerConfig, PenaltyConfig
 from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
@@ -23,7 +25,9 @@ from training.engine.portable import OPTIMIZER, WEIGHTS
 from training.loop.loop import Training
 from training.runs.metrics import Metrics
 
-SAVED_AT, AGAIN_AT, UPDATES = 4, 8, 12
+SAVED_AT = 4
+AGAIN_AT = 8
+UPDATES = 12
 FOLLOWING = UPDATES - SAVED_AT
 
 
@@ -63,11 +67,16 @@ class Losses(Metrics):
 
 
 def config_of(shape: Shape, folder: Path) -> RunConfig:
-    """Twelve updates of a small model, the same for any shape: two backward passes each, a penalty that warms up."""
+    """Twelve updates of a small model, the same for any shape: two backward passes each, a penalty
+    that warms up."""
     path = None
     if shape.stage is not None:
-        # Without the threshold, so small a model stays whole on every rank and stage 3 is never exercised.
-        section = {"stage": shape.stage, **({"stage3_param_persistence_threshold": 0} if shape.stage == 3 else {})}
+        # Without the threshold, so small a model stays whole on every rank and stage 3 is never
+        # exercised.
+        section = {
+            "stage": shape.stage,
+            **({"stage3_param_persistence_threshold": 0} if shape.stage == 3 else {}),
+        }
         path = folder / f"{shape.folder}-{collectives.rank()}.json"
         path.write_text(json.dumps({"zero_optimization": section}), encoding="utf-8")
     return RunConfig.model_validate(
@@ -97,15 +106,19 @@ def engine_of(shape: Shape, config: RunConfig, built: Built) -> Engine:
     return DeepSpeedEngine(built.model, config)
 
 
-def train(config: RunConfig, built: Built, engine: Engine, folder: Path, progress: Progress) -> list[float]:
-    """The losses from there to the last update, by the trainer itself; checkpoints go into the folder."""
+def train(
+    config: RunConfig, built: Built, engine: Engine, folder: Path, progress: Progress
+) -> list[float]:
+    """The losses from there to the last update, by the trainer itself; checkpoints go into the
+    folder."""
     metrics = Losses()
     Training(config, built, engine, folder, metrics, standard_screen(1), progress).run()
     return metrics.losses
 
 
 def save_source(shape: Shape, folder: Path) -> None:
-    """Trains all updates in one go, with checkpoints on the way; the losses stand in losses.json."""
+    """Trains all updates in one go, with checkpoints on the way; the losses stand in
+    losses.json."""
     config = config_of(shape, folder)
     built = build_all(config)
     engine = engine_of(shape, config, built)
@@ -117,17 +130,21 @@ def save_source(shape: Shape, folder: Path) -> None:
 
 
 def go_on(source: Shape, target: Shape, folder: Path) -> dict[str, Any]:
-    """Loads a source's checkpoint in another shape, and trains to the end; once more from the checkpoint that the new
-    shape writes on the way."""
+    """Loads a source's checkpoint in another shape, and trains to the end; once more from the
+    checkpoint that the new shape writes on the way."""
     kept = checkpoint.folder_of(folder / source.folder / "checkpoints", SAVED_AT)
-    whole = json.loads((folder / source.folder / "losses.json").read_text(encoding="utf-8"))[SAVED_AT:]
+    whole = json.loads((folder / source.folder / "losses.json").read_text(encoding="utf-8"))[
+        SAVED_AT:
+    ]
     home = folder / "target"
     config = config_of(target, folder)
     built = build_all(config)
     engine = engine_of(target, config, built)
     progress = checkpoint.load(kept, engine)
     copy = checkpoint.save(home / "copies", engine, progress, keep_last=1)
-    same = all((copy / name).read_bytes() == (kept / name).read_bytes() for name in (WEIGHTS, OPTIMIZER))
+    same = all(
+        (copy / name).read_bytes() == (kept / name).read_bytes() for name in (WEIGHTS, OPTIMIZER)
+    )
     collectives.barrier()
     losses = train(config, built, engine, home, progress)
     progress = checkpoint.load(checkpoint.folder_of(home / "checkpoints", AGAIN_AT), engine)
@@ -156,10 +173,17 @@ def let_go(engine: Engine) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """`save FOLDER SHAPES`, or `load FOLDER PAIRS ROWS`: shapes and pairs as JSON, rows go to the end of a file."""
-    what, folder, given = argv[0], Path(argv[1]), json.loads(argv[2])
+    """`save FOLDER SHAPES`, or `load FOLDER PAIRS ROWS`: shapes and pairs as JSON, rows go to the
+    end of a file."""
+    what = argv[0]
+    folder = Path(argv[1])
+    given = json.loads(argv[2])
     torch.set_num_threads(1)
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter-{collectives.rank()}.log")
+    start(
+        timedelta(seconds=60),
+        cpu=True,
+        library_log=folder / f"library_log-{collectives.rank()}.log",
+    )
     if what == "save":
         for each in given:
             save_source(Shape(**each), folder)
@@ -174,7 +198,12 @@ def main(argv: Sequence[str]) -> None:
 
 def to_json(given: Sequence[Any]) -> str:
     """Shapes, or pairs of them, for the command line."""
-    return json.dumps([asdict(each) if isinstance(each, Shape) else [asdict(one) for one in each] for each in given])
+    return json.dumps(
+        [
+            asdict(each) if isinstance(each, Shape) else [asdict(one) for one in each]
+            for each in given
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`python -m benchmarks.rules`: every trainable rule, on a task on which thinking longer pays.
 
-Each row is a whole training in a process of its own on one thread. Rows that are done are kept in the results file and
-not run again, so a benchmark that is stopped goes on where it was.
+Each row is a whole training in a process of its own on one thread. Rows that are done are kept in
+the results file and not run again, so a benchmark that is stopped goes on where it was.
 """
 
 import argparse
@@ -16,9 +16,10 @@ from typing import Any, Literal
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
 from training.console.table import aligned, markdown
-from training.runs.metrics import read
+from training.runs.metrics import read_metrics
 
-ACCURACY, SECONDS = 0.98, 300.0
+ACCURACY = 0.98
+SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Case:
         name: of the row.
         flags: of `ponder train pointer_chase`, beside the seed.
         second: flags of a second stage, which starts from the weights of the first.
-        over: what its steps are to follow the difficulty over, "tokens", "ponder" (tokens, by the depth that the rule
-            means), "sequences", or "nothing" for a fixed depth.
+        over: what its steps are to follow the difficulty over, "tokens", "ponder" (tokens, by the
+            depth that the rule means), "sequences", or "nothing" for a fixed depth.
     """
 
     name: str
@@ -46,11 +47,13 @@ class Case:
     def training(self, seed: int, quick: bool) -> Training:
         """One of its trainings."""
         stages = [self.flags] if self.second is None else [self.flags, self.second]
-        return Training(self.name, seed, tuple(("pointer_chase", *flags) for flags in stages), quick)
+        return Training(
+            self.name, seed, tuple(("pointer_chase", *flags) for flags in stages), quick
+        )
 
 
 def _rule(name: str, *flags: str) -> tuple[str, ...]:
-    return ("--halting.rule", name, *flags)
+    return ("--halting.kind", name, *flags)
 
 
 _SIX = ("--loop.max-steps", "6")
@@ -59,7 +62,11 @@ _EXIT_GATE = _rule("ExitGate", *_SIX)
 CASES = (
     Case("FixedSteps", _rule("FixedSteps", "--loop.max-steps", "4"), over="nothing"),
     Case("GravesACT", _rule("GravesACT")),
-    Case("UniversalTransformerACT", _rule("UniversalTransformerACT", "--halting.bias-init", "-1"), over="ponder"),
+    Case(
+        "UniversalTransformerACT",
+        _rule("UniversalTransformerACT", "--halting.bias-init", "-1"),
+        over="ponder",
+    ),
     Case("PonderNet", _rule("PonderNet", "--penalty.value", "0.1")),
     Case("ExitGate", _EXIT_GATE),
     Case(
@@ -67,7 +74,14 @@ CASES = (
         _EXIT_GATE,
         (
             *_rule("ExitGate", *_SIX, "--halting.q", "0.8"),
-            *("--train-only", "rule", "--cost.kind", "GateTarget", "--readout.kind", "DeepSupervision"),
+            *(
+                "--train-only",
+                "rule",
+                "--cost.kind",
+                "GateTarget",
+                "--readout.kind",
+                "DeepSupervision",
+            ),
             *("--updates", "500"),
         ),
     ),
@@ -76,32 +90,52 @@ CASES = (
     Case(
         "TokenChoiceRouter",
         _rule(
-            "TokenChoiceRouter", *_SIX, "--halting.warmup", "500", "--model.prelude-layers", "1", "--updates", "2000"
+            "TokenChoiceRouter",
+            *_SIX,
+            "--halting.warmup",
+            "500",
+            "--model.prelude-layers",
+            "1",
+            "--updates",
+            "2000",
         ),
     ),
     Case("QHalt", _rule("QHalt", "--loop.max-steps", "5", "--updates", "3500"), over="sequences"),
-    Case("CorrectnessHalt", _rule("CorrectnessHalt", *_SIX, "--halting.threshold", "0.9"), over="sequences"),
+    Case(
+        "CorrectnessHalt",
+        _rule("CorrectnessHalt", *_SIX, "--halting.threshold", "0.9"),
+        over="sequences",
+    ),
     Case(
         "EarlyExitClassifier",
-        _rule("EarlyExitClassifier", *_SIX, "--halting.min-steps", "3", "--halting.threshold", "0.99"),
+        _rule(
+            "EarlyExitClassifier", *_SIX, "--halting.min-steps", "3", "--halting.threshold", "0.99"
+        ),
     ),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs what is missing and prints the table; 1 when a rule misses the target, 2 when a row could not be run."""
+    """Runs what is missing and prints the table; 1 when a rule misses the target, 2 when a row
+    could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
     parser.add_argument("--seeds", type=int, default=3, help="trainings a rule")
     parser.add_argument("--rules", nargs="+", default=None, help="only these")
     parser.add_argument("--workers", type=int, default=2, help="trainings at once")
-    parser.add_argument("--quick", action="store_true", help="60 updates and one seed: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="60 updates and one seed: does it run at all?"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     known = {case.name for case in CASES}
     if unknown := set(options.rules or ()) - known:
-        parser.error(f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}")
+        parser.error(
+            f"there is no case {', '.join(sorted(unknown))}; there are {', '.join(sorted(known))}"
+        )
     cases = [case for case in CASES if options.rules is None or case.name in options.rules]
-    trainings = [case.training(seed, options.quick) for seed in range(_seeds(options)) for case in cases]
+    trainings = [
+        case.training(seed, options.quick) for seed in range(_seeds(options)) for case in cases
+    ]
     rows = run_and_tell(trainings, Kept("rules", options.quick), options.workers, measure)
     head, lines = table(cases, rows)
     told = [
@@ -125,7 +159,7 @@ def measure(homes: list[Path]) -> Row:
     """What the run folders of a training's stages say: figures of the last, seconds of all."""
     summaries = [json.loads((home / "summary.json").read_text(encoding="utf-8")) for home in homes]
     last = summaries[-1]
-    executed = [line["mean_steps"] for line in read(homes[-1], "train")]
+    executed = [line["mean_steps"] for line in read_metrics(homes[-1], "train")]
     return {
         "task": last["recipe"],
         "accuracy": last["accuracy"],
@@ -141,7 +175,11 @@ def measure(homes: list[Path]) -> Row:
 
 def correlation(case: Case, row: Row) -> float | None:
     """How far its steps follow the difficulty, over what the case says."""
-    return row[{"ponder": "ponder_of_tokens"}.get(case.over, case.over)] if case.over != "nothing" else None
+    return (
+        row[{"ponder": "ponder_of_tokens"}.get(case.over, case.over)]
+        if case.over != "nothing"
+        else None
+    )
 
 
 def against_targets(cases: Sequence[Case], rows: Sequence[Row]) -> list[Figure]:
@@ -149,18 +187,39 @@ def against_targets(cases: Sequence[Case], rows: Sequence[Row]) -> list[Figure]:
     figures = []
     for case in cases:
         mine = [row for row in rows if row["name"] == case.name]
-        accuracy, seconds = min(row["accuracy"] for row in mine), max(row["seconds"] for row in mine)
-        figures.append(Figure(f"{case.name}: accuracy", accuracy, f"≥ {ACCURACY}", accuracy >= ACCURACY))
-        figures.append(Figure(f"{case.name}: seconds of training", seconds, f"≤ {SECONDS:g}", seconds <= SECONDS))
+        accuracy = min(row["accuracy"] for row in mine)
+        seconds = max(row["seconds"] for row in mine)
+        figures.append(
+            Figure(f"{case.name}: accuracy", accuracy, f"≥ {ACCURACY}", accuracy >= ACCURACY)
+        )
+        figures.append(
+            Figure(
+                f"{case.name}: seconds of training", seconds, f"≤ {SECONDS:g}", seconds <= SECONDS
+            )
+        )
         if case.over != "nothing":
             worst = min((correlation(case, row) or 0.0 for row in mine), default=0.0)
-            figures.append(Figure(f"{case.name}: rank correlation over {case.over}", worst, "> 0", worst > 0))
+            figures.append(
+                Figure(f"{case.name}: rank correlation over {case.over}", worst, "> 0", worst > 0)
+            )
     return figures
 
 
-def table(cases: Sequence[Case], rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(
+    cases: Sequence[Case], rows: Sequence[Row]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows: a row a rule, over its seeds as the least and the most."""
-    head = ("rule", "accuracy", "ponder", "executed: training", "evaluation", "Spearman", "over", "seconds", "seeds")
+    head = (
+        "rule",
+        "accuracy",
+        "ponder",
+        "executed: training",
+        "evaluation",
+        "Spearman",
+        "over",
+        "seconds",
+        "seeds",
+    )
     lines = []
     for case in cases:
         mine = [row for row in rows if row["name"] == case.name and "failed" not in row]
@@ -173,7 +232,15 @@ def table(cases: Sequence[Case], rows: Sequence[Row]) -> tuple[tuple[str, ...], 
         ]
         shown = [ranged(values, form) for values, form in columns]
         over = "–" if case.over == "nothing" else case.over
-        lines.append((case.name, *shown, over, ranged([row["seconds"] for row in mine], ".0f"), str(len(mine))))
+        lines.append(
+            (
+                case.name,
+                *shown,
+                over,
+                ranged([row["seconds"] for row in mine], ".0f"),
+                str(len(mine)),
+            )
+        )
     return head, lines
 
 
@@ -182,7 +249,8 @@ def ranged(values: Sequence[float | None], form: str) -> str:
     known = sorted(value for value in values if value is not None)
     if not known:
         return "–"
-    least, most = format(known[0], form), format(known[-1], form)
+    least = format(known[0], form)
+    most = format(known[-1], form)
     return least if least == most else f"{least} … {most}"
 
 

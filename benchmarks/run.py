@@ -1,8 +1,9 @@
 """`python -m benchmarks.run`: ratios of time and memory against their targets.
 
-All ratios are taken in one process, from runs in turns: the median of the turns' ratios, with the quarters below and
-above. First the tests of what is timed have to pass. Figures that are there already, measured by
-this code on this machine, are not measured again, so a run that is stopped goes on where it was.
+All ratios are taken in one process, from runs in turns: the median of the turns' ratios, with the
+quarters below and above. First the tests of what is timed have to pass. Figures that are there
+already, measured by this code on this machine, are not measured again, so a run that is stopped
+goes on where it was.
 """
 
 import argparse
@@ -27,23 +28,35 @@ MEASURING = ("bare.py", "halting_times.py", "saved_bytes.py", "shape.py", "timin
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when the tests fail."""
+    """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when the tests
+    fail."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--suite", choices=SUITES, default="cpu", help="which figures")
-    parser.add_argument("--only", nargs="+", default=(), help="figures whose name holds one of these texts")
+    parser.add_argument(
+        "--only", nargs="+", default=(), help="figures whose name holds one of these texts"
+    )
     parser.add_argument("--turns", type=int, default=7, help="runs of each, in turns")
     parser.add_argument("--again", action="store_true", help="measure also what is there already")
-    parser.add_argument("--quick", action="store_true", help="one turn of each, nothing kept: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="one turn of each, nothing kept: does it run at all?"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     if options.turns < 1:
         parser.error(f"--turns {options.turns}: a figure needs one turn or more")
     suite = SUITES[options.suite]
-    cases = [case for case in suite.cases if not options.only or any(text in case.name for text in options.only)]
+    cases = [
+        case
+        for case in suite.cases
+        if not options.only or any(text in case.name for text in options.only)
+    ]
     if not cases:
         parser.error(f"no figure of the suite holds {' or '.join(options.only)} in its name")
     if suite.needs_gpu and not torch.cuda.is_available():
-        parser.error(f"--suite {options.suite}: it measures a GPU, and torch sees none here (ponder doctor says more)")
+        parser.error(
+            f"--suite {options.suite}: it measures a GPU, and torch sees none here (ponder doctor "
+            "says more)"
+        )
     torch.set_num_threads(1)
     if not is_right(suite.correct):
         return 2
@@ -72,7 +85,10 @@ def is_right(tests: Sequence[str]) -> bool:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        print(f"{done.stdout[-3000:]}\nThe tests of what is timed fail, so nothing is measured.", file=sys.stderr)
+        print(
+            f"{done.stdout[-3000:]}\nThe tests of what is timed fail, so nothing is measured.",
+            file=sys.stderr,
+        )
     return done.returncode == 0
 
 
@@ -81,7 +97,11 @@ def code_version(case: Case) -> str:
     digest = hashlib.sha256()
     own = case.source.__file__
     measuring = [ROOT / "benchmarks" / name for name in MEASURING] + ([Path(own)] if own else [])
-    packages = [path for package in ("act", "halting", "training") for path in sorted((ROOT / package).rglob("*.py"))]
+    packages = [
+        path
+        for package in ("act", "halting", "training")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
     for path in (*packages, *measuring):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -104,7 +124,13 @@ def _there(path: Path, cases: Sequence[Case]) -> dict[str, Row]:
 
 def _measure(case: Case, turns: int) -> Row:
     measured = case.measure(turns)
-    row: Row = {"name": case.name, "turns": 1, "value": measured, "code": code_version(case), **hardware()}
+    row: Row = {
+        "name": case.name,
+        "turns": 1,
+        "value": measured,
+        "code": code_version(case),
+        **hardware(),
+    }
     if isinstance(measured, list):
         low, middle, high = np.quantile(measured, (0.25, 0.5, 0.75)).tolist()
         row |= {"value": middle, "low": low, "high": high, "turns": len(measured)}
@@ -115,15 +141,29 @@ def _value(row: Row) -> str:
     return "not run" if row["value"] is None else f"{row['value']:.3f}"
 
 
-def table(cases: Sequence[Case], rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(
+    cases: Sequence[Case], rows: Sequence[Row]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows."""
     lines = []
     for case, row in zip(cases, rows, strict=True):
-        spread = f"{row['low']:.3f} … {row['high']:.3f}" if "low" in row else "exact" if case.exact else "one"
+        spread = (
+            f"{row['low']:.3f} … {row['high']:.3f}"
+            if "low" in row
+            else "exact"
+            if case.exact
+            else "one"
+        )
         value = row["value"]
         verdict = f"needs {case.needs}" if value is None else "met" if case.met(value) else "missed"
         lines.append(
-            (case.name, _value(row), f"{case.sense} {case.limit:g}", spread if value is not None else "–", verdict)
+            (
+                case.name,
+                _value(row),
+                f"{case.sense} {case.limit:g}",
+                spread if value is not None else "–",
+                verdict,
+            )
         )
     return ("figure", "value", "target", "middle half", ""), lines
 
@@ -133,8 +173,9 @@ def page(suite: str, cases: Sequence[Case], rows: Sequence[Row]) -> str:
     machine = hardware()
     about = ", ".join(f"{key} {value}" for key, value in machine.items() if key != "date")
     return (
-        f"# Suite {suite}\n\n`python -m benchmarks.run --suite {suite}`, {machine['date']}, {about}. Medians of ratios "
-        f"from runs in turns, {SUITES[suite].about}.\n\n{markdown(*table(cases, rows))}\n"
+        f"# Suite {suite}\n\n`python -m benchmarks.run --suite {suite}`, {machine['date']}, "
+        f"{about}. Medians of ratios from runs in turns, "
+        f"{SUITES[suite].about}.\n\n{markdown(*table(cases, rows))}\n"
     )
 
 
@@ -142,7 +183,10 @@ def against_targets(cases: Sequence[Case], rows: Sequence[Row]) -> list[Figure]:
     """Value and target of each; one that could not be measured is not met."""
     return [
         Figure(
-            case.name, row["value"], f"{case.sense} {case.limit:g}", row["value"] is not None and case.met(row["value"])
+            case.name,
+            row["value"],
+            f"{case.sense} {case.limit:g}",
+            row["value"] is not None and case.met(row["value"]),
         )
         for case, row in zip(cases, rows, strict=True)
     ]

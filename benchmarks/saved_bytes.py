@@ -1,4 +1,5 @@
-"""Bytes that autograd keeps between a forward pass and its backward pass. Exact, so that tests count them too."""
+"""Bytes that autograd keeps between a forward pass and its backward pass. Exact, so that tests
+count them too."""
 
 from collections.abc import Callable, Iterable
 

@@ -20,7 +20,8 @@ class Shape:
         batch: B.
         length: L.
         heads: attention heads.
-        device, dtype: where, and of what width, the block's numbers are; halting arithmetic is float32 everywhere.
+        device, dtype: where, and of what width, the block's numbers are; halting arithmetic is
+            float32 everywhere.
         attention: how packed queries attend.
         compiled: with what works on each token alone compiled.
     """
@@ -44,13 +45,16 @@ class Shape:
         return block.to(self.device, self.dtype)
 
     def plain_block(self) -> Block:
-        """The layer that other libraries have: GELU, LayerNorm, no injection, no rotary positions."""
+        """The layer that other libraries have: GELU, LayerNorm, no injection, no rotary
+        positions."""
         torch.manual_seed(0)
         block = Block(self.dim, self.heads, rotary=False, feed_forward="gelu", norm_kind="layer")
         return block.to(self.device, self.dtype)
 
     def input(self) -> Tensor:
-        x = torch.randn(self.batch, self.length, self.dim, generator=torch.Generator().manual_seed(1))
+        x = torch.randn(
+            self.batch, self.length, self.dim, generator=torch.Generator().manual_seed(1)
+        )
         return x.to(self.device, self.dtype)
 
     def steps(self, mean: float) -> Tensor:

@@ -1,4 +1,5 @@
-"""Step counts of sequences as a training met them, with what each way to deal would have expected: recorded, kept."""
+"""Step counts of sequences as a training met them, with what each way to deal would have expected:
+recorded, kept."""
 
 import tempfile
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from torch import Tensor
 from benchmarks.trainings import RESULTS
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress
-from training.config.parts import load_recipe
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
-from training.dealing import ByDifficulty, ByLength, ByPonder, Dealer, Hand, Predictor
+from training.dealing import BatchBalancer, ByDifficulty, ByLength, ByPonder, Predictor, RankBatches
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
+from training.recipes.load import load_recipe
 from training.runs.metrics import Metrics
 from training.tasks.task import Batch
 
@@ -33,7 +34,8 @@ class Counts:
         update: when it was trained on.
         updates: of the whole training, [1].
         steps: executed token-steps, in training mode.
-        length, difficulty, ponder: what these predictors expected beforehand; difficulty is NaN where there is none.
+        length, difficulty, ponder: what these predictors expected beforehand; difficulty is NaN
+            where there is none.
     """
 
     update: NDArray
@@ -46,7 +48,12 @@ class Counts:
     def last(self, share: float) -> "Counts":
         """Those of the last part of the training."""
         chosen = self.update >= (1 - share) * self.updates[0]
-        return Counts(**{name: value if name == "updates" else value[chosen] for name, value in vars(self).items()})
+        return Counts(
+            **{
+                name: value if name == "updates" else value[chosen]
+                for name, value in vars(self).items()
+            }
+        )
 
     @property
     def spread(self) -> float:
@@ -56,11 +63,14 @@ class Counts:
 
 def path_of(recipe: str, quick: bool) -> Path:
     """Where a recipe's counts are kept; quick ones are thrown away."""
-    return (Path(tempfile.gettempdir()) if quick else RESULTS) / f"stragglers-{recipe}{'-quick' if quick else ''}.npz"
+    return (
+        Path(tempfile.gettempdir()) if quick else RESULTS
+    ) / f"stragglers-{recipe}{'-quick' if quick else ''}.npz"
 
 
 def counts_of(recipe: str, quick: bool) -> Counts:
-    """The counts of a recipe, from the file where they are kept, else from a training of some minutes.
+    """The counts of a recipe, from the file where they are kept, else from a training of some
+    minutes.
 
     Args:
         recipe: its name.
@@ -69,7 +79,9 @@ def counts_of(recipe: str, quick: bool) -> Counts:
     path = path_of(recipe, quick)
     if quick or not path.exists():
         config = load_recipe(recipe)
-        config = RunConfig(**{**config.model_dump(), **({"updates": 60} if quick else {}), "threads": 1})
+        config = RunConfig(
+            **{**config.model_dump(), **({"updates": 60} if quick else {}), "threads": 1}
+        )
         np.savez_compressed(path, **vars(record(config)))
     with np.load(path) as kept:
         return Counts(**{field.name: kept[field.name] for field in fields(Counts)})
@@ -85,16 +97,18 @@ def record(config: RunConfig) -> Counts:
         predictors[1] = ByDifficulty(built.task)
     engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        training = Updates(config, built, engine, Path(folder), Metrics(None), Screen(None), Progress())
-        training.dealer = dealer = _Listening(training.dealer, predictors)
+        training = Updates(
+            config, built, engine, Path(folder), Metrics(None), Screen(None), Progress()
+        )
+        training.balancer = balancer = _Listening(training.balancer, predictors)
         ended = training.run()
     assert ended.reason == "finished", ended
-    expected = [np.concatenate(column) for column in zip(*dealer.expected, strict=True)]
-    update = np.repeat(np.arange(len(dealer.steps)) * _EVERY, config.batch_size)
+    expected = [np.concatenate(column) for column in zip(*balancer.expected, strict=True)]
+    update = np.repeat(np.arange(len(balancer.steps)) * _EVERY, config.batch_size)
     return Counts(
         update.astype(np.int32),
         np.array([config.updates]),
-        np.concatenate(dealer.steps).astype(np.int32),
+        np.concatenate(balancer.steps).astype(np.int32),
         *(column.astype(np.float32) for column in expected),
     )
 
@@ -114,22 +128,28 @@ class Updates(Training):
         return True
 
 
-class _Listening(Dealer):
+class _Listening(BatchBalancer):
     """Deals by order, and keeps what predictors expect and what then is executed."""
 
-    def __init__(self, dealer: Dealer, predictors: Sequence[Predictor | None]):
-        super().__init__(dealer.task, None, dealer.micro_batches, dealer.size)
-        self.predictors, self.number = predictors, 0
+    def __init__(self, balancer: BatchBalancer, predictors: Sequence[Predictor | None]):
+        super().__init__(balancer.task, None, balancer.micro_batches, balancer.size)
+        self.predictors = predictors
+        self.number = 0
         self.steps: list[NDArray] = []
         self.expected: list[list[NDArray]] = []
 
-    def hand(self, first: int, device: torch.device) -> Hand:
-        hand = super().hand(first, device)
+    def batches(self, first: int, device: torch.device) -> RankBatches:
+        given = super().batches(first, device)
         if self.number % _EVERY == 0:
             unknown = torch.full((self.size,), torch.nan)
-            (batch,) = hand.batches
-            self.expected.append([(unknown if each is None else each.costs(batch)).numpy() for each in self.predictors])
-        return hand
+            (batch,) = given.batches
+            self.expected.append(
+                [
+                    (unknown if each is None else each.costs(batch)).numpy()
+                    for each in self.predictors
+                ]
+            )
+        return given
 
     def count(self, batch: Batch, steps: Tensor) -> None:
         if self.number % _EVERY == 0:

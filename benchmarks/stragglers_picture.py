@@ -6,7 +6,8 @@ from pathlib import Path
 from benchmarks.stragglers_simulated import Efficiency
 from halting.maps.viewers.colours import WRONG, colour_at
 
-_LEFT, _GAP = 0.07, 0.055
+_LEFT = 0.07
+_GAP = 0.055
 _INK, _FAINT = "#1f2328", "#6a7077"
 _LOOKS = {
     "truth": ("true counts", colour_at(1.0), "o"),
@@ -27,7 +28,7 @@ _STYLE = {
 }
 
 
-def save_picture(found: Sequence[Efficiency], path: Path) -> None:
+def save_stragglers_picture(found: Sequence[Efficiency], path: Path) -> None:
     """Writes a PNG with a panel a recipe; all of one micro-batch."""
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -37,9 +38,19 @@ def save_picture(found: Sequence[Efficiency], path: Path) -> None:
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(12, 4.9), dpi=160, facecolor="white")
         FigureCanvasAgg(figure)
-        figure.text(_LEFT, 0.945, "What ranks lose by waiting for the slowest", size=17, weight="bold", va="center")
+        figure.text(
+            _LEFT,
+            0.945,
+            "What ranks lose by waiting for the slowest",
+            size=17,
+            weight="bold",
+            va="center",
+        )
         micro_batch = found[0].micro_batch
-        about = f"simulated from recorded step counts  ·  {micro_batch} sequences a rank and update  ·  dealt by …"
+        about = (
+            f"simulated from recorded step counts  ·  {micro_batch} sequences a rank and update  · "
+            " dealt by …"
+        )
         figure.text(_LEFT, 0.875, about, size=10, color=_FAINT, va="center")
         room = (0.985 - _LEFT + _GAP) / len(recipes)
         for number, recipe in enumerate(recipes):

@@ -34,9 +34,11 @@ class Efficiency:
     recovered: float
 
 
-def simulate(recipe: str, counts: Counts, ranks: int, micro_batch: int, updates: int = 0) -> list[Efficiency]:
-    """All ways on the same draws: each update's sequences are drawn with replacement from those of the last third of
-    the training. A rank's time is the sum of its sequences' token-steps.
+def simulate(
+    recipe: str, counts: Counts, ranks: int, micro_batch: int, updates: int = 0
+) -> list[Efficiency]:
+    """All ways on the same draws: each update's sequences are drawn with replacement from those of
+    the last third of the training. A rank's time is the sum of its sequences' token-steps.
 
     Args:
         recipe: its name.
@@ -45,10 +47,19 @@ def simulate(recipe: str, counts: Counts, ranks: int, micro_batch: int, updates:
         micro_batch: sequences of each.
         updates: how many are drawn; 0: as many as make 4,096 ranks, at least 24.
     """
-    last, draws = counts.last(LAST), np.random.default_rng(ranks)
-    known = {"length": last.length, "difficulty": last.difficulty, "ponder": last.ponder, "truth": last.steps}
-    known = {way: column.astype(np.float64) for way, column in known.items() if np.isfinite(column).all()}
-    mean, most = 0.0, dict.fromkeys(("order", *known), 0.0)
+    last = counts.last(LAST)
+    draws = np.random.default_rng(ranks)
+    known = {
+        "length": last.length,
+        "difficulty": last.difficulty,
+        "ponder": last.ponder,
+        "truth": last.steps,
+    }
+    known = {
+        way: column.astype(np.float64) for way, column in known.items() if np.isfinite(column).all()
+    }
+    mean = 0.0
+    most = dict.fromkeys(("order", *known), 0.0)
     for _ in range(updates or max(24, 4096 // ranks)):
         drawn = draws.integers(len(last.steps), size=ranks * micro_batch)
         steps = last.steps[drawn].astype(np.float64)

@@ -1,4 +1,5 @@
-"""One of the ranks of `benchmarks.stragglers --measure`: trains by each way in turns, and writes what it did."""
+"""One of the ranks of `benchmarks.stragglers --measure`: trains by each way in turns, and writes
+what it did."""
 
 import json
 import sys
@@ -14,19 +15,20 @@ from benchmarks.stragglers_counts import Updates
 from benchmarks.trainings import ROOT
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress
-from training.config.parts import load_recipe
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, start, stop
-from training.runs.metrics import Metrics, read
+from training.recipes.load import load_recipe
+from training.runs.metrics import Metrics, read_metrics
 from training.runs.rank_report import Ranks
 
 WAYS = ("order", "ponder")
 
 
 def config_of(way: str, updates: int, micro_batch: int) -> RunConfig:
-    """Additions of 1 to 63 digits: few sequences a rank, of very unequal cost, and enough to compute that it shows."""
+    """Additions of 1 to 63 digits: few sequences a rank, of very unequal cost, and enough to
+    compute that it shows."""
     return RunConfig.model_validate(
         {
             **load_recipe("addition").model_dump(),
@@ -38,7 +40,7 @@ def config_of(way: str, updates: int, micro_batch: int) -> RunConfig:
             "eval_every": 10**6,
             "save_every": 10**6,
             "deepspeed_config": str(ROOT / "ds_configs" / "zero1.json"),
-            "deal_by": way,
+            "balance_by": way,
         }
     )
 
@@ -56,14 +58,16 @@ class _Listening(Ranks):
         with super().update():
             yield
         steps, computing, waiting = before
-        self.updates.append((self._steps - steps, self._computing - computing, self._waiting - waiting))
+        self.updates.append(
+            (self._steps - steps, self._computing - computing, self._waiting - waiting)
+        )
 
 
 def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
-    """Writes rank-N.json: for each way a list of its repeats, each of which has (token-steps, seconds computing,
-    seconds waiting) of every update; and the losses of each way."""
+    """Writes rank-N.json: for each way a list of its repeats, each of which has (token-steps,
+    seconds computing, seconds waiting) of every update; and the losses of each way."""
     torch.set_num_threads(1)
-    start(timedelta(minutes=10), cpu=True, chatter=folder / f"log-{collectives.rank()}.txt")
+    start(timedelta(minutes=10), cpu=True, library_log=folder / f"log-{collectives.rank()}.txt")
     kept: dict = {way: [] for way in WAYS}
     losses: dict = {}
     for _ in range(repeats):
@@ -73,11 +77,13 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
             engine = DeepSpeedEngine(built.model, config)
             with tempfile.TemporaryDirectory() as place:
                 metrics = Metrics(Path(place))
-                training = Updates(config, built, engine, Path(place), metrics, Screen(None), Progress())
+                training = Updates(
+                    config, built, engine, Path(place), metrics, Screen(None), Progress()
+                )
                 training.ranks = listening = _Listening(engine.device)
                 training.run()
                 metrics.close()
-                losses[way] = [line["loss"] for line in read(Path(place), "train")]
+                losses[way] = [line["loss"] for line in read_metrics(Path(place), "train")]
             kept[way].append(listening.updates)
     written = json.dumps({"updates": kept, "losses": losses})
     (folder / f"rank-{collectives.rank()}.json").write_text(written, encoding="utf-8")

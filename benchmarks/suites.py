@@ -18,8 +18,8 @@ class Case:
     Args:
         name: what is measured, in words.
         limit: the target.
-        measure: takes the number of turns; gives a figure that is exact, or one of each turn, or None where something
-            that it needs is not installed.
+        measure: takes the number of turns; gives a figure that is exact, or one of each turn, or
+            None where something that it needs is not installed.
         source: the module that measures.
         sense: on which side of the limit it should be.
         exact: it is counted, not timed.
@@ -36,18 +36,27 @@ class Case:
 
     def met(self, value: float) -> bool:
         """Whether a figure reaches the target."""
-        return {"≤": value <= self.limit, "≥": value >= self.limit, "=": value == self.limit}[self.sense]
+        return {"≤": value <= self.limit, "≥": value >= self.limit, "=": value == self.limit}[
+            self.sense
+        ]
 
 
 def _packing(shape: Shape, mean: int, training: bool, rule: str, limit: float) -> Case:
     what = "training" if training else "inference"
     who = "halting times given" if rule == "given" else "GravesACT deciding"
     name = f"packed ÷ bare dense ÷ active share, {what}, {_size(shape)}, mean {mean}, {who}"
-    return Case(name, limit, lambda turns: packing.time_over_share(shape, mean, training, rule, turns), packing)
+    return Case(
+        name,
+        limit,
+        lambda turns: packing.time_over_share(shape, mean, training, rule, turns),
+        packing,
+    )
 
 
 def _bytes(shape: Shape, mean: int) -> Case:
-    name = f"bytes saved for backward, packed ÷ bare dense ÷ active share, {_size(shape)}, mean {mean}"
+    name = (
+        f"bytes saved for backward, packed ÷ bare dense ÷ active share, {_size(shape)}, mean {mean}"
+    )
     return Case(name, 1.06, lambda _: packing.bytes_over_share(shape, mean), packing, exact=True)
 
 
@@ -68,7 +77,8 @@ def _nothing_halts(shape: Shape) -> Case:
 
 def _peers(shape: Shape) -> tuple[Case, ...]:
     """A dense training step against others' of the same shapes."""
-    step, where = "dense training step ÷", _size(shape)
+    step = "dense training step ÷"
+    where = _size(shape)
     return (
         Case(
             f"{step} the matrix products of its shapes, {where}",
@@ -111,7 +121,10 @@ def _checkpointed(shape: Shape, memory: Callable[[], float]) -> tuple[Case, ...]
 
 
 def _straight_line(shape: Shape) -> Case:
-    name = f"time against executed token-steps over batches of every mean depth: R² of a straight line, {_size(shape)}"
+    name = (
+        "time against executed token-steps over batches of every mean depth: R² of a straight "
+        f"line, {_size(shape)}"
+    )
     return Case(name, 0.99, lambda turns: packing.straight_line(shape, turns), packing, "≥")
 
 
@@ -120,7 +133,9 @@ def _around_the_block(broad: Shape, small: Shape) -> tuple[Case, ...]:
         Case(
             f"loop, rule, trace and readout ÷ the block alone: {rule}, {what}, {size}",
             limit,
-            lambda turns, measure=measure, shape=shape, training=training: measure(shape, training, turns),
+            lambda turns, measure=measure, shape=shape, training=training: measure(
+                shape, training, turns
+            ),
             machinery,
         )
         for rule, shape, size, limit, measure in (
@@ -132,7 +147,10 @@ def _around_the_block(broad: Shape, small: Shape) -> tuple[Case, ...]:
 
 
 def _training_loop(device: str, bf16: bool) -> Case:
-    name = "training loop with LocalEngine, metrics and progress ÷ a bare PyTorch loop of the same step, width 512"
+    name = (
+        "training loop with LocalEngine, metrics and progress ÷ a bare PyTorch loop of the same "
+        "step, width 512"
+    )
     return Case(name, 1.05, lambda turns: machinery.training_loop(device, bf16, turns), machinery)
 
 
@@ -140,7 +158,11 @@ def _dense_rate(shape: Shape, training: bool) -> Case:
     what = "training" if training else "inference"
     name = f"dense FLOPs a second ÷ those of a large matrix product, {what}, {_size(shape)}"
     return Case(
-        name, 0.45, lambda turns: device_rate.dense_share_of_rate(shape, training, turns), device_rate, sense="≥"
+        name,
+        0.45,
+        lambda turns: device_rate.dense_share_of_rate(shape, training, turns),
+        device_rate,
+        sense="≥",
     )
 
 
@@ -163,8 +185,14 @@ CPU = (
     _training_loop("cpu", False),
 )
 
-_EAGER, _COMPILED = BROAD, replace(BROAD, compiled=True)
-_WAYS = (_EAGER, _COMPILED, replace(BROAD, attention="ragged"), replace(_COMPILED, attention="ragged"))
+_EAGER = BROAD
+_COMPILED = replace(BROAD, compiled=True)
+_WAYS = (
+    _EAGER,
+    _COMPILED,
+    replace(BROAD, attention="ragged"),
+    replace(_COMPILED, attention="ragged"),
+)
 _LONG = on_gpu(LONG)
 
 GPU = (
@@ -194,7 +222,8 @@ class Suite:
     Args:
         cases: the figures.
         about: how they are measured, in words.
-        correct: the tests of what is timed: they run first, and nothing is reported while one of them fails.
+        correct: the tests of what is timed: they run first, and nothing is reported while one of
+            them fails.
         needs_gpu: it runs on a GPU alone.
     """
 
@@ -213,5 +242,10 @@ _CORRECT = (
 
 SUITES = {
     "cpu": Suite(CPU, "one process, one thread, float32", _CORRECT),
-    "gpu": Suite(GPU, "one process, one GPU, bfloat16", (*_CORRECT, "tests/act/test_on_gpu.py"), needs_gpu=True),
+    "gpu": Suite(
+        GPU,
+        "one process, one GPU, bfloat16",
+        (*_CORRECT, "tests/act/test_on_gpu.py"),
+        needs_gpu=True,
+    ),
 }

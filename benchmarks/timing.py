@@ -1,4 +1,5 @@
-"""Seconds of things that are done in turns, so that what the machine does meanwhile touches all of them alike."""
+"""Seconds of things that are done in turns, so that what the machine does meanwhile touches all of
+them alike."""
 
 import statistics
 import time
@@ -10,8 +11,8 @@ Action = Callable[[], object]
 
 
 def seconds(action: Action, times: int = 1) -> float:
-    """One go: processor seconds of this process on a CPU, which other work on the machine disturbs less than the
-    clock's; the clock's on a GPU, from the first kernel to the end of the last."""
+    """One go: processor seconds of this process on a CPU, which other work on the machine disturbs
+    less than the clock's; the clock's on a GPU, from the first kernel to the end of the last."""
     on_gpu = torch.cuda.is_available()
     clock = time.perf_counter if on_gpu else time.process_time
     if on_gpu:
@@ -25,8 +26,8 @@ def seconds(action: Action, times: int = 1) -> float:
 
 
 def in_turns(actions: Sequence[Action], repeats: int, least: float = 0.15) -> list[list[float]]:
-    """Seconds of each action, `repeats` of them, one of each in every turn, after one turn that is not counted. What is
-    short is done several times a turn.
+    """Seconds of each action, `repeats` of them, one of each in every turn, after one turn that is
+    not counted. What is short is done several times a turn.
 
     Args:
         actions: what to time.
@@ -34,7 +35,9 @@ def in_turns(actions: Sequence[Action], repeats: int, least: float = 0.15) -> li
         least: seconds that an action should take a turn.
     """
     times = [max(1, round(least / max(seconds(action), 1e-6))) for action in actions]
-    return [list(each) for each in zip(*([_turn(actions, times) for _ in range(repeats)]), strict=True)]
+    return [
+        list(each) for each in zip(*([_turn(actions, times) for _ in range(repeats)]), strict=True)
+    ]
 
 
 def _turn(actions: Sequence[Action], times: Sequence[int]) -> list[float]:

@@ -1,7 +1,8 @@
-"""Whole trainings as rows of a benchmark: each in a process of its own on one thread, kept as it ends.
+"""Whole trainings as rows of a benchmark: each in a process of its own on one thread, kept as it
+ends.
 
-Rows that are done are not run again while their command is the same, so a benchmark that is stopped goes on where it
-was. A training that is cut short leaves no row.
+Rows that are done are not run again while their command is the same, so a benchmark that is stopped
+goes on where it was. A training that is cut short leaves no row.
 """
 
 import json
@@ -49,7 +50,11 @@ class Training:
         lines = []
         for number, words in enumerate(self.stages):
             start = ("--start-from", "runs/FIRST") if number else ()
-            lines.append(shlex.join(["ponder", "train", *words, *start, "--seed", str(self.seed), *self._short]))
+            lines.append(
+                shlex.join(
+                    ["ponder", "train", *words, *start, "--seed", str(self.seed), *self._short]
+                )
+            )
         return lines
 
     @property
@@ -57,7 +62,8 @@ class Training:
         return _QUICK if self.quick else ()
 
     def run(self, children: "_Children", measure: Callable[[list[Path]], Row]) -> Row:
-        """Trains; the row: who, how, on what, and what `measure` finds in the run folders of the stages."""
+        """Trains; the row: who, how, on what, and what `measure` finds in the run folders of the
+        stages."""
         row: Row = {"name": self.name, "seed": self.seed, "commands": self.commands, **hardware()}
         with tempfile.TemporaryDirectory() as folder:
             homes: list[Path] = []
@@ -65,7 +71,15 @@ class Training:
                 start = ["--start-from", str(homes[-1])] if homes else []
                 homes.append(Path(folder) / f"stage-{number}")
                 place = ["--output", folder, "--name", homes[-1].name]
-                command = [sys.executable, "-m", "training.train", *words, *start, "--seed", str(self.seed)]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "training.train",
+                    *words,
+                    *start,
+                    "--seed",
+                    str(self.seed),
+                ]
                 code, said = children.run([*command, *self._short, *place])
                 if code:
                     return {**row, "failed": said[-500:]}
@@ -99,7 +113,8 @@ class Kept:
 def run_all(
     trainings: Sequence[Training], kept: Kept, workers: int, measure: Callable[[list[Path]], Row]
 ) -> Iterator[Row]:
-    """The row of each training: those that are kept at once, the others as they end. Failed ones are not kept.
+    """The row of each training: those that are kept at once, the others as they end. Failed ones
+    are not kept.
 
     Ctrl-C and SIGTERM end the trainings that run, and they leave no row.
     """
@@ -138,8 +153,8 @@ def run_and_tell(
 
 
 class _Children:
-    """The processes that run, each a group of its own: a Ctrl-C meant for the benchmark would have them save and end as
-    if they were done."""
+    """The processes that run, each a group of its own: a Ctrl-C meant for the benchmark would have
+    them save and end as if they were done."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[str]] = set()

@@ -1,9 +1,11 @@
-"""`python -m benchmarks.unequal`: ranks that loop unequally, under every ZeRO stage, against one process.
+"""`python -m benchmarks.unequal`: ranks that loop unequally, under every ZeRO stage, against one
+process.
 
-At every update one rank leaves the loop at step 1 and the next goes on to the limit, changing places; now and then a
-rank has no token at all. Every combination of stage, accumulation, backprop and optimizer trains on 2 ranks and on 3.
-Those that share a number of ranks run in one launch, under a watchdog: one that hangs or crashes is named, and the rest
-goes on. Rows that are there already, from this code, are not run again.
+At every update one rank leaves the loop at step 1 and the next goes on to the limit, changing
+places; now and then a rank has no token at all. Every combination of stage, accumulation, backprop
+and optimizer trains on 2 ranks and on 3. Those that share a number of ranks run in one launch,
+under a watchdog: one that hangs or crashes is named, and the rest goes on. Rows that are there
+already, from this code, are not run again.
 """
 
 import argparse
@@ -28,7 +30,11 @@ from training.console.table import aligned, markdown
 from training.distributed.process_group import free_port
 
 KEPT = RESULTS / "unequal.jsonl"
-RANKS, STAGES, ACCUMULATIONS, UPDATES, QUICK_UPDATES = (2, 3), (0, 1, 2, 3), (1, 4), 300, 3
+RANKS = (2, 3)
+STAGES = (0, 1, 2, 3)
+ACCUMULATIONS = (1, 4)
+UPDATES = 300
+QUICK_UPDATES = 3
 GRADIENTS, PARAMETERS, LOSSES = 1e-6, 1e-5, 1e-5
 """The targets."""
 READ = (
@@ -38,7 +44,7 @@ READ = (
     "training/engine/ds_config.py",
     "training/engine/engine.py",
     "training/engine/local.py",
-    "training/engine/together.py",
+    "training/engine/deferred_gradients.py",
     "training/engine/zero.py",
 )
 """What the rows depend on, beside `act` and `halting`."""
@@ -47,9 +53,15 @@ READ = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains what is missing; 0 when all targets are met, 1 when one is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.unequal", description=__doc__)
-    parser.add_argument("--ranks", type=int, nargs="+", choices=RANKS, default=RANKS, help="how many")
-    parser.add_argument("--limit", type=float, default=180.0, help="seconds without an update that count as hung")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_UPDATES} updates, nothing kept: does it run?")
+    parser.add_argument(
+        "--ranks", type=int, nargs="+", choices=RANKS, default=RANKS, help="how many"
+    )
+    parser.add_argument(
+        "--limit", type=float, default=180.0, help="seconds without an update that count as hung"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_UPDATES} updates, nothing kept: does it run?"
+    )
     parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -69,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     head, lines = table(ordered)
     print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
     figures = against_targets(ordered)
-    print("\n" + "\n".join(f"{'met' if each.met else 'MISSED':>6}  {_said(each)}" for each in figures))
+    print(
+        "\n" + "\n".join(f"{'met' if each.met else 'MISSED':>6}  {_said(each)}" for each in figures)
+    )
     if options.json is not None:
         write(figures, options.json)
     return exit_code(figures)
@@ -86,7 +100,8 @@ def all_cases(ranks: Sequence[int], updates: int) -> list[Case]:
 
 def run_all(cases: Sequence[Case], limit: float) -> Iterator[tuple[Case, Row]]:
     """The row of each, as it ends; they share a number of ranks."""
-    waiting, made_by = list(cases), {"code": code_version(), **hardware()}
+    waiting = list(cases)
+    made_by = {"code": code_version(), **hardware()}
     while waiting:
         with tempfile.TemporaryDirectory() as folder:
             watch = Watch(Path(folder), waiting, limit)
@@ -97,8 +112,8 @@ def run_all(cases: Sequence[Case], limit: float) -> Iterator[tuple[Case, Row]]:
 
 
 class Watch:
-    """One launch under a watchdog: its processes are killed, each by its own group, when no update comes for too long
-    or one of them fails.
+    """One launch under a watchdog: its processes are killed, each by its own group, when no update
+    comes for too long or one of them fails.
 
     Args:
         folder: to write in.
@@ -107,13 +122,20 @@ class Watch:
     """
 
     def __init__(self, folder: Path, cases: Sequence[Case], limit: float):
-        self.folder, self.cases, self.limit = folder, cases, limit
-        self.now, self.kept = folder / "now.json", folder / "rows.jsonl"
-        (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]), encoding="utf-8")
+        self.folder = folder
+        self.cases = cases
+        self.limit = limit
+        self.now = folder / "now.json"
+        self.kept = folder / "rows.jsonl"
+        (folder / "cases.json").write_text(
+            json.dumps([asdict(case) for case in cases]), encoding="utf-8"
+        )
 
     def rows(self) -> Iterator[Row]:
         """Rows as they come; where the launch ends early, the last one says how."""
-        processes, told, began = self._start(), 0, time.time()
+        processes = self._start()
+        told = 0
+        began = time.time()
         try:
             while told < len(self.cases):
                 time.sleep(0.2)
@@ -132,25 +154,51 @@ class Watch:
             _kill(processes)
 
     def _start(self) -> list[subprocess.Popen[bytes]]:
-        ranks, processes = self.cases[0].ranks, []
-        shared = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "OMP_NUM_THREADS": 1}
+        ranks = self.cases[0].ranks
+        processes = []
+        shared = {
+            "WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": free_port(),
+            "OMP_NUM_THREADS": 1,
+        }
         # A rank waits longer than the watchdog does, so that who hangs is named as hung.
-        command = [sys.executable, "-m", "benchmarks.unequal_worker", str(self.folder), str(2 * self.limit)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.unequal_worker",
+            str(self.folder),
+            str(2 * self.limit),
+        ]
         for rank in range(ranks):
             names = {**shared, "RANK": rank, "LOCAL_RANK": rank, "PYTHONPATH": ROOT}
             environment = {**os.environ, **{name: str(value) for name, value in names.items()}}
             with (self.folder / f"said{rank}.log").open("w") as log:
                 processes.append(
-                    subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        cwd=ROOT,
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,
+                    )
                 )
         return processes
 
     def _written(self) -> list[Row]:
-        lines = self.kept.read_text(encoding="utf-8").splitlines(keepends=True) if self.kept.exists() else []
+        lines = (
+            self.kept.read_text(encoding="utf-8").splitlines(keepends=True)
+            if self.kept.exists()
+            else []
+        )
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def _ended(self, outcome: str, case: Case) -> Row:
-        said = "\n".join(path.read_text(errors="replace")[-1500:] for path in sorted(self.folder.glob("said*.log")))
+        said = "\n".join(
+            path.read_text(errors="replace")[-1500:]
+            for path in sorted(self.folder.glob("said*.log"))
+        )
         print(f"{case.name}: {outcome}\n{said}", file=sys.stderr)
         return {"name": case.name, **asdict(case), "outcome": outcome}
 
@@ -168,7 +216,9 @@ def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 def code_version() -> str:
     """A fingerprint of what the rows depend on."""
     digest = hashlib.sha256()
-    packages = [path for package in ("act", "halting") for path in sorted((ROOT / package).rglob("*.py"))]
+    packages = [
+        path for package in ("act", "halting") for path in sorted((ROOT / package).rglob("*.py"))
+    ]
     for path in (*packages, *(ROOT / name for name in READ)):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
@@ -177,7 +227,8 @@ def code_version() -> str:
 def _there(path: Path, cases: Sequence[Case]) -> dict[Case, Row]:
     """The newest row of each case that this code gave."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    wanted, code = {(case.name, case.updates): case for case in cases}, code_version()
+    wanted = {(case.name, case.updates): case for case in cases}
+    code = code_version()
     rows = [row for row in map(json.loads, lines) if row["code"] == code]
     return {wanted[key]: row for row in rows if (key := (row["name"], row["updates"])) in wanted}
 
@@ -186,7 +237,10 @@ def _line(row: Row) -> str:
     if row["outcome"] != "ran":
         return f"{row['name']}: {row['outcome']}"
     figures = ", ".join(f"{name} {row[name]:.1e}" for name in ("gradients", "losses", "parameters"))
-    return f"{row['name']}: {figures}, {row['unequal']} of {row['updates']} updates unequal, {row['seconds']:.0f} s"
+    return (
+        f"{row['name']}: {figures}, {row['unequal']} of {row['updates']} updates unequal, "
+        f"{row['seconds']:.0f} s"
+    )
 
 
 def worst(rows: Sequence[Row], figure: str) -> float | None:
@@ -196,14 +250,25 @@ def worst(rows: Sequence[Row], figure: str) -> float | None:
 
 
 def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Head and lines: for each number of ranks, stage and backprop the worst over the accumulations."""
-    head = ("ranks, stage, backprop", "ran", "first gradients", "parameters, SGD", "losses, SGD", "losses, AdamW")
+    """Head and lines: for each number of ranks, stage and backprop the worst over the
+    accumulations."""
+    head = (
+        "ranks, stage, backprop",
+        "ran",
+        "first gradients",
+        "parameters, SGD",
+        "losses, SGD",
+        "losses, AdamW",
+    )
     lines = []
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(f"{row['ranks']}, ZeRO-{row['stage']}, {row['backprop']}", []).append(row)
     for name, group in groups.items():
-        by = {optimizer: [row for row in group if row["optimizer"] == optimizer] for optimizer in RATES}
+        by = {
+            optimizer: [row for row in group if row["optimizer"] == optimizer]
+            for optimizer in RATES
+        }
         values = (
             worst(group, "gradients"),
             worst(by["SGD"], "parameters"),
@@ -222,7 +287,9 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
     astray = sum(row["astray"] for row in ran)
     found = [
         Figure("combinations that hang or crash", failed, "= 0", failed == 0),
-        Figure("backward passes whose tokens did not leave when made to", astray, "= 0", astray == 0),
+        Figure(
+            "backward passes whose tokens did not leave when made to", astray, "= 0", astray == 0
+        ),
     ]
     sgd, adam = ([row for row in ran if row["optimizer"] == name] for name in ("SGD", "AdamW"))
     for name, group, figure, target in (
@@ -236,7 +303,10 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
 
 
 def _said(figure: Figure) -> str:
-    return f"{figure.figure}: {'–' if figure.value is None else f'{figure.value:.1e}'} ({figure.target})"
+    return (
+        f"{figure.figure}: {'–' if figure.value is None else f'{figure.value:.1e}'} "
+        f"({figure.target})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """A task of your own in one file: how deep is each bracket nested?
 
 ponder train examples/my_task.py:recipe
-deepspeed --num_gpus 2 --module training.train examples/my_task.py:recipe --deepspeed_config ds_configs/zero2.json
+deepspeed --num_gpus 2 --module training.train examples/my_task.py:recipe --deepspeed_config
+ds_configs/zero2.json
 """
 
 import numpy as np
 import torch
 
 from halting import UsageError
-from training.config.run_config import HaltingPart, LoopConfig, ModelConfig, Part, PenaltyConfig, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part, PenaltyConfig
 from training.tasks.task import SPLITS, Batch, Task
 
 
@@ -27,9 +29,13 @@ class Brackets(Task):
     def __init__(self, length: int = 24, deepest: int = 6, seed: int = 0):
         if length < 1 or deepest < 1:
             raise UsageError(
-                f"Brackets(length={length}, deepest={deepest}).", "Both count something.", "Write 1 or more."
+                f"Brackets(length={length}, deepest={deepest}).",
+                "Both count something.",
+                "Write 1 or more.",
             )
-        self.max_length, self.deepest, self.seed = length, deepest, seed
+        self.max_length = length
+        self.deepest = deepest
+        self.seed = seed
         self.vocab_size = 2 + deepest + 1  # "(", ")", and the depths 0 … deepest
 
     def batch(self, split: str, index: int, size: int) -> Batch:
@@ -38,9 +44,14 @@ class Brackets(Task):
         return Batch(tokens, depth + 2, torch.ones_like(tokens, dtype=torch.bool), depth.float())
 
     def _example(self, split: str, number: int) -> torch.Tensor:
-        # A generator for each example, so that example 7 is the same whoever asks for it, and in whatever batch.
-        coins = np.random.default_rng((self.seed, SPLITS.index(split), number)).random(self.max_length) < 0.5
-        tokens, depth = [], 0
+        # A generator for each example, so that example 7 is the same whoever asks for it, and in
+        # whatever batch.
+        coins = (
+            np.random.default_rng((self.seed, SPLITS.index(split), number)).random(self.max_length)
+            < 0.5
+        )
+        tokens = []
+        depth = 0
         for opens in coins:
             opens = depth == 0 or (opens and depth < self.deepest)
             tokens.append(0 if opens else 1)
@@ -50,7 +61,9 @@ class Brackets(Task):
     def encode(self, text: str) -> list[int]:
         if bad := set(text) - {"(", ")"}:
             raise UsageError(
-                f"The text has {sorted(bad)}.", "This task knows ( and ) alone.", "Write something like (()())."
+                f"The text has {sorted(bad)}.",
+                "This task knows ( and ) alone.",
+                "Write something like (()()).",
             )
         return ["()".index(character) for character in text]
 

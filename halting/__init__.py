@@ -1,4 +1,5 @@
-"""Halting rules, exit mass, readouts, ponder costs and ponder maps: all about when to stop, nothing about models."""
+"""Halting rules, exit mass, readouts, ponder costs and ponder maps: all about when to stop, nothing
+about models."""
 
 from halting.costs.correctness import Correctness
 from halting.costs.cost import PonderCost, StepOutcomes
@@ -17,7 +18,7 @@ from halting.exit_threshold import ExitThreshold
 from halting.exponential_blend import ExponentialBlend
 from halting.gate import Gate
 from halting.maps.ponder_map import PonderMap
-from halting.mass import ledger_dtype, settle
+from halting.mass import halting_dtype, settle
 from halting.readout import DeepSupervision, EveryStep, FinalState, Readout, WeightedMean
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
 from halting.rules.confidence_exit import ConfidenceExit
@@ -88,7 +89,7 @@ __all__ = [
     "UpdatesPlusRemainder",
     "UsageError",
     "WeightedMean",
+    "halting_dtype",
     "keep_rows",
-    "ledger_dtype",
     "settle",
 ]

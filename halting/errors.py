@@ -11,5 +11,7 @@ class UsageError(ValueError):
     """
 
     def __init__(self, what: str, why: str, write: str):
-        self.what, self.why, self.write = what, why, write
+        self.what = what
+        self.why = why
+        self.write = write
         super().__init__(f"{what} {why} {write}")

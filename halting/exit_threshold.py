@@ -6,15 +6,15 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ExitThreshold:
-    """The option of a rule that moves its exit after training: at one end nobody leaves early, at the other nearly
-    everybody leaves at once.
+    """The option of a rule that moves its exit after training: at one end nobody leaves early, at
+    the other nearly everybody leaves at once.
 
     Args:
         option: its name, an argument of the rule's class.
         safest: where tokens leave latest.
         cheapest: where they leave earliest.
-        scale: how values lie between the two: "ratio", each so many times the one before; "share", likewise for
-            1 − value, so that shares near 1 lie close; "count", whole numbers.
+        scale: how values lie between the two: "ratio", each so many times the one before; "share",
+            likewise for 1 − value, so that shares near 1 lie close; "count", whole numbers.
     """
 
     option: str
@@ -23,7 +23,8 @@ class ExitThreshold:
     scale: Literal["ratio", "share", "count"] = "ratio"
 
     def at(self, way: float) -> float:
-        """The value that lies this part of the way, 0 to 1, from the safest to the cheapest; to six digits."""
+        """The value that lies this part of the way, 0 to 1, from the safest to the cheapest; to six
+        digits."""
         if self.scale == "count":
             return float(round(self.safest + way * (self.cheapest - self.safest)))
         if self.scale == "share":

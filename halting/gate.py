@@ -1,18 +1,20 @@
-"""The halting unit: an affine map of a token's state, computed in float32 or wider whatever the model runs in."""
+"""The halting unit: an affine map of a token's state, computed in float32 or wider whatever the
+model runs in."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from halting.mass import ledger_dtype
+from halting.mass import halting_dtype
 
 
 class Gate(nn.Module):
-    """G logits a token: w·s + b, with weights zero at the start, so that every token starts at the bias alone.
+    """G logits a token: w·s + b, with weights zero at the start, so that every token starts at the
+    bias alone.
 
-    State and weights are widened to float32 before the product and autocast is off around it (law 5): in bf16, about
-    one token in a hundred halts at another step.
+    State and weights are widened to float32 before the product and autocast is off around it (law
+    5): in bf16, about one token in a hundred halts at another step.
 
     Args:
         dim: D, width of the state.
@@ -26,6 +28,6 @@ class Gate(nn.Module):
         self.bias = nn.Parameter(torch.full((num_logits,), float(bias_init)))
 
     def forward(self, state: Float[Tensor, "A D"]) -> Float[Tensor, "A G"]:
-        wide = ledger_dtype(torch.promote_types(state.dtype, self.weight.dtype))
+        wide = halting_dtype(torch.promote_types(state.dtype, self.weight.dtype))
         with torch.autocast(device_type=state.device.type, enabled=False):
             return F.linear(state.to(wide), self.weight.to(wide), self.bias.to(wide))

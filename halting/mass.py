@@ -7,7 +7,7 @@ from torch import Tensor
 from halting.rule import StepDecision
 
 
-def ledger_dtype(dtype: torch.dtype) -> torch.dtype:
+def halting_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype of all halting arithmetic beside states of `dtype`: float32 or wider (law 5)."""
     return torch.promote_types(torch.float32, dtype)
 
@@ -17,9 +17,10 @@ def settle(
 ) -> tuple[Float[Tensor, " A"], Float[Tensor, " A"], Bool[Tensor, " A"]]:
     """What is really spent: (mass spent now, mass remaining, who leaves), each [A].
 
-    A token that stays spends what its rule asks for, at most what it holds. A token that leaves, because its rule says
-    so or because this is its last allowed step, spends all it holds: ACT's remainder, PonderNet's truncation and the
-    one-hot of a hard exit are this same line. So each token's mass over all steps sums to one.
+    A token that stays spends what its rule asks for, at most what it holds. A token that leaves,
+    because its rule says so or because this is its last allowed step, spends all it holds: ACT's
+    remainder, PonderNet's truncation and the one-hot of a hard exit are this same line. So each
+    token's mass over all steps sums to one.
     """
     leaves = torch.ones_like(decision.halt) if last else decision.halt
     wanted = decision.mass.to(remaining.dtype)

@@ -1,4 +1,5 @@
-"""The seam every halting rule fills: it looks at one step of the active tokens and decides for each."""
+"""The seam every halting rule fills: it looks at one step of the active tokens and decides for
+each."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from halting.readout import Readout
 
 Memory: TypeAlias = Tensor | dict[str, Any] | tuple[Any, ...] | None
-"""What a rule carries from step to step: tensors with one row a token, alone or in (nested) dicts and tuples."""
+"""What a rule carries from step to step: tensors with one row a token, alone or in (nested) dicts
+and tuples."""
 
 
 def alone(values: Tensor) -> Tensor:
@@ -37,8 +39,9 @@ class StepView:
         remaining: [A] float32 or wider, the exit mass that the token still holds.
         row: [A] int64, the sequence that the token belongs to.
         position: [A] int64, its position in that sequence.
-        logits: gives [A V], what the model would say had it stopped at this step; computed only when called. May be
-            given the aux of a rule that has decided already, for readouts that go by it.
+        logits: gives [A V], what the model would say had it stopped at this step; computed only
+            when called. May be given the aux of a rule that has decided already, for readouts that
+            go by it.
         uniform: gives [A] fresh uniform draws in [0, 1), for rules that sample.
     """
 
@@ -55,15 +58,18 @@ class StepView:
 
 @dataclass(frozen=True)
 class StepDecision:
-    """What a rule wants for each of the A tokens. The loop settles the mass, so no rule can break its sum.
+    """What a rule wants for each of the A tokens. The loop settles the mass, so no rule can break
+    its sum.
 
     Args:
-        mass: [A] float32 or wider, the exit mass to spend now (the loop spends all that is left of who leaves).
+        mass: [A] float32 or wider, the exit mass to spend now (the loop spends all that is left of
+            who leaves).
         halt: [A] bool, who leaves after this step.
         score: [A], the raw number behind the decision (a hazard, a distance, a logit), for viewers.
         gain: [A] or None, multiplies the token's next update (a router's gradient path).
-        aux: named tensors [A ...] that the rule's own cost or readout needs. With "would_leave" [A] bool, a rule that
-            lets nobody go in training says whom it would let go in evaluation; wrappers restrict it as they do `halt`.
+        aux: named tensors [A ...] that the rule's own cost or readout needs. With "would_leave" [A]
+            bool, a rule that lets nobody go in training says whom it would let go in evaluation;
+            wrappers restrict it as they do `halt`.
     """
 
     mass: Float[Tensor, " A"]
@@ -76,54 +82,65 @@ class StepDecision:
 class HaltingRule(nn.Module):
     """Decides, step by step, which tokens have thought enough.
 
-    A subclass sets the flags, names the readout and cost that train it, and writes `decide`; `begin` only where it
-    needs a memory or chooses before the first step. A rule never sees ranks, devices, padding or caches, and never adds
-    up probabilities: the loop does. Everything in a `StepView` belongs to active tokens alone.
+    A subclass sets the flags, names the readout and cost that train it, and writes `decide`;
+    `begin` only where it needs a memory or chooses before the first step. A rule never sees ranks,
+    devices, padding or caches, and never adds up probabilities: the loop does. Everything in a
+    `StepView` belongs to active tokens alone.
 
     Attributes:
         causal: decides from this and earlier tokens only; otherwise it is refused in causal models.
         spreads_mass: gradient reaches its gate through the mass.
         gives_gain: the task's gradient reaches its gate through the gain.
-        gain_reads_state: the gain of a step is computed from the state before it, so that gradient goes back through it
-            where truncated backpropagation has cut the state; refused there.
+        gain_reads_state: the gain of a step is computed from the state before it, so that gradient
+            goes back through it where truncated backpropagation has cut the state; refused there.
         reads_logits: calls `view.logits()`.
         by_sequence: the tokens of a sequence leave together.
-        ranks_tokens: it lets tokens go by their rank among those of their sequence, so none can be held back.
+        ranks_tokens: it lets tokens go by their rank among those of their sequence, so none can be
+            held back.
         gives_aux: the names in `StepDecision.aux`.
-        exit_threshold: the option that says how early tokens leave in evaluation; None where no option does.
+        exit_threshold: the option that says how early tokens leave in evaluation; None where no
+            option does.
         default_readout, default_cost: the classes that train it; None where it has no cost.
 
     Raises:
-        UsageError: when built, for a class that leaves an abstract method such as `decide` unwritten.
+        UsageError: when built, for a class that leaves an abstract method such as `decide`
+            unwritten.
     """
 
-    causal: ClassVar[bool] = True
-    spreads_mass: ClassVar[bool] = False
-    gives_gain: ClassVar[bool] = False
-    gain_reads_state: ClassVar[bool] = False
-    reads_logits: ClassVar[bool] = False
-    by_sequence: ClassVar[bool] = False
-    ranks_tokens: ClassVar[bool] = False
+    causal: bool = True
+    spreads_mass: bool = False
+    gives_gain: bool = False
+    gain_reads_state: bool = False
+    reads_logits: bool = False
+    by_sequence: bool = False
+    ranks_tokens: bool = False
     gives_aux: ClassVar[tuple[str, ...]] = ()
-    exit_threshold: ClassVar[ExitThreshold | None] = None
+    exit_threshold: ExitThreshold | None = None
     default_readout: "ClassVar[type[Readout]]"
-    default_cost: "ClassVar[type[PonderCost] | None]" = None
+    default_cost: "type[PonderCost] | None" = None
 
     def __init__(self) -> None:
         super().__init__()
-        # An nn.Module has no ABCMeta, so the check is here. A class between this one and a rule may stay abstract.
+        # An nn.Module has no ABCMeta, so the check is here. A class between this one and a rule may
+        # stay abstract.
         kind = type(self)
-        missing = [name for name in dir(kind) if getattr(getattr(kind, name, None), "__isabstractmethod__", False)]
+        missing = [
+            name
+            for name in dir(kind)
+            if getattr(getattr(kind, name, None), "__isabstractmethod__", False)
+        ]
         if missing:
             raise UsageError(
-                f"{kind.__name__} is no complete halting rule: it has no {' and no '.join(missing)}.",
+                f"{kind.__name__} is no complete halting rule: it has no "
+                f"{' and no '.join(missing)}.",
                 "The loop asks a rule after every step, and this class has no answer.",
-                f"Write {' and '.join(f'{name}(self, ...)' for name in missing)} in {kind.__name__}.",
+                f"Write {' and '.join(f'{name}(self, ...)' for name in missing)} in "
+                f"{kind.__name__}.",
             )
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
-        """Before step 1 (`view.state` and `view.entering` are what the first step will start from): the memory with one
-        row a token, and the gain [A] on the first update or None."""
+        """Before step 1 (`view.state` and `view.entering` are what the first step will start from):
+        the memory with one row a token, and the gain [A] on the first update or None."""
         return None, None
 
     @abstractmethod
@@ -131,30 +148,34 @@ class HaltingRule(nn.Module):
         """After a step: the decision for each token and the memory to carry on."""
 
     def end_update(self, over_ranks: Callable[[Tensor], Tensor] = alone) -> None:
-        """After each optimizer update: moves what the rule keeps beside its parameters, such as a warm-up. A schedule
-        that moved with the forward passes would depend on micro-batches and ranks, and each look at the model would
-        push it on. Whoever trains without `training.loop.loop` calls it too.
+        """After each optimizer update: moves what the rule keeps beside its parameters, such as a
+        warm-up. A schedule that moved with the forward passes would depend on micro-batches and
+        ranks, and each look at the model would push it on. Whoever trains without
+        `training.loop.loop` calls it too.
 
         Args:
             over_ranks: gives the sum of a tensor over all ranks; called by all of them or by none.
         """
 
     def fixed_depth(self, max_steps: int) -> int | None:
-        """The step at which every token leaves under a step limit; None where that is not settled beforehand."""
+        """The step at which every token leaves under a step limit; None where that is not settled
+        beforehand."""
         return None
 
     def ponder(self, trace: LoopTrace) -> Float[Tensor, "B L"]:
-        """The depth that the rule means, in steps, 0 on padding; executed steps unless a rule says otherwise."""
+        """The depth that the rule means, in steps, 0 on padding; executed steps unless a rule says
+        otherwise."""
         return trace.steps.to(trace.mass.dtype)
 
     def exit_step(self, trace: LoopTrace) -> Float[Tensor, "B L"]:
-        """What evaluation would show as ponder, read off a trace of either mode: the ponder, unless a rule exits in
-        evaluation by something else than what it means in training."""
+        """What evaluation would show as ponder, read off a trace of either mode: the ponder, unless
+        a rule exits in evaluation by something else than what it means in training."""
         return self.ponder(trace)
 
 
 def keep_rows(memory: Any, rows: Tensor | slice) -> Any:
-    """The rows of some tokens only, of a tensor or of all tensors in a `Memory`; the shape of the record is kept."""
+    """The rows of some tokens only, of a tensor or of all tensors in a `Memory`; the shape of the
+    record is kept."""
     if memory is None:
         return None
     if isinstance(memory, Tensor):

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from halting.gate import Gate
-from halting.mass import ledger_dtype
+from halting.mass import halting_dtype
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Sequences:
     def first(self) -> Int[Tensor, " S"]:
         """The first token of each sequence."""
         place = torch.arange(len(self.of), device=self.of.device)
-        return place.new_full((len(self.rows),), len(self.of)).scatter_reduce(0, self.of, place, "amin")
+        return place.new_full((len(self.rows),), len(self.of)).scatter_reduce(
+            0, self.of, place, "amin"
+        )
 
     def mean(self, values: Float[Tensor, "A D"]) -> Float[Tensor, "S D"]:
         """The mean over the tokens of each sequence, in float32 or wider."""
-        wide = values.to(ledger_dtype(values.dtype))
+        wide = values.to(halting_dtype(values.dtype))
         total = wide.new_zeros(len(self.rows), wide.shape[-1]).index_add(0, self.of, wide)
         return total / self.counts.unsqueeze(-1).to(wide.dtype)
 
@@ -47,6 +49,6 @@ class Sequences:
         return (torch.zeros_like(self.counts).index_add(0, self.of, (~flags).long()) == 0)[self.of]
 
     def ask(self, gate: Gate, state: Float[Tensor, "A D"]) -> Float[Tensor, "A G"]:
-        """The gate's logits for the mean state of each token's sequence. It is asked once a sequence, so that all its
-        tokens are told the same to the last bit."""
+        """The gate's logits for the mean state of each token's sequence. It is asked once a
+        sequence, so that all its tokens are told the same to the last bit."""
         return gate(self.mean(state))[self.of]

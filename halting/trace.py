@@ -1,4 +1,5 @@
-"""What the loop did: mass, score and steps of every token, from which costs and ponder maps are made."""
+"""What the loop did: mass, score and steps of every token, from which costs and ponder maps are
+made."""
 
 from typing import NamedTuple
 
@@ -20,26 +21,33 @@ class PackedSteps(NamedTuple):
     index: Tensor  # pyright: ignore[reportIncompatibleMethodOverride]  tuple.index, which nobody wants here
     step: Tensor
 
-    def unpack(self, values: Tensor, batch: int, length: int, num_steps: int, fill: float | int = 0) -> Tensor:
-        """Values [M ...], in the order of this record, laid out as [B L N ...] with `fill` where nothing ran."""
+    def unpack(
+        self, values: Tensor, batch: int, length: int, num_steps: int, fill: float | int = 0
+    ) -> Tensor:
+        """Values [M ...], in the order of this record, laid out as [B L N ...] with `fill` where
+        nothing ran."""
         flat = values.new_full((batch * length * num_steps, *values.shape[1:]), fill)
         flat = flat.index_copy(0, self.index * num_steps + self.step, values)
         return flat.view(batch, length, num_steps, *values.shape[1:])
 
 
 class LoopTrace(NamedTuple):
-    """The record of one run of the loop over [B L] tokens and N steps (a named tuple, because DeepSpeed's hooks see
-    into tuples but not into dataclasses).
+    """The record of one run of the loop over [B L] tokens and N steps (a named tuple, because
+    DeepSpeed's hooks see into tuples but not into dataclasses).
 
     Args:
-        mass: [B L N] float32 or wider, the exit mass spent at each step; sums to 1 over N for valid tokens, 0 on
+        mass: [B L N] float32 or wider, the exit mass spent at each step; sums to 1 over N for valid
+            tokens, 0 on padding.
+        score: [B L N], the rule's raw number at each executed step, 0 where the token was not
+            computed.
+        steps: [B L] int64, executed steps: block applications that the token really got; 0 on
             padding.
-        score: [B L N], the rule's raw number at each executed step, 0 where the token was not computed.
-        steps: [B L] int64, executed steps: block applications that the token really got; 0 on padding.
         valid: [B L] bool.
-        aux: {name: [B L N ...]}, what the rule's own cost or readout asked to keep; 0 where not computed.
+        aux: {name: [B L N ...]}, what the rule's own cost or readout asked to keep; 0 where not
+            computed.
         states: every executed step's state, packed, where the readout keeps them; else None.
-        lens: for every executed step the readout had it stopped there, packed, where asked for; else None.
+        lens: for every executed step the readout had it stopped there, packed, where asked for;
+            else None.
     """
 
     mass: Float[Tensor, "B L N"]
@@ -62,7 +70,8 @@ class LoopTrace(NamedTuple):
 
     @property
     def remainder(self) -> Float[Tensor, "B L"]:
-        """[B L]: the mass spent at the token's last step (Graves 2016, section 2: R), with gradient; 0 on padding."""
+        """[B L]: the mass spent at the token's last step (Graves 2016, section 2: R), with
+        gradient; 0 on padding."""
         if self.num_steps == 0:
             return self.mass.sum(-1)
         last = (self.steps - 1).clamp(min=0).unsqueeze(-1)
@@ -70,6 +79,9 @@ class LoopTrace(NamedTuple):
 
     @property
     def expected_steps(self) -> Float[Tensor, "B L"]:
-        """[B L]: Σ n·p_n, the mean of the exit distribution in steps; 0 on padding. Carries gradient."""
-        numbers = torch.arange(1, self.num_steps + 1, device=self.mass.device, dtype=self.mass.dtype)
+        """[B L]: Σ n·p_n, the mean of the exit distribution in steps; 0 on padding. Carries
+        gradient."""
+        numbers = torch.arange(
+            1, self.num_steps + 1, device=self.mass.device, dtype=self.mass.dtype
+        )
         return (self.mass * numbers).sum(-1)

@@ -1,4 +1,5 @@
-"""One headless browser for the tests of a module, and pages that may neither complain nor reach for anything."""
+"""One headless browser for the tests of a module, and pages that may neither complain nor reach for
+anything."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,17 +27,24 @@ def started() -> Iterator[Browser]:
 
 
 @contextmanager
-def watched(chromium: Browser, allowed: str, expected: str = "\0", **context: Any) -> Iterator[Page]:
-    """A page that must make no request but to addresses that begin with `allowed`, write nothing to the console but
-    what holds the `expected` words, and raise nothing."""
+def watched(
+    chromium: Browser, allowed: str, expected: str = "\0", **context: Any
+) -> Iterator[Page]:
+    """A page that must make no request but to addresses that begin with `allowed`, write nothing to
+    the console but what holds the `expected` words, and raise nothing."""
     opened = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **context})
     page = opened.new_page()
     wrong = _COMPLAINTS[page] = []
     page.set_default_timeout(60_000)
     page.on(
-        "request", lambda request: None if request.url.startswith((allowed, "data:")) else wrong.append(request.url)
+        "request",
+        lambda request: (
+            None if request.url.startswith((allowed, "data:")) else wrong.append(request.url)
+        ),
     )
-    page.on("console", lambda message: None if expected in message.text else wrong.append(message.text))
+    page.on(
+        "console", lambda message: None if expected in message.text else wrong.append(message.text)
+    )
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: (wrong.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     yield page
@@ -56,12 +64,15 @@ def refuse_complaints(page: Page) -> None:
 
 @contextmanager
 def file_opener(chromium: Browser, folder: Path) -> Iterator[Callable[..., Any]]:
-    """Opens HTML texts as files, as a person would: `with opener(text, color_scheme="dark") as page`. All in one page,
-    which is quicker than one for each; `page.clock` would outlive a test, so it is for pages of their own."""
+    """Opens HTML texts as files, as a person would:
+    `with opener(text, color_scheme="dark") as page`. All in one page, which is quicker than one for
+    each; `page.clock` would outlive a test, so it is for pages of their own."""
     with watched(chromium, folder.as_uri()) as page:
 
         @contextmanager
-        def open_text(text: str, width: int = 1280, height: int = 900, color_scheme: Any = "light") -> Iterator[Page]:
+        def open_text(
+            text: str, width: int = 1280, height: int = 900, color_scheme: Any = "light"
+        ) -> Iterator[Page]:
             path = folder / f"{abs(hash(text))}.html"
             path.write_text(text, encoding="utf-8")
             page.set_viewport_size({"width": width, "height": height})

@@ -1,5 +1,5 @@
-"""Every test starts from the same seed and computes on one thread, so that its numbers are the same each time. Modules
-that take long are begun first."""
+"""Every test starts from the same seed and computes on one thread, so that its numbers are the same
+each time. Modules that take long are begun first."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,8 +38,8 @@ LONGEST_FIRST = tuple(
         "training/checkpoints/test_start_from.py",
     )
 )
-"""What takes over ten seconds. `make test` gives each core a module at a time; one of these begun last would leave the
-other core with nothing to do."""
+"""What takes over ten seconds. `make test` gives each core a module at a time; one of these begun
+last would leave the other core with nothing to do."""
 assert all(path.exists() for path in LONGEST_FIRST), "a test file has another name than here"
 
 
@@ -55,7 +55,8 @@ def seeded() -> None:
 
 @pytest.fixture(scope="module")
 def fresh_compiler() -> None:
-    """Nothing that other modules compiled counts towards the limit from which a function is no longer compiled."""
+    """Nothing that other modules compiled counts towards the limit from which a function is no
+    longer compiled."""
     import torch._dynamo  # here, because it is slow to import
 
     torch._dynamo.reset()

@@ -1,4 +1,5 @@
-"""A browser for the tests is found or installed; where none can be had, CI fails and a person's tests are skipped."""
+"""A browser for the tests is found or installed; where none can be had, CI fails and a person's
+tests are skipped."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -6,13 +6,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "ds_configs").glob("*.md")])
-TESTS = {name for path in (ROOT / "tests").rglob("*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
-TESTS |= set(re.findall(r"def (test_\w+)", (ROOT / "act" / "testing" / "contract.py").read_text()))
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "ds_configs").glob("*.md")]
+)
+TESTS = {
+    name
+    for path in (ROOT / "tests").rglob("*.py")
+    for name in re.findall(r"def (test_\w+)", path.read_text())
+}
+TESTS |= {
+    name
+    for path in (ROOT / "act" / "testing").glob("*.py")
+    for name in re.findall(r"def (test_\w+)", path.read_text())
+}
 
 
 def missing_tests(text: str) -> list[str]:
-    return sorted(name for name in set(re.findall(r"`(?:\S+::)?(test_\w+)`", text)) if name not in TESTS)
+    return sorted(
+        name for name in set(re.findall(r"`(?:\S+::)?(test_\w+)`", text)) if name not in TESTS
+    )
 
 
 def missing_pages(text: str, folder: Path) -> list[str]:
@@ -29,6 +41,9 @@ def test_what_a_page_names_exists(page: Path):
 
 def test_the_checks_see_what_is_missing(tmp_path: Path):
     text = (
-        "Held by `test_that_nobody_wrote` and `tests/test_docs.py::test_what_a_page_names_exists`; [here](nowhere.md)."
+        "Held by `test_that_nobody_wrote` and `tests/test_docs.py::test_what_a_page_names_exists`; "
+        "[here](nowhere.md)."
     )
-    assert missing_tests(text) == ["test_that_nobody_wrote"] and missing_pages(text, tmp_path) == ["nowhere.md"]
+    assert missing_tests(text) == ["test_that_nobody_wrote"] and missing_pages(text, tmp_path) == [
+        "nowhere.md"
+    ]

@@ -21,7 +21,8 @@ PACKAGES = ("act", "halting", "training")
 KNOW_RANKS = ("training/engine/", "training/distributed/")
 """The only places that import DeepSpeed or torch.distributed."""
 NAMED_AS_THE_FIELD_DOES = {"halting/trace.py"}
-"""Nothing runs as a script from halting/, so its folder is never first on the path, and hides nothing."""
+"""Nothing runs as a script from halting/, so its folder is never first on the path, and hides
+nothing."""
 
 
 def source_files(*folders: str) -> list[Path]:
@@ -29,7 +30,8 @@ def source_files(*folders: str) -> list[Path]:
 
 
 def hides_another(path: Path) -> bool:
-    """Whether a module has a standard-library name, or `kernels`: transformers imports any file of that name."""
+    """Whether a module has a standard-library name, or `kernels`: transformers imports any file of
+    that name."""
     return path.stem in {*sys.stdlib_module_names, "kernels"} - {"__init__", "__main__"}
 
 
@@ -87,7 +89,9 @@ def test_no_file_is_longer_than_the_limit():
         ("runs/a.py", LIMIT + 1, 0),
     ],
 )
-def test_the_length_check(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: int, code: int):
+def test_the_length_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, lines: int, code: int
+):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("x\n" * lines)
@@ -110,7 +114,9 @@ def test_no_module_hides_another():
     assert hiding <= NAMED_AS_THE_FIELD_DOES
 
 
-@pytest.mark.parametrize(("name", "hides"), [("profile.py", True), ("kernels.py", True), ("__init__.py", False)])
+@pytest.mark.parametrize(
+    ("name", "hides"), [("profile.py", True), ("kernels.py", True), ("__init__.py", False)]
+)
 def test_the_name_check(name: str, hides: bool):
     assert hides_another(Path("training", name)) == hides
 
@@ -123,7 +129,9 @@ def test_imports_keep_the_contracts():
 def test_every_contract_can_be_broken(tmp_path: Path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     for file, line in {
         "halting/mass.py": "import act.blocks.block",
         "act/blocks/block.py": "import deepspeed",
@@ -135,9 +143,13 @@ def test_every_contract_can_be_broken(tmp_path: Path):
         with (tmp_path / file).open("a") as source:
             source.write(f"\n{line}\n")
     code, report = lint_imports(tmp_path)
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
+        "contracts"
+    ]
     assert code == 1
-    assert [contract["name"] for contract in contracts if f"{contract['name']} BROKEN" not in report] == [], report
+    assert [
+        contract["name"] for contract in contracts if f"{contract['name']} BROKEN" not in report
+    ] == [], report
 
 
 def test_only_engine_and_distributed_know_ranks():
@@ -158,7 +170,11 @@ def test_only_engine_and_distributed_know_ranks():
         ("from torch import nn, distributed", True),
         ("from torch.distributed import all_reduce", True),
         ("import torch\ntorch.distributed.barrier()", True),
-        ("from training.engine import start\nconfig.deepspeed_config\ntorch.distributions.Normal", False),
+        (
+            "from training.engine import "
+            "start\nconfig.deepspeed_config\ntorch.distributions.Normal",
+            False,
+        ),
     ],
 )
 def test_the_rank_check(source: str, finds: bool):
@@ -170,7 +186,9 @@ def test_slow_libraries_are_imported_late():
     modules = f"act, halting, halting.maps.ponder_map, {viewers}, training.engine"
     slow = "{'deepspeed', 'matplotlib', 'scipy', 'tensorboard', 'pytest'}"
     script = f"import sys, {modules}; print(*sorted({slow} & sys.modules.keys()))"
-    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert ended.stdout.split() == []
 
 
@@ -186,6 +204,12 @@ def test_shapes_in_signatures_are_checked():
 
 def test_constraints_pin_what_the_project_requires():
     pins = pinned()
-    unpinned = [str(wanted) for wanted in required() if pins.get(wanted.name.lower(), "none") not in wanted.specifier]
+    unpinned = [
+        str(wanted)
+        for wanted in required()
+        if pins.get(wanted.name.lower(), "none") not in wanted.specifier
+    ]
     assert unpinned == []
-    assert [f"{name}=={version}" for name, version in pins.items() if "+" in version] == [], "a local build"
+    assert [f"{name}=={version}" for name, version in pins.items() if "+" in version] == [], (
+        "a local build"
+    )

@@ -1,7 +1,8 @@
 """Finds a Chromium or Chrome for the tests of the page, or installs one.
 
-Run as `python tools/browser.py`: Debian's package where this is root on a Debian, else playwright's own download. Where
-neither can be had it says so, and exits 1 if CI=true, since those tests would be skipped.
+Run as `python tools/browser.py`: Debian's package where this is root on a Debian, else playwright's
+own download. Where neither can be had it says so, and exits 1 if CI=true, since those tests would
+be skipped.
 """
 
 import os
@@ -28,26 +29,38 @@ FLAGS = (
 
 
 def find() -> str | None:
-    """The program of a Chromium or Chrome: on the path, where macOS keeps it, or as playwright downloaded it."""
+    """The program of a Chromium or Chrome: on the path, where macOS keeps it, or as playwright
+    downloaded it."""
     on_path = next((found for name in NAMES if (found := shutil.which(name))), None)
-    return on_path or next((place for place in _ELSEWHERE if Path(place).is_file()), None) or _downloaded()
+    return (
+        on_path
+        or next((place for place in _ELSEWHERE if Path(place).is_file()), None)
+        or _downloaded()
+    )
 
 
 def install() -> str:
     """Tries to install one; what went wrong, or "" where nothing did."""
     if os.geteuid() == 0 and shutil.which("apt-get"):
         packages = ["chromium", "fonts-dejavu-core"]  # a machine without any font draws nothing
-        commands = [["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *packages]]
+        commands = [
+            ["apt-get", "update"],
+            ["apt-get", "install", "-y", "--no-install-recommends", *packages],
+        ]
     else:
         commands = [[sys.executable, "-m", "playwright", "install", "chromium"]]
     for command in commands:
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         try:
-            ended = subprocess.run(command, env=quiet, capture_output=True, text=True, timeout=900, check=False)
+            ended = subprocess.run(
+                command, env=quiet, capture_output=True, text=True, timeout=900, check=False
+            )
         except subprocess.TimeoutExpired:
             return f"{' '.join(command)}: no end after 15 minutes"
         if ended.returncode:
-            last = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing").splitlines()[-1]
+            last = (ended.stderr.strip() or ended.stdout.strip() or "it said nothing").splitlines()[
+                -1
+            ]
             return f"{' '.join(command)}: {last}"
     return ""
 
@@ -75,9 +88,10 @@ def main() -> int:
         print(f"browser: {found}")
         return 0
     print(
-        f"browser: there is no Chromium or Chrome, and none could be installed ({why or 'it is not found even now'}).\n"
+        "browser: there is no Chromium or Chrome, and none could be installed "
+        f"({why or 'it is not found even now'}).\n"
         "  why:  the page's tests drive one\n"
-        "  mend: install the chromium package of your system",
+        "  fix:  install the chromium package of your system",
         file=sys.stderr,
     )
     return 1 if must_be_there() else 0

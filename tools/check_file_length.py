@@ -1,6 +1,7 @@
 """Fails where a source file has over 400 lines: a file is one noun, and 50 to 250 lines say it.
 
-Run as `python tools/check_file_length.py [FOLDER]`. Files that say "@generated" in their first lines are left out.
+Run as `python tools/check_file_length.py [FOLDER]`. Files that say "@generated" in their first
+lines are left out.
 """
 
 import sys
@@ -13,7 +14,8 @@ NOT_OURS = {"build", "dist", "runs"}
 
 
 def sources(root: Path) -> Iterator[Path]:
-    """Every source file below a folder; hidden folders, build outputs and run folders are no sources."""
+    """Every source file below a folder; hidden folders, build outputs and run folders are no
+    sources."""
     for path in sorted(root.iterdir()):
         if path.is_dir():
             if path.name not in NOT_OURS and not path.name.startswith("."):
@@ -37,7 +39,8 @@ def main(argv: list[str]) -> int:
     found = too_long(root)
     for path, lines in found:
         print(
-            f"{path.relative_to(root)}: {lines} lines. The limit is {LIMIT}: find the second noun and give it a file."
+            f"{path.relative_to(root)}: {lines} lines. The limit is {LIMIT}: find the second noun "
+            "and give it a file."
         )
     return 1 if found else 0
 

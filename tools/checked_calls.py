@@ -1,4 +1,5 @@
-"""What checks the shapes and types of calls under pytest: beartype, to which an int is a float, as PEP 484 has it."""
+"""What checks the shapes and types of calls under pytest: beartype, to which an int is a float, as
+PEP 484 has it."""
 
 from beartype import BeartypeConf, beartype
 

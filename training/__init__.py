@@ -1,17 +1,30 @@
-"""Training looped Transformers: recipes, engines, checkpoints, evaluation; `load_run` reads a run back."""
+"""Training looped Transformers: recipes, engines, checkpoints, evaluation; `load_run` reads a run
+back."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from training.config.run_config import RunConfig
+    from training.config.sections import HaltingPart, Part
     from training.runs.loaded import Run, load_run
+    from training.tasks.task import Batch, Task
 
-__all__ = ["Run", "load_run"]
+__all__ = ["Batch", "HaltingPart", "Part", "Run", "RunConfig", "Task", "load_run"]
+
+_HOMES = {
+    "Batch": "training.tasks.task",
+    "HaltingPart": "training.config.sections",
+    "Part": "training.config.sections",
+    "Run": "training.runs.loaded",
+    "RunConfig": "training.config.run_config",
+    "Task": "training.tasks.task",
+    "load_run": "training.runs.loaded",
+}
 
 
 def __getattr__(name: str):
     # Late, so that importing one part of the package doesn't import all of it.
-    if name in __all__:
-        from training.runs import loaded as run
-
-        return getattr(run, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'training' has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """From a RunConfig to the things that it describes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -14,9 +15,15 @@ from halting.rule import HaltingRule
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
-from training.config.run_config import LoopConfig, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import LoopConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
-from training.ponder_penalty import coefficient, make_penalty
+from training.ponder_penalty.actuator import actuator_of
+from training.ponder_penalty.constant import ConstantPenalty, coefficient
+from training.ponder_penalty.penalty import Penalty
+from training.ponder_penalty.ramp import RampPenalty
+from training.ponder_penalty.step_target import steps_of
+from training.ponder_penalty.target_penalty import TargetPenalty
 from training.tasks.task import Task
 
 
@@ -44,7 +51,9 @@ def build_task(config: RunConfig) -> Task:
 
 def build_rule(config: RunConfig) -> HaltingRule:
     """The halting rule in its wrappers."""
-    rule: HaltingRule = build(config.halting, HaltingRule, dim=config.model.width, max_steps=config.loop.max_steps)
+    rule: HaltingRule = build(
+        config.halting, HaltingRule, dim=config.model.width, max_steps=config.loop.max_steps
+    )
     if config.halting.min_steps > 1:
         rule = MinSteps(rule, config.halting.min_steps)
     return PerSequence(rule) if config.halting.per_sequence else rule
@@ -54,18 +63,19 @@ def build_cost(config: RunConfig, rule: HaltingRule) -> PonderCost | None:
     """The ponder cost: the one named, else the rule's own.
 
     Raises:
-        UsageError: for a cost that reads what the rule does not say, or whose gradient cannot reach the rule's gate.
+        UsageError: for a cost that reads what the rule does not say, or whose gradient cannot reach
+            the rule's gate.
     """
     if config.cost is None:
         return rule.default_cost() if rule.default_cost is not None else None
     cost: PonderCost = build(config.cost, PonderCost, max_steps=config.loop.max_steps)
-    cost.refuse_missing(rule.gives_aux, config.halting.kind)
+    cost.check_aux(rule.gives_aux, config.halting.kind)
     if cost.needs_spread_mass and not rule.spreads_mass:
         raise UsageError(
-            f"{type(cost).__name__} needs a rule that spreads its mass over steps, but {config.halting.kind} puts all "
-            "of it on the step it leaves.",
+            f"{type(cost).__name__} needs a rule that spreads its mass over steps, but "
+            f"{config.halting.kind} puts all of it on the step it leaves.",
             "No gradient of the cost would reach the gate.",
-            "Use --halting.rule GravesACT, or drop the cost.",
+            "Use --halting.kind GravesACT, or drop the cost.",
         )
     return cost
 
@@ -74,27 +84,29 @@ def build_readout(config: RunConfig, rule: HaltingRule, cost: PonderCost | None)
     """The readout: the one named, else the one that the cost is meant for, else the rule's own.
 
     Raises:
-        UsageError: for a readout that lacks what the cost reads, and one under which nothing would train the rule.
+        UsageError: for a readout that lacks what the cost reads, and one under which nothing would
+            train the rule.
     """
     own = (cost.default_readout if cost is not None else None) or rule.default_readout
     readout: Readout = build(config.readout, Readout) if config.readout is not None else own()
     if cost is not None and cost.needs_outcomes and not readout.keeps_states:
         raise UsageError(
-            f"{type(cost).__name__} needs the answer of every step, but {type(readout).__name__} keeps the last one.",
+            f"{type(cost).__name__} needs the answer of every step, but {type(readout).__name__} "
+            "keeps the last one.",
             "It compares what the model would have said at each step.",
             f"Use --readout.kind {(cost.default_readout or EveryStep).__name__}, or another cost.",
         )
     by_mass = rule.spreads_mass and "mass" in readout.weighs_by
     by_task = rule.gives_gain or by_mass or not set(rule.gives_aux).isdisjoint(readout.weighs_by)
     learns = any(parameter.requires_grad for parameter in rule.parameters())
-    if learns and not by_task and not coefficient(config.penalty, cost):
+    if learns and not by_task and not coefficient(config.penalty.value, cost):
         lacks = "it comes without a ponder cost" if cost is None else "its cost has the penalty 0"
         raise UsageError(
-            f"Nothing would train {config.halting.kind}: {lacks}, and under {type(readout).__name__} the task's loss "
-            "does not depend on it.",
+            f"Nothing would train {config.halting.kind}: {lacks}, and under "
+            f"{type(readout).__name__} the task's loss does not depend on it.",
             "It would halt by its starting values to the end.",
-            "Leave --readout.kind and --cost.kind to the rule, and give --penalty.value above 0; for fixed depth, use "
-            "--halting.rule FixedSteps.",
+            "Leave --readout.kind and --cost.kind to the rule, and give --penalty.value above 0; "
+            "for fixed depth, use --halting.kind FixedSteps.",
         )
     return readout
 
@@ -117,15 +129,16 @@ def build_predictor(config: RunConfig, task: Task) -> Predictor | None:
     Raises:
         UsageError: for one that the task does not allow.
     """
-    if config.deal_by == "length":
+    if config.balance_by == "length":
         return ByLength()
-    if config.deal_by == "difficulty":
+    if config.balance_by == "difficulty":
         return ByDifficulty(task)
-    return ByPonder(task) if config.deal_by == "ponder" else None
+    return ByPonder(task) if config.balance_by == "ponder" else None
 
 
 def build_model(config: RunConfig, task: Task) -> LoopedTransformer:
-    """The model, initialised from the run's seed whatever was drawn before; frozen where the run does not train it."""
+    """The model, initialised from the run's seed whatever was drawn before; frozen where the run
+    does not train it."""
     shape = config.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -163,7 +176,8 @@ def build_model(config: RunConfig, task: Task) -> LoopedTransformer:
 
 
 def _freeze_all_but_rule(model: LoopedTransformer, config: RunConfig) -> None:
-    """Raises UsageError where that would train nothing, or when to stop a model that never learns."""
+    """Raises UsageError where that would train nothing, or when to stop a model that never
+    learns."""
     if config.start_from is None:
         raise UsageError(
             "--train-only rule comes without --start-from.",
@@ -173,7 +187,7 @@ def _freeze_all_but_rule(model: LoopedTransformer, config: RunConfig) -> None:
     rule = list(model.recurrence.rule.parameters())
     if not any(parameter.requires_grad for parameter in rule):
         raise UsageError(
-            f"--train-only rule comes with --halting.rule {config.halting.kind}.",
+            f"--train-only rule comes with --halting.kind {config.halting.kind}.",
             "It has no parameters, so nothing would learn.",
             "Choose a rule with a gate, such as GravesACT, or drop --train-only.",
         )
@@ -184,10 +198,69 @@ def _freeze_all_but_rule(model: LoopedTransformer, config: RunConfig) -> None:
 
 
 def build_all(config: RunConfig) -> Built:
-    """Task, model and cost; everything that cannot work together is refused here, before anything is written."""
+    """Task, model and cost; everything that cannot work together is refused here, before anything
+    is written."""
     task = build_task(config)
     model = build_model(config, task)
     cost = build_cost(config, model.recurrence.rule)
     make_penalty(config, cost)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
     return Built(task, model, cost, build_predictor(config, task), flops)
+
+
+def make_penalty(
+    config: RunConfig, cost: PonderCost | None, state: dict[str, Any] | None = None
+) -> Penalty:
+    """The penalty of a run.
+
+    Args:
+        config: the run.
+        cost: what it weighs; a target may move its prior.
+        state: where it stood, from a checkpoint; None at the start.
+
+    Raises:
+        UsageError: for a target or a ramp that this run cannot have.
+    """
+    penalty = _new_penalty(config, cost)
+    if state:  # empty where the penalty was set by hand before
+        penalty.load_state_dict(state)
+    return penalty
+
+
+def _new_penalty(config: RunConfig, cost: PonderCost | None) -> Penalty:
+    given = config.penalty
+    weight = coefficient(config.penalty.value, cost)
+    if given.target_steps is not None:
+        target = steps_of(given.target_steps, config.loop.max_steps, config.halting.min_steps)
+        actuator = actuator_of(cost, weight, target, config.halting.kind)
+        if config.loop.train_depth != "fixed":
+            raise UsageError(
+                f"--penalty.target-steps comes with --loop.train-depth {config.loop.train_depth}.",
+                "A random step limit cuts the ponder that is measured, and evaluation, at the full "
+                "limit, would show another.",
+                "Write --loop.train-depth fixed, or set --penalty.value by hand.",
+            )
+        return TargetPenalty(actuator, target, config.updates, given.warmup or config.updates // 3)
+    if given.ramp is not None:
+        if cost is None or cost.unit != "steps":
+            raise UsageError(
+                "--penalty.ramp comes with "
+                f"{'no ponder cost' if cost is None else f'the cost {type(cost).__name__}'}.",
+                "A rising weight takes away steps only where the cost is counted in steps.",
+                "Use a cost in steps, such as that of --halting.kind GravesACT, or drop the ramp.",
+            )
+        return RampPenalty(*given.ramp, given.warmup, config.updates)
+    return ConstantPenalty(weight, given.warmup)
+
+
+def penalty_text(config: RunConfig, cost: PonderCost | None) -> str:
+    """The penalty in a few words, for headers."""
+    given = config.penalty
+    if cost is None:
+        return "no ponder cost"
+    if given.target_steps is not None:
+        target = steps_of(given.target_steps, config.loop.max_steps, config.halting.min_steps)
+        return f"{cost.steered_by or 'penalty'} steered to {target:g} steps"
+    if given.ramp is not None:
+        return f"penalty {given.ramp[0]:g} to {given.ramp[1]:g}"
+    return f"penalty {coefficient(given.value, cost):g}"

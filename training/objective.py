@@ -1,4 +1,5 @@
-"""What is minimised: the task's loss, weighted as the readout says, plus the penalty times the ponder cost."""
+"""What is minimised: the task's loss, weighted as the readout says, plus the penalty times the
+ponder cost."""
 
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Terms:
 
 
 def token_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy [...] of logits [... V], in float32 or wider; 0 where nothing is asked."""
+    """Cross entropy [...] of logits [... V], in float32 or wider; 0 where there is no target."""
     wide = logits.to(torch.promote_types(torch.float32, logits.dtype)).flatten(0, -2)
     losses = F.cross_entropy(wide, targets.flatten(), ignore_index=IGNORE, reduction="none")
     return losses.view(targets.shape)
@@ -44,14 +45,17 @@ def step_outcomes(output: ModelOutput, targets: Tensor) -> StepOutcomes:
 
     correct = (prediction == wanted) & (wanted != IGNORE)
     asked = (targets != IGNORE) & output.trace.valid
-    return StepOutcomes(unpack(token_losses(packed.values, wanted)), unpack(prediction), unpack(correct), asked)
+    return StepOutcomes(
+        unpack(token_losses(packed.values, wanted)), unpack(prediction), unpack(correct), asked
+    )
 
 
 def objective(output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
     """The two sums of one micro-batch.
 
-    Where the readout keeps every step, each step is an answer of its own and its loss is weighted as the readout says,
-    by the mass spent on it (Σ_n p_n·L_n) or evenly: losses are mixed, not logits.
+    Where the readout keeps every step, each step is an answer of its own and its loss is weighted
+    as the readout says, by the mass spent on it (Σ_n p_n·L_n) or evenly: losses are mixed, not
+    logits.
     """
     outcomes = step_outcomes(output, batch.targets) if output.step_logits is not None else None
     if outcomes is not None:

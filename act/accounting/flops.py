@@ -14,17 +14,20 @@ from act.models.looped_transformer import LoopedTransformer
 class Flops:
     """FLOPs of one token; a multiplication and its addition count as two.
 
-    Counted are matrix products, as torch's FlopCounterMode does; norms, activations and softmax are not. Attention is
-    counted over every key of the sequence: kernels that skip what a causal mask hides do as little as half of it. In a
-    batch of ragged rows the packed path pads the queries of attention to the longest row, which comes on top.
+    Counted are matrix products, as torch's FlopCounterMode does; norms, activations and softmax are
+    not. Attention is counted over every key of the sequence: kernels that skip what a causal mask
+    hides do as little as half of it. In a batch of ragged rows the packed path pads the queries of
+    attention to the longest row, which comes on top.
 
     Args:
         once: of a linear embedding, prelude, coda and head, whatever the steps.
         block: of the looped block, each step.
-        deciding: of the halting rule, and in training of a readout that answers at every step, each step.
+        deciding: of the halting rule, and in training of a readout that answers at every step, each
+            step.
         recomputed: of the block once more, on the way back, each step (checkpointed backprop).
-        unasked: what the backward pass leaves out of twice the forward one, whatever the steps: the gradient of vectors
-            that are read, and all of coda and head on a last state that no loss reads, for each step is trained.
+        unasked: what the backward pass leaves out of twice the forward one, whatever the steps: the
+            gradient of vectors that are read, and all of coda and head on a last state that no loss
+            reads, for each step is trained.
     """
 
     once: int
@@ -43,30 +46,45 @@ class Flops:
         return self.once + steps * self.step
 
     def training(self, steps: float) -> float:
-        """Its forward and backward pass: the backward pass costs twice the forward one, but for what is unasked."""
+        """Its forward and backward pass: the backward pass costs twice the forward one, but for
+        what is unasked."""
         return 3 * self.forward(steps) + steps * self.recomputed - self.unasked
 
 
-def count_flops(model: LoopedTransformer, length: int, checkpointed: bool = False, inference: bool = False) -> Flops:
+def count_flops(
+    model: LoopedTransformer, length: int, checkpointed: bool = False, inference: bool = False
+) -> Flops:
     """The formula of a model; its parameters may be on the meta device.
 
-    A halting rule is taken to apply each of its weight matrices once a step; one that reads logits does so every step.
+    A halting rule is taken to apply each of its weight matrices once a step; one that reads logits
+    does so every step.
 
     Args:
         model: any looped Transformer.
         length: L, the tokens of a sequence, which each token attends to.
-        checkpointed: each step is computed again on the way back, up to the last thing that a gradient needs: not the
-            last linear map, whose result is needed by nothing.
-        inference: without gradient, where a readout that trains every step answers at the last one alone.
+        checkpointed: each step is computed again on the way back, up to the last thing that a
+            gradient needs: not the last linear map, whose result is needed by nothing.
+        inference: without gradient, where a readout that trains every step answers at the last one
+            alone.
     """
-    looped, trains_each_step = model.recurrence.block, model.recurrence.readout.keeps_states
-    head, coda = part_flops(model.head, length), part_flops(model.coda, length)
-    embedding = part_flops(model.embedding)  # a linear map where positions read vectors; looking a token up is free
+    looped = model.recurrence.block
+    trains_each_step = model.recurrence.readout.keeps_states
+    head = part_flops(model.head, length)
+    coda = part_flops(model.coda, length)
+    embedding = part_flops(
+        model.embedding
+    )  # a linear map where positions read vectors; looking a token up is free
     once = embedding + part_flops(model.prelude, length) + coda + head
     deciding = rule_flops(model) + (head + coda if trains_each_step and not inference else 0)
     block = part_flops(looped, length)
     recomputed = block - kept_flops(looped) if checkpointed else 0
-    return Flops(once, block, deciding, recomputed, embedding + (2 * (head + coda) if trains_each_step else 0))
+    return Flops(
+        once,
+        block,
+        deciding,
+        recomputed,
+        embedding + (2 * (head + coda) if trains_each_step else 0),
+    )
 
 
 def rule_flops(model: LoopedTransformer) -> int:
@@ -77,16 +95,20 @@ def rule_flops(model: LoopedTransformer) -> int:
 
 
 def kept_flops(block: nn.Module) -> int:
-    """What checkpointed backprop does not compute again: a token's last linear map in a looped block."""
+    """What checkpointed backprop does not compute again: a token's last linear map in a looped
+    block."""
     if isinstance(block, GRUBlock):
         return 0
-    return part_flops([module for module in block.modules() if isinstance(module, FeedForward)][-1].down)
+    return part_flops(
+        [module for module in block.modules() if isinstance(module, FeedForward)][-1].down
+    )
 
 
 def part_flops(part: nn.Module, length: int = 0) -> int:
     """What a part costs a token that attends to `length` keys; without attention by default.
 
-    Linear maps and GRU cells: two for each weight. Attention: query · key and probability · value, for each key.
+    Linear maps and GRU cells: two for each weight. Attention: query · key and probability · value,
+    for each key.
     """
     total = 0
     for module in part.modules():

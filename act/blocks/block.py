@@ -21,21 +21,27 @@ AttentionLayout = Literal["padded", "ragged"]
 
 
 class LoopBlock(nn.Module):
-    """The seam of a looped block: `enter` is what it reads, `forward` what it makes of it, `step` the two together.
+    """The seam of a looped block: `enter` is what it reads, `forward` what it makes of it, `step`
+    the two together.
 
     Attributes:
-        packable: it computes any set of slots; otherwise it is given every position of the batch (the dense path).
+        packable: it computes any set of slots; otherwise it is given every position of the batch
+            (the dense path).
         causal: tokens look at earlier positions only.
-        collective: ranks do something together inside of it (experts that are split over them). Each then loops as long
-            as any has a token, and a rank without one goes back through as many steps as the others.
+        collective: ranks do something together inside of it (experts that are split over them).
+            Each then loops as long as any has a token, and a rank without one goes back through as
+            many steps as the others.
     """
 
     packable: bool = True
     causal: bool = False
     collective: bool = False
 
-    def enter(self, x: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots) -> Float[Tensor, "A D"]:
-        """What this step reads: the state with the loop's inputs injected and the step signal added."""
+    def enter(
+        self, x: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots
+    ) -> Float[Tensor, "A D"]:
+        """What this step reads: the state with the loop's inputs injected and the step signal
+        added."""
         return x
 
     @abstractmethod
@@ -45,7 +51,11 @@ class LoopBlock(nn.Module):
         """The states after the step, and the cache holding this step's keys and values."""
 
     def step(
-        self, state: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots, cache: KeyValueCache
+        self,
+        state: Float[Tensor, "A D"],
+        inputs: Float[Tensor, "A D"],
+        slots: Slots,
+        cache: KeyValueCache,
     ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"], KeyValueCache]:
         """One loop step: what was read, the states after it, and the cache."""
         entering = self.enter(state, inputs, slots)
@@ -62,7 +72,13 @@ class Layer(nn.Module):
     compiled: bool = False
 
     def __init__(
-        self, dim: int, num_heads: int, num_kv_heads: int, kind: FeedForwardKind, width: int, norm_kind: NormKind
+        self,
+        dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        kind: FeedForwardKind,
+        width: int,
+        norm_kind: NormKind,
     ):
         super().__init__()
         self.attention_norm = norm(norm_kind, dim)
@@ -73,11 +89,15 @@ class Layer(nn.Module):
     def forward(
         self, x: Tensor, slots: Slots, cache: KeyValueCache, layer: int, context: AttentionContext
     ) -> tuple[Tensor, KeyValueCache]:
-        queries, keys, values = run(Layer.before_attention, self, x, context.angles, compiled=self.compiled)
+        queries, keys, values = run(
+            Layer.before_attention, self, x, context.angles, compiled=self.compiled
+        )
         attended, cache = cache.attend(layer, queries, keys, values, slots, context)
         return run(Layer.after_attention, self, x, attended, compiled=self.compiled), cache
 
-    def before_attention(self, x: Tensor, angles: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def before_attention(
+        self, x: Tensor, angles: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of each token."""
         return self.attention.project(self.attention_norm(x), angles)
 
@@ -88,29 +108,31 @@ class Layer(nn.Module):
 
 
 class Block(LoopBlock):
-    """A stack of pre-norm layers with input injection and a step signal. A dense training step, a packed training step
-    and a decoding step are the same call.
+    """A stack of pre-norm layers with input injection and a step signal. A dense training step, a
+    packed training step and a decoding step are the same call.
 
     Args:
         dim: D.
         num_heads: H.
-        num_kv_heads: key and value heads; None for H (multi-head), fewer for grouped-query attention.
+        num_kv_heads: key and value heads; None for H (multi-head), fewer for grouped-query
+            attention.
         num_layers: distinct layers in the block.
         causal: tokens look at earlier positions only.
         rotary: turn queries and keys by their position.
         feed_forward: "swiglu" or "gelu".
         feed_forward_width: hidden width; None for the usual one of that kind.
         norm_kind: "rms" or "layer".
-        injection: how the loop's inputs come in at each step: "concat" (a linear map of state and inputs side by side),
-            "add", or "none".
+        injection: how the loop's inputs come in at each step: "concat" (a linear map of state and
+            inputs side by side), "add", or "none".
         step_signal: "sinusoidal", or "none".
         rotary_base: base of the rotary wavelengths.
-        attention: how packed queries attend: "padded" (a rectangle of the sequences, PyTorch's SDPA), or "ragged" (no
-            padding: variable-length and block-mask kernels; only GPUs have them, so elsewhere it is padded).
+        attention: how packed queries attend: "padded" (a rectangle of the sequences, PyTorch's
+            SDPA), or "ragged" (no padding: variable-length and block-mask kernels; only GPUs have
+            them, so elsewhere it is padded).
 
     Raises:
-        UsageError: for a width that the heads cannot share, query heads that the key heads cannot share, and rotary
-            positions in heads of odd size.
+        UsageError: for a width that the heads cannot share, query heads that the key heads cannot
+            share, and rotary positions in heads of odd size.
     """
 
     def __init__(
@@ -132,21 +154,27 @@ class Block(LoopBlock):
     ):
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _refuse_heads(dim, num_heads, num_kv_heads, rotary)
-        self.dim, self.causal, self.rotary_base = dim, causal, rotary_base
+        _check_heads(dim, num_heads, num_kv_heads, rotary)
+        self.dim = dim
+        self.causal = causal
+        self.rotary_base = rotary_base
         self.rotary_dim = dim // num_heads if rotary else None
-        self.injection, self.step_signal = injection, step_signal
-        self.attention, self.compiled = attention, False
+        self.injection = injection
+        self.step_signal = step_signal
+        self.attention = attention
+        self.compiled = False
         width = feed_forward_width or default_width(feed_forward, dim)
         self.layers = nn.ModuleList(
-            Layer(dim, num_heads, num_kv_heads, feed_forward, width, norm_kind) for _ in range(num_layers)
+            Layer(dim, num_heads, num_kv_heads, feed_forward, width, norm_kind)
+            for _ in range(num_layers)
         )
         if injection == "concat":
             self.inject = nn.Linear(2 * dim, dim, bias=False)
 
     def compile_parts(self) -> None:
-        """From now on, what works on each token alone runs through `torch.compile`: it needs a compiler, and some
-        seconds at the first step; the parameters are the same, and so are the results up to rounding."""
+        """From now on, what works on each token alone runs through `torch.compile`: it needs a
+        compiler, and some seconds at the first step; the parameters are the same, and so are the
+        results up to rounding."""
         self.compiled = True
         for layer in self.layers:
             assert isinstance(layer, Layer)
@@ -162,7 +190,8 @@ class Block(LoopBlock):
     def injected(self, x: Tensor, inputs: Tensor, step: Tensor) -> Tensor:
         """What a step reads of each token."""
         if self.injection == "concat":
-            # Under autocast a linear map answers in the narrow dtype; the stream of states keeps its own.
+            # Under autocast a linear map answers in the narrow dtype; the stream of states keeps
+            # its own.
             x = self.inject(torch.cat((x, inputs), dim=-1)).to(x.dtype)
         elif self.injection == "add":
             x = x + inputs
@@ -170,22 +199,31 @@ class Block(LoopBlock):
             x = x + sinusoidal_step_signal(step, self.dim, x.dtype)
         return x
 
-    def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+    def forward(
+        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, KeyValueCache]:
         x = slots.blank_idle(entering)
         context = AttentionContext.of(
-            x, slots, cache.visible, self.causal, self.rotary_dim, self.rotary_base, self.attention == "ragged"
+            x,
+            slots,
+            cache.visible,
+            self.causal,
+            self.rotary_dim,
+            self.rotary_base,
+            self.attention == "ragged",
         )
         for number, layer in enumerate(self.layers):
             x, cache = layer(x, slots, cache, number, context)
         return x, cache
 
 
-def _refuse_heads(dim: int, num_heads: int, num_kv_heads: int, rotary: bool) -> None:
+def _check_heads(dim: int, num_heads: int, num_kv_heads: int, rotary: bool) -> None:
     if num_heads < 1 or dim % num_heads:
         raise UsageError(
             f"dim {dim} cannot be divided among num_heads={num_heads}.",
             "Each head gets an equal share of the width.",
-            f"Write num_heads={_largest_divisor(dim, num_heads)}, or a width that is a multiple of the heads.",
+            f"Write num_heads={_largest_divisor(dim, num_heads)}, or a width that is a multiple of "
+            "the heads.",
         )
     if num_kv_heads < 1 or num_heads % num_kv_heads:
         raise UsageError(
@@ -195,7 +233,8 @@ def _refuse_heads(dim: int, num_heads: int, num_kv_heads: int, rotary: bool) -> 
         )
     if rotary and dim // num_heads % 2:
         raise UsageError(
-            f"Rotary positions cannot turn heads of size {dim // num_heads} (dim {dim}, num_heads={num_heads}).",
+            f"Rotary positions cannot turn heads of size {dim // num_heads} (dim {dim}, "
+            f"num_heads={num_heads}).",
             "They rotate pairs of channels, so a head's size has to be even.",
             f"Write dim {dim + num_heads}, another number of heads, or rotary=False "
             '(positions="learned" or "none" in a LoopedTransformer).',
@@ -208,30 +247,40 @@ def _largest_divisor(number: int, limit: int) -> int:
 
 
 class PlainBlock(LoopBlock):
-    """Anybody's module from [B L D] to [B L D] as a looped block, on the dense path only: at each step it sees every
-    position, those of halted tokens as their frozen states (as in the Universal Transformer paper), padding as zeros.
+    """Anybody's module from [B L D] to [B L D] as a looped block, on the dense path only: at each
+    step it sees every position, those of halted tokens as their frozen states (as in the Universal
+    Transformer paper), padding as zeros.
 
     Args:
         module: called as module(x); it must not mix sequences.
         causal: its output at a position depends on earlier positions only.
         positionwise: it does not mix positions at all, so padding cannot reach anybody.
-        padding_argument: the keyword under which it takes a [B L] bool mask that is True on padding, such as
-            "src_key_padding_mask".
+        padding_argument: the keyword under which it takes a [B L] bool mask that is True on
+            padding, such as "src_key_padding_mask".
 
     Raises:
-        UsageError: in a batch with padding, for a module that is neither position-wise nor takes a mask.
+        UsageError: in a batch with padding, for a module that is neither position-wise nor takes a
+            mask.
     """
 
     packable = False
 
     def __init__(
-        self, module: nn.Module, causal: bool = False, positionwise: bool = False, padding_argument: str | None = None
+        self,
+        module: nn.Module,
+        causal: bool = False,
+        positionwise: bool = False,
+        padding_argument: str | None = None,
     ):
         super().__init__()
-        self.module, self.causal, self.positionwise = module, causal, positionwise
+        self.module = module
+        self.causal = causal
+        self.positionwise = positionwise
         self.padding_argument = padding_argument
 
-    def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+    def forward(
+        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, KeyValueCache]:
         x = entering.view(slots.batch, slots.length, -1)
         if cache.visible is None or self.positionwise:
             return self.module(x).flatten(0, 1), cache
@@ -239,7 +288,8 @@ class PlainBlock(LoopBlock):
             raise UsageError(
                 f"PlainBlock({type(self.module).__name__}) got a batch with padding.",
                 "It would let real tokens look at padding, for it is given no mask.",
-                "Name the module's mask, PlainBlock(module, padding_argument='src_key_padding_mask'), say that it "
-                "mixes no positions, PlainBlock(module, positionwise=True), or pass sequences of one length.",
+                "Name the module's mask, PlainBlock(module, "
+                "padding_argument='src_key_padding_mask'), say that it mixes no positions, "
+                "PlainBlock(module, positionwise=True), or pass sequences of one length.",
             )
         return self.module(x, **{self.padding_argument: ~cache.visible}).flatten(0, 1), cache

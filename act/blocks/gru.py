@@ -9,11 +9,13 @@ from act.slots import Slots
 
 
 class GRUBlock(LoopBlock):
-    """One GRU cell: s_{n+1} = GRU(input = x, hidden = s_n), the same loop input x at every step (the cell of Graves'
-    and PonderNet's parity experiments; Cho et al. 2014, with the reset gate inside the candidate, as in cuDNN).
+    """One GRU cell: s_{n+1} = GRU(input = x, hidden = s_n), the same loop input x at every step
+    (the cell of Graves' and PonderNet's parity experiments; Cho et al. 2014, with the reset gate
+    inside the candidate, as in cuDNN).
 
-    Tokens do not see each other, so any set of slots can be computed, and no keys are kept. The loop starts from
-    s_0 = x, where the papers start from zero. What a rule sees as `entering` is s_n.
+    Tokens do not see each other, so any set of slots can be computed, and no keys are kept. The
+    loop starts from s_0 = x, where the papers start from zero. What a rule sees as `entering` is
+    s_n.
 
     Args:
         dim: D, of x and s.
@@ -22,12 +24,18 @@ class GRUBlock(LoopBlock):
 
     def __init__(self, dim: int, causal: bool = False):
         super().__init__()
-        self.dim, self.causal = dim, causal
+        self.dim = dim
+        self.causal = causal
         self.cell = nn.GRUCell(dim, dim)
 
     def step(
-        self, state: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots, cache: KeyValueCache
+        self,
+        state: Float[Tensor, "A D"],
+        inputs: Float[Tensor, "A D"],
+        slots: Slots,
+        cache: KeyValueCache,
     ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"], KeyValueCache]:
-        state, inputs = slots.blank_idle(state), slots.blank_idle(inputs)
+        state = slots.blank_idle(state)
+        inputs = slots.blank_idle(inputs)
         # Under autocast the cell answers in the narrow dtype; the stream of states keeps its own.
         return state, self.cell(inputs, state).to(state.dtype), cache

@@ -1,4 +1,5 @@
-"""Keys and values that queries attend to: what each token wrote at the last step it was computed on (law 2)."""
+"""Keys and values that queries attend to: what each token wrote at the last step it was computed on
+(law 2)."""
 
 from abc import ABC, abstractmethod
 
@@ -11,7 +12,8 @@ from act.slots import Slots
 
 
 class KeyValueCache(ABC):
-    """The keys and values of every layer of a block. Query tokens write theirs, then attend over all that is visible.
+    """The keys and values of every layer of a block. Query tokens write theirs, then attend over
+    all that is visible.
 
     Attributes:
         visible: [B S] bool, the positions that hold a token; None when all do.
@@ -31,7 +33,8 @@ class KeyValueCache(ABC):
         slots: Slots,
         context: AttentionContext,
     ) -> "tuple[Float[Tensor, 'A H Dh'], KeyValueCache]":
-        """The computing slots write their keys and values (idle ones write nothing); then all slots read."""
+        """The computing slots write their keys and values (idle ones write nothing); then all slots
+        read."""
 
     def detach(self) -> "KeyValueCache":
         """The cache with its gradient cut; a cache that carries none is itself."""
@@ -47,40 +50,59 @@ class BufferedCache(KeyValueCache):
 
     @abstractmethod
     def write(
-        self, layer: int, keys: Float[Tensor, "A Hkv Dh"], values: Float[Tensor, "A Hkv Dh"], slots: Slots
+        self,
+        layer: int,
+        keys: Float[Tensor, "A Hkv Dh"],
+        values: Float[Tensor, "A Hkv Dh"],
+        slots: Slots,
     ) -> "BufferedCache":
-        """The cache after the computing slots wrote their keys and values (idle ones write nothing)."""
+        """The cache after the computing slots wrote their keys and values (idle ones write
+        nothing)."""
 
     @abstractmethod
-    def read(self, layer: int, slots: Slots) -> tuple[Float[Tensor, "B S Hkv Dh"], Float[Tensor, "B S Hkv Dh"]]:
-        """Everything the slots' rows hold at the slots' step; zeros where nothing was ever written."""
+    def read(
+        self, layer: int, slots: Slots
+    ) -> tuple[Float[Tensor, "B S Hkv Dh"], Float[Tensor, "B S Hkv Dh"]]:
+        """Everything the slots' rows hold at the slots' step; zeros where nothing was ever
+        written."""
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        slots: Slots,
+        context: AttentionContext,
     ) -> tuple[Tensor, KeyValueCache]:
         cache = self.write(layer, keys, values, slots)
         if context.ragged is not None:
             return context.ragged(queries, *cache.read(layer, slots)), cache
-        rectangle = slots.rectangle
-        return rectangle.pack(attend(rectangle.lay(queries), *cache.read(layer, slots), context)), cache
+        layout = slots.layout
+        return layout.unpad(attend(layout.pad(queries), *cache.read(layer, slots), context)), cache
 
 
 class FunctionalCache(BufferedCache):
-    """The reference for training: a write makes a new buffer, so autograd sees every version. Never modified in place.
+    """The reference for training: a write makes a new buffer, so autograd sees every version. Never
+    modified in place.
 
     Args:
         visible: [B S] bool, or None when every position holds a token.
         buffers: keys and values [B*S Hkv Dh] of each layer written so far.
     """
 
-    def __init__(self, visible: Bool[Tensor, "B S"] | None, buffers: tuple[tuple[Tensor, Tensor], ...] = ()):
+    def __init__(
+        self, visible: Bool[Tensor, "B S"] | None, buffers: tuple[tuple[Tensor, Tensor], ...] = ()
+    ):
         self.visible = visible
         self.buffers = buffers
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "FunctionalCache":
         old = self.buffers[layer] if layer < len(self.buffers) else (None, None)
         new = (_written(old[0], keys, slots), _written(old[1], values, slots))
-        return FunctionalCache(self.visible, (*self.buffers[:layer], new, *self.buffers[layer + 1 :]))
+        return FunctionalCache(
+            self.visible, (*self.buffers[:layer], new, *self.buffers[layer + 1 :])
+        )
 
     def read(self, layer: int, slots: Slots) -> tuple[Tensor, Tensor]:
         keys, values = self.buffers[layer]
@@ -91,11 +113,14 @@ class FunctionalCache(BufferedCache):
         return FunctionalCache(self.visible)
 
     def detach(self) -> "FunctionalCache":
-        return FunctionalCache(self.visible, tuple((keys.detach(), values.detach()) for keys, values in self.buffers))
+        return FunctionalCache(
+            self.visible, tuple((keys.detach(), values.detach()) for keys, values in self.buffers)
+        )
 
 
 def _written(old: Tensor | None, new: Tensor, slots: Slots) -> Tensor:
-    """A new buffer: the old one (zeros before the first write) with the computing slots' rows replaced."""
+    """A new buffer: the old one (zeros before the first write) with the computing slots' rows
+    replaced."""
     if slots.full and slots.computes is None:
         return new
     if old is None:
@@ -106,8 +131,9 @@ def _written(old: Tensor | None, new: Tensor, slots: Slots) -> Tensor:
 
 
 class InPlaceCache(BufferedCache):
-    """For inference: one buffer a layer, written in place. With a capacity S beyond the batch's length it is also the
-    decoding cache of layers that run once (prelude and coda), or the *last step only* approximation for a loop.
+    """For inference: one buffer a layer, written in place. With a capacity S beyond the batch's
+    length it is also the decoding cache of layers that run once (prelude and coda), or the *last
+    step only* approximation for a loop.
 
     Args:
         visible: [B S] bool, or None when every position holds a token.
@@ -116,13 +142,18 @@ class InPlaceCache(BufferedCache):
     """
 
     def __init__(self, visible: Bool[Tensor, "B S"] | None, batch: int, capacity: int):
-        self.visible, self.batch, self.capacity = visible, batch, capacity
+        self.visible = visible
+        self.batch = batch
+        self.capacity = capacity
         self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
         self.borrowed: set[int] = set()
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "InPlaceCache":
         if slots.full and slots.computes is None and slots.length == self.capacity:
-            self.buffers[layer] = (keys, values)  # every row: a copy comes with the first step that writes some
+            self.buffers[layer] = (
+                keys,
+                values,
+            )  # every row: a copy comes with the first step that writes some
             self.borrowed.add(layer)
             return self
         if layer not in self.buffers:
@@ -133,7 +164,9 @@ class InPlaceCache(BufferedCache):
             self.buffers[layer] = (self.buffers[layer][0].clone(), self.buffers[layer][1].clone())
         places = slots.row * self.capacity + slots.position
         if slots.computes is not None:
-            places, keys, values = places[slots.computes], keys[slots.computes], values[slots.computes]
+            places = places[slots.computes]
+            keys = keys[slots.computes]
+            values = values[slots.computes]
         for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
             buffer.index_copy_(0, places, new)
         return self
@@ -147,9 +180,9 @@ class InPlaceCache(BufferedCache):
 class StepwiseCache(BufferedCache):
     """Exact decoding: keys and values of every loop step are kept, memory × N.
 
-    A query at step n reads of an earlier token, which halted at m, what it wrote at step min(n, m): so a write at step
-    n goes to level n and all later levels, and later steps of the same token overwrite them. All slots of one call must
-    be at the same step.
+    A query at step n reads of an earlier token, which halted at m, what it wrote at step min(n, m):
+    so a write at step n goes to level n and all later levels, and later steps of the same token
+    overwrite them. All slots of one call must be at the same step.
 
     Args:
         visible: [B S] bool, or None when every position holds a token.
@@ -158,8 +191,12 @@ class StepwiseCache(BufferedCache):
         num_steps: N, the step limit; the loop refuses a larger one.
     """
 
-    def __init__(self, visible: Bool[Tensor, "B S"] | None, batch: int, capacity: int, num_steps: int):
-        self.visible, self.batch, self.capacity = visible, batch, capacity
+    def __init__(
+        self, visible: Bool[Tensor, "B S"] | None, batch: int, capacity: int, num_steps: int
+    ):
+        self.visible = visible
+        self.batch = batch
+        self.capacity = capacity
         self.num_steps = self.max_steps = num_steps
         self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -167,9 +204,12 @@ class StepwiseCache(BufferedCache):
         if layer not in self.buffers:
             shape = (self.num_steps, self.batch * self.capacity, *keys.shape[1:])
             self.buffers[layer] = (keys.new_zeros(shape), values.new_zeros(shape))
-        places, level = slots.row * self.capacity + slots.position, slots.common_step - 1
+        places = slots.row * self.capacity + slots.position
+        level = slots.common_step - 1
         if slots.computes is not None:
-            places, keys, values = places[slots.computes], keys[slots.computes], values[slots.computes]
+            places = places[slots.computes]
+            keys = keys[slots.computes]
+            values = values[slots.computes]
         for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
             buffer[level:, places] = new
         return self

@@ -17,41 +17,54 @@ Rows = tuple[Tensor, Tensor]
 
 
 class RewindingCache(KeyValueCache):
-    """One buffer a layer, written in place: each step keeps its own packed keys and values and no copy of the buffer.
-    So what is saved for backward follows the active tokens. The reference is `FunctionalCache`.
+    """One buffer a layer, written in place: each step keeps its own packed keys and values and no
+    copy of the buffer. So what is saved for backward follows the active tokens. The reference is
+    `FunctionalCache`.
 
-    The backward pass meets the steps in reverse. Before step n's gradient is computed, the rows that step n wrote are
-    written again: then the buffer is what it was after step n, for rows of tokens that had left earlier were never
-    overwritten, and rows of those that stayed are now step n's. The gradient of a frozen row is summed over all steps
-    that read it, and handed to the step that wrote it. A graph that is gone through a second time starts from its last
-    step again: the buffer is wound forward first.
+    The backward pass meets the steps in reverse. Before step n's gradient is computed, the rows
+    that step n wrote are written again: then the buffer is what it was after step n, for rows of
+    tokens that had left earlier were never overwritten, and rows of those that stayed are now step
+    n's. The gradient of a frozen row is summed over all steps that read it, and handed to the step
+    that wrote it. A graph that is gone through a second time starts from its last step again: the
+    buffer is wound forward first.
 
     Args:
         visible: [B S] bool, or None when every position holds a token.
         layers: what each layer holds, by its number.
     """
 
-    def __init__(self, visible: Bool[Tensor, "B S"] | None, layers: "dict[int, _Layer] | None" = None):
+    def __init__(
+        self, visible: Bool[Tensor, "B S"] | None, layers: "dict[int, _Layer] | None" = None
+    ):
         self.visible = visible
         self.layers: dict[int, _Layer] = layers or {}
 
     def attend(
-        self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        slots: Slots,
+        context: AttentionContext,
     ) -> "tuple[Tensor, RewindingCache]":
         assert slots.computes is None, "for the packed path: idle slots write nothing"
         rows = self.layers.setdefault(layer, _Layer(None))
         if slots.full:
             rows.base = keys, values
-            lay = slots.rectangle.lay
-            return slots.rectangle.pack(attend(lay(queries), lay(keys), lay(values), context)), self
+            pad = slots.layout.pad
+            return slots.layout.unpad(attend(pad(queries), pad(keys), pad(values), context)), self
         base = rows.base if rows.buffer is None and rows.base is not None else (None, None)
         attended = _Attend.apply(queries, keys, values, *base, rows, slots, context)
         assert isinstance(attended, Tensor)
         return attended, self
 
     def detach(self) -> "RewindingCache":
-        """The same rows for steps of their own: gradients of later steps end here, and earlier steps rewind alone."""
-        return RewindingCache(self.visible, {number: layer.cut() for number, layer in self.layers.items()})
+        """The same rows for steps of their own: gradients of later steps end here, and earlier
+        steps rewind alone."""
+        return RewindingCache(
+            self.visible, {number: layer.cut() for number, layer in self.layers.items()}
+        )
 
 
 class _Layer:
@@ -62,12 +75,14 @@ class _Layer:
 
     Attributes:
         buffer: the rows after step `now`, [B*S Hkv Dh]; made at that step.
-        now: the last step written into the buffer, or the one that it was rewound to, counted from 0.
+        now: the last step written into the buffer, or the one that it was rewound to, counted from
+            0.
         nodes: the autograd nodes of the steps, alive as long as their graph is.
     """
 
     def __init__(self, base: Rows | None) -> None:
-        self.base, self.now = base, -1
+        self.base = base
+        self.now = -1
         self.buffer: Rows | None = None
         self.nodes: list[weakref.ref[Any]] = []
         self.gradients: Rows | None = None
@@ -82,7 +97,8 @@ class _Layer:
         if self.buffer is None:
             shape = (slots.batch * slots.length, *keys.shape[1:])
             base = self.base or (keys.new_zeros(shape), values.new_zeros(shape))
-            self.buffer, self.base = (base[0].clone(), base[1].clone()), None
+            self.buffer = (base[0].clone(), base[1].clone())
+            self.base = None
         self.now = len(self.nodes)
         self.nodes.append(weakref.ref(node))
         return self._overwrite(keys, values, slots)
@@ -103,10 +119,14 @@ class _Layer:
         self.now = step
 
     def collect(self, keys: Tensor, values: Tensor, slots: Slots) -> tuple[Rows, Rows]:
-        """Takes in a step's gradient of all rows; gives that of the rows that the step wrote, and of earlier ones."""
-        this_pass = torch._C._current_graph_task_id()  # as torch.utils.checkpoint tells backward passes apart
+        """Takes in a step's gradient of all rows; gives that of the rows that the step wrote, and
+        of earlier ones."""
+        this_pass = (
+            torch._C._current_graph_task_id()
+        )  # as torch.utils.checkpoint tells backward passes apart
         if self.gradients is not None and self.backward_pass == this_pass:
-            keys, values = self.gradients[0] + keys, self.gradients[1] + values
+            keys = self.gradients[0] + keys
+            values = self.gradients[1] + values
         mine = keys.index_select(0, slots.index), values.index_select(0, slots.index)
         self.gradients = keys.index_fill_(0, slots.index, 0), values.index_fill_(0, slots.index, 0)
         self.backward_pass = this_pass
@@ -116,8 +136,8 @@ class _Layer:
 class _Attend(torch.autograd.Function):
     """Writes keys and values into a layer's rows and attends over all of them.
 
-    Attention has a graph of its own, whose rows share the buffer's memory but not its version: by the time that this
-    graph is asked for gradients, the buffer has been rewound to what it was.
+    Attention has a graph of its own, whose rows share the buffer's memory but not its version: by
+    the time that this graph is asked for gradients, the buffer has been rewound to what it was.
     """
 
     @staticmethod
@@ -133,7 +153,10 @@ class _Attend(torch.autograd.Function):
         context: AttentionContext,
     ) -> Tensor:
         rows = layer.write(keys, values, slots, ctx)
-        ctx.layer, ctx.slots, ctx.step, ctx.based = layer, slots, layer.now, base_keys is not None
+        ctx.layer = layer
+        ctx.slots = slots
+        ctx.step = layer.now
+        ctx.based = base_keys is not None
         ctx.save_for_backward(queries, keys, values)
         with torch.enable_grad():
             queries, keys, values = (each.data.requires_grad_() for each in (queries, *rows))
@@ -145,12 +168,16 @@ class _Attend(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.layer.wind_to(ctx.step)
-        queries, keys, values = torch.autograd.grad(ctx.attended, ctx.inputs, gradients, retain_graph=True)
+        queries, keys, values = torch.autograd.grad(
+            ctx.attended, ctx.inputs, gradients, retain_graph=True
+        )
         mine, before = ctx.layer.collect(keys, values, ctx.slots)
         return queries, *mine, *(before if ctx.based else (None, None)), None, None, None
 
 
-def _attended(queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext) -> Tensor:
+def _attended(
+    queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
+) -> Tensor:
     """[A H Dh] from packed queries and the rows [B*S Hkv Dh]."""
     if context.ragged is None:
         return _Kept(slots, (queries, keys, values)).attend(context)
@@ -159,8 +186,8 @@ def _attended(queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, conte
 
 
 class _Kept:
-    """Attention that keeps for its backward the packed queries and answers instead of the padded rectangles, and the
-    rows instead of their copies for each query head.
+    """Attention that keeps for its backward the packed queries and answers instead of the padded
+    rectangles, and the rows instead of their copies for each query head.
 
     Args:
         slots: of the queries.
@@ -168,7 +195,8 @@ class _Kept:
     """
 
     def __init__(self, slots: Slots, inputs: tuple[Tensor, Tensor, Tensor]):
-        self.slots, self.inputs = slots, inputs
+        self.slots = slots
+        self.inputs = inputs
         self.packed = {"queries": inputs[0].detach()}
         self.known: dict[int, str] = {}
         self.shape = torch.Size()
@@ -177,7 +205,7 @@ class _Kept:
         """[A H Dh]"""
         queries, keys, values = self.inputs
         laid = {
-            "queries": self.slots.rectangle.lay(queries),
+            "queries": self.slots.layout.pad(queries),
             "keys": self._every_head(keys),
             "values": self._every_head(values),
         }
@@ -185,7 +213,7 @@ class _Kept:
         self.known = {each.untyped_storage().data_ptr(): name for name, each in laid.items()}
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
             answer = attend(laid["queries"], laid["keys"], laid["values"], context)
-        answer = self.slots.rectangle.pack(answer)
+        answer = self.slots.layout.unpad(answer)
         self.packed["answer"] = answer.detach()
         return answer
 
@@ -198,16 +226,18 @@ class _Kept:
     def _pack(self, tensor: Tensor) -> Tensor | str:
         name = self.known.get(tensor.untyped_storage().data_ptr())
         if name == "queries":
-            return tensor if self.slots.rectangle.place is None else name
+            return tensor if self.slots.layout.place is None else name
         if name is not None:
             return tensor if self.inputs[0].shape[1] == self.inputs[1].shape[1] else name
         like_the_mask = self.shape[1] == 1 and self.shape[3] == self.slots.length
-        is_answer = tensor.shape == self.shape and not like_the_mask and self.slots.rectangle.place is not None
+        is_answer = (
+            tensor.shape == self.shape and not like_the_mask and self.slots.layout.place is not None
+        )
         return "answer" if is_answer else tensor
 
     def _unpack(self, kept: Tensor | str) -> Tensor:
         if isinstance(kept, Tensor):
             return kept
         if kept in self.packed:
-            return self.slots.rectangle.lay(self.packed[kept]).transpose(1, 2)
+            return self.slots.layout.pad(self.packed[kept]).transpose(1, 2)
         return self._every_head(self.inputs[1 if kept == "keys" else 2].detach()).transpose(1, 2)

@@ -15,8 +15,10 @@ class Generation:
     """What was decoded.
 
     Args:
-        tokens: [B L + new] int64, prompt and continuation; a row ends at its prompt's length plus `new`.
-        steps: [B L + new] int64, executed loop steps of every token that was read (0 for the last, which never was).
+        tokens: [B L + new] int64, prompt and continuation; a row ends at its prompt's length plus
+            `new`.
+        steps: [B L + new] int64, executed loop steps of every token that was read (0 for the last,
+            which never was).
     """
 
     tokens: Int[Tensor, "B S"]
@@ -36,8 +38,8 @@ def generate(
 ) -> Generation:
     """Continue each prompt by `num_tokens` tokens, exactly as the parallel pass would say them.
 
-    Keys and values of every loop step are kept (`StepwiseCache`), so a new token at step n reads of an earlier one,
-    which halted at m, what it wrote at step min(n, m).
+    Keys and values of every loop step are kept (`StepwiseCache`), so a new token at step n reads of
+    an earlier one, which halted at m, what it wrote at step min(n, m).
 
     Args:
         model: causal.
@@ -49,7 +51,8 @@ def generate(
         max_steps: another step limit.
 
     Raises:
-        UsageError: for a model that is not causal, an empty prompt, or more tokens than it learned positions for.
+        UsageError: for a model that is not causal, an empty prompt, or more tokens than it learned
+            positions for.
     """
     if not model.causal:
         raise UsageError(
@@ -65,28 +68,37 @@ def generate(
             "The first token has nothing to follow from.",
             "Give one token or more.",
         )
-    model.refuse_longer(max(length, int(lengths.max()) + num_tokens - 1))  # the last token is never read
+    model.check_length(
+        max(length, int(lengths.max()) + num_tokens - 1)
+    )  # the last token is never read
     caches = model.decoding_caches(batch, length + num_tokens, max_steps)
     tokens = torch.cat((prompt, prompt.new_zeros(batch, num_tokens)), dim=1)
     steps = torch.zeros_like(tokens)
     columns = torch.arange(length, device=prompt.device)
-    valid, positions = columns < lengths.unsqueeze(1), columns.expand(batch, length)
-    current, rows = prompt, torch.arange(batch, device=prompt.device)
+    valid = columns < lengths.unsqueeze(1)
+    positions = columns.expand(batch, length)
+    current = prompt
+    rows = torch.arange(batch, device=prompt.device)
     for number in range(num_tokens):
         for cache in caches:
             assert cache.visible is not None
             cache.visible[rows.unsqueeze(1).expand_as(positions)[valid], positions[valid]] = True
         output = model(current, valid, caches=caches, positions=positions, max_steps=max_steps)
-        steps[rows.unsqueeze(1).expand_as(positions)[valid], positions[valid]] = output.trace.steps[valid]
+        steps[rows.unsqueeze(1).expand_as(positions)[valid], positions[valid]] = output.trace.steps[
+            valid
+        ]
         last = output.logits[rows, valid.sum(1) - 1]
         chosen = _choose(last, temperature, generator)
         tokens[rows, lengths + number] = chosen
-        current, valid = chosen.unsqueeze(1), valid.new_ones(batch, 1)
+        current = chosen.unsqueeze(1)
+        valid = valid.new_ones(batch, 1)
         positions = (lengths + number).unsqueeze(1)
     return Generation(tokens, steps)
 
 
-def _choose(logits: Float[Tensor, "B V"], temperature: float, generator: torch.Generator | None) -> Int[Tensor, " B"]:
+def _choose(
+    logits: Float[Tensor, "B V"], temperature: float, generator: torch.Generator | None
+) -> Int[Tensor, " B"]:
     if temperature == 0:
         return logits.argmax(-1)
     return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator).squeeze(-1)

@@ -7,7 +7,8 @@ from act.layers.rotary import rotate
 
 
 class Attention(nn.Module):
-    """Multi-head, or grouped-query (Ainslie et al. 2023), attention through PyTorch's scaled_dot_product_attention.
+    """Multi-head, or grouped-query (Ainslie et al. 2023), attention through PyTorch's
+    scaled_dot_product_attention.
 
     Args:
         dim: D.
@@ -17,7 +18,9 @@ class Attention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, num_kv_heads: int):
         super().__init__()
-        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, dim // num_heads
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_dim = dim // num_heads
         self.qkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
@@ -26,9 +29,12 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "A H Dh"], Float[Tensor, "A Hkv Dh"], Float[Tensor, "A Hkv Dh"]]:
         """Queries, keys and values, turned by their positions' angles where there are any."""
         heads = self.qkv(x).unflatten(1, (self.num_heads + 2 * self.num_kv_heads, self.head_dim))
-        queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
+        queries, keys, values = heads.split(
+            (self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1
+        )
         if angles is not None:
-            queries, keys = rotate(queries, angles), rotate(keys, angles)
+            queries = rotate(queries, angles)
+            keys = rotate(keys, angles)
         return queries, keys, values
 
     def merge(self, attended: Float[Tensor, "A H Dh"]) -> Float[Tensor, "A D"]:

@@ -18,9 +18,11 @@ class AttentionContext:
 
     Args:
         angles: rotary cos and sin of the slots, or None without rotary positions.
-        mask: [B 1 Q S] bool, True where a query may look; None where it may look everywhere, or `is_causal` says all.
+        mask: [B 1 Q S] bool, True where a query may look; None where it may look everywhere, or
+            `is_causal` says all.
         is_causal: queries and keys are the same full rectangle and the mask is the triangle.
-        ragged: what packed queries read, without a rectangle; None where attention works on the padded rectangle.
+        ragged: what packed queries read, without a rectangle; None where attention works on the
+            padded layout.
     """
 
     angles: tuple[Tensor, Tensor] | None
@@ -38,9 +40,12 @@ class AttentionContext:
         base: float,
         ragged: bool = False,
     ) -> "AttentionContext":
-        """Worked out once a call from the slots and what the cache shows; `rotary_dim` is Dh, or None for no rotary;
-        `ragged` where packed queries should stay packed, on devices that can."""
-        angles = None if rotary_dim is None else rotary_angles(slots.position, rotary_dim, base, x.dtype)
+        """Worked out once a call from the slots and what the cache shows; `rotary_dim` is Dh, or
+        None for no rotary; `ragged` where packed queries should stay packed, on devices that
+        can."""
+        angles = (
+            None if rotary_dim is None else rotary_angles(slots.position, rotary_dim, base, x.dtype)
+        )
         if (
             ragged
             and x.device.type in RaggedAttention.devices
@@ -48,19 +53,25 @@ class AttentionContext:
             and 0 < len(slots) < slots.batch * slots.length
         ):
             capacity = slots.length if visible is None else visible.shape[1]
-            return AttentionContext(angles, None, False, RaggedAttention(slots, visible, causal, capacity))
+            return AttentionContext(
+                angles, None, False, RaggedAttention(slots, visible, causal, capacity)
+            )
         same_rectangle = slots.full and (visible is None or visible.shape[1] == slots.length)
         if visible is None and (not causal or same_rectangle):
             return AttentionContext(angles, None, causal)
-        rectangle = slots.rectangle
+        layout = slots.layout
         capacity = slots.length if visible is None else visible.shape[1]
-        mask = x.new_ones(slots.batch, 1, 1, capacity, dtype=torch.bool) if visible is None else visible[:, None, None]
+        mask = (
+            x.new_ones(slots.batch, 1, 1, capacity, dtype=torch.bool)
+            if visible is None
+            else visible[:, None, None]
+        )
         if causal:
-            reach = rectangle.lay(slots.position)
+            reach = layout.pad(slots.position)
             mask = mask & (torch.arange(capacity, device=x.device) <= reach[:, None, :, None])
-        mask = mask.expand(slots.batch, 1, rectangle.width, capacity)
-        # A query that sees nothing (a column of padding, an idle slot) would divide by zero: let it see everything,
-        # which is finite, and drop what it says.
+        mask = mask.expand(slots.batch, 1, layout.width, capacity)
+        # A query that sees nothing (a column of padding, an idle slot) would divide by zero: let it
+        # see everything, which is finite, and drop what it says.
         return AttentionContext(angles, mask | ~mask.any(-1, keepdim=True), False)
 
 
@@ -70,7 +81,8 @@ def attend(
     values: Float[Tensor, "B S Hkv Dh"],
     context: AttentionContext,
 ) -> Float[Tensor, "B Q H Dh"]:
-    """What the queries of a rectangle read from the rows of their sequences: PyTorch's scaled_dot_product_attention."""
+    """What the queries of a rectangle read from the rows of their sequences: PyTorch's
+    scaled_dot_product_attention."""
     return F.scaled_dot_product_attention(
         queries.transpose(1, 2),
         keys.transpose(1, 2),

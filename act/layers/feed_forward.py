@@ -10,12 +10,14 @@ FeedForwardKind = Literal["swiglu", "gelu"]
 
 
 def default_width(kind: FeedForwardKind, dim: int) -> int:
-    """Hidden width of equal parameter count: 4·D for GELU, 8/3·D rounded up to a multiple of 8 for SwiGLU."""
+    """Hidden width of equal parameter count: 4·D for GELU, 8/3·D rounded up to a multiple of 8 for
+    SwiGLU."""
     return 4 * dim if kind == "gelu" else -(-8 * dim // 24) * 8
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: W_out(silu(W_gate·x) ⊙ W_up·x) (Shazeer 2020), or GELU: W_out·gelu(W_up·x) with the exact GELU.
+    """SwiGLU: W_out(silu(W_gate·x) ⊙ W_up·x) (Shazeer 2020), or GELU: W_out·gelu(W_up·x) with the
+    exact GELU.
 
     Args:
         kind: "swiglu" or "gelu".

@@ -14,19 +14,21 @@ from act.slots import Slots
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
-# The kernels are imported where they are called: they bring PyTorch's compiler along, which takes over a second, and
-# padded attention needs none of it.
+# The kernels are imported where they are called: they bring PyTorch's compiler along, which takes
+# over a second, and padded attention needs none of it.
 BLOCK = 128
 """Queries, and keys, that a block-mask kernel takes at once."""
 
 
 class RaggedAttention:
-    """What one step's packed queries read, each from the rows of its own sequence. Where a query sees its whole
-    sequence and the numbers are 16 bits wide, PyTorch's variable-length flash kernel; else FlexAttention with a block
-    mask (Dong et al. 2024), which skips the blocks that no query of a block can see.
+    """What one step's packed queries read, each from the rows of its own sequence. Where a query
+    sees its whole sequence and the numbers are 16 bits wide, PyTorch's variable-length flash
+    kernel; else FlexAttention with a block mask (Dong et al. 2024), which skips the blocks that no
+    query of a block can see.
 
-    Made once a step, without waiting for the device. On a CPU FlexAttention has no backward pass, and what torch 2.13
-    compiles for it there fails, so the loop attends over the padded rectangle instead.
+    Made once a step, without waiting for the device. On a CPU FlexAttention has no backward pass,
+    and what torch 2.13 compiles for it there fails, so the loop attends over the padded rectangle
+    instead.
 
     Args:
         slots: of the queries, all of them computing.
@@ -40,8 +42,13 @@ class RaggedAttention:
 
     devices: ClassVar[tuple[str, ...]] = ("cuda",)
 
-    def __init__(self, slots: Slots, visible: Bool[Tensor, "B S"] | None, causal: bool, capacity: int):
-        self.slots, self.visible, self.causal, self.capacity = slots, visible, causal, capacity
+    def __init__(
+        self, slots: Slots, visible: Bool[Tensor, "B S"] | None, causal: bool, capacity: int
+    ):
+        self.slots = slots
+        self.visible = visible
+        self.causal = causal
+        self.capacity = capacity
 
     def __call__(
         self,
@@ -50,7 +57,8 @@ class RaggedAttention:
         values: Float[Tensor, "B S Hkv Dh"],
     ) -> Float[Tensor, "A H Dh"]:
         """What each query reads."""
-        keys, values = keys.flatten(0, 1), values.flatten(0, 1)
+        keys = keys.flatten(0, 1)
+        values = values.flatten(0, 1)
         narrow = queries.is_cuda and queries.dtype in (torch.float16, torch.bfloat16)
         if self.whole_sequences and narrow and find_spec("torch.nn.attention.varlen"):
             return self._variable_length(queries, keys, values)
@@ -63,19 +71,27 @@ class RaggedAttention:
 
     @cached_property
     def bounds(self) -> tuple[Int[Tensor, " B+1"], Int[Tensor, " B+1"]]:
-        """int32, where each sequence's queries start, and where its keys do; the last entry is their number."""
+        """int32, where each sequence's queries start, and where its keys do; the last entry is
+        their number."""
         counts, _ = self.slots.counted
         of_queries = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).to(torch.int32)
-        of_keys = torch.arange(self.slots.batch + 1, dtype=torch.int32, device=counts.device) * self.capacity
+        of_keys = (
+            torch.arange(self.slots.batch + 1, dtype=torch.int32, device=counts.device)
+            * self.capacity
+        )
         return of_queries, of_keys
 
     def _variable_length(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         from torch.nn.attention.varlen import varlen_attn
 
         of_queries, of_keys = self.bounds
-        shared: Any = {"enable_gqa": True} if keys.shape[1] != queries.shape[1] else {}  # an argument of later versions
+        shared: Any = (
+            {"enable_gqa": True} if keys.shape[1] != queries.shape[1] else {}
+        )  # an argument of later versions
         most = self.slots.counted[1]
-        answer = varlen_attn(queries, keys, values, of_queries, of_keys, max_q=most, max_k=self.capacity, **shared)
+        answer = varlen_attn(
+            queries, keys, values, of_queries, of_keys, max_q=most, max_k=self.capacity, **shared
+        )
         assert isinstance(answer, Tensor)
         return answer
 
@@ -87,13 +103,16 @@ class RaggedAttention:
 
     @cached_property
     def block_mask(self) -> "BlockMask":
-        """Which keys [B*S] each of the packed queries sees, by blocks. The queries ascend in the batch, and each sees a
-        stretch of its sequence, so those of a block see nothing outside one stretch of blocks of keys."""
+        """Which keys [B*S] each of the packed queries sees, by blocks. The queries ascend in the
+        batch, and each sees a stretch of its sequence, so those of a block see nothing outside one
+        stretch of blocks of keys."""
         from torch.nn.attention.flex_attention import BlockMask
 
         first = self.slots.row * self.capacity
         last = first + (self.slots.position if self.causal else self.capacity - 1)
-        device, count, total = first.device, len(first), self.slots.batch * self.capacity
+        device = first.device
+        count = len(first)
+        total = self.slots.batch * self.capacity
         starts = torch.arange(0, count, BLOCK, device=device)
         low = first[starts] // BLOCK
         high = last[(starts + BLOCK - 1).clamp(max=count - 1)] // BLOCK
@@ -102,7 +121,9 @@ class RaggedAttention:
             (high - low + 1).to(torch.int32)[None, None],
             blocks.clamp(max=-(-total // BLOCK) - 1).to(torch.int32)[None, None],
             BLOCK_SIZE=BLOCK,
-            mask_mod=_stretches(first, last) if self.visible is None else _seen(first, last, self.visible.flatten()),
+            mask_mod=_stretches(first, last)
+            if self.visible is None
+            else _seen(first, last, self.visible.flatten()),
             seq_lengths=(count, total),
         )
 

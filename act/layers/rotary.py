@@ -15,8 +15,11 @@ def rotary_angles(
     return angle.cos().to(dtype).unsqueeze(1), angle.sin().to(dtype).unsqueeze(1)
 
 
-def rotate(heads: Float[Tensor, "A H Dh"], angles: tuple[Tensor, Tensor]) -> Float[Tensor, "A H Dh"]:
-    """Each pair (i, i + Dh/2) of a head turned by its angle, so that products of two heads depend on distance alone."""
+def rotate(
+    heads: Float[Tensor, "A H Dh"], angles: tuple[Tensor, Tensor]
+) -> Float[Tensor, "A H Dh"]:
+    """Each pair (i, i + Dh/2) of a head turned by its angle, so that products of two heads depend
+    on distance alone."""
     cos, sin = (angle.to(heads.dtype) for angle in angles)
     first, second = heads.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)

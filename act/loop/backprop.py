@@ -10,19 +10,23 @@ from torch.utils.checkpoint import checkpoint
 from act.caches.cache import KeyValueCache
 from act.slots import Slots
 
-StepFunction = Callable[[Tensor, Tensor, Slots, KeyValueCache], tuple[Tensor, Tensor, KeyValueCache]]
+StepFunction = Callable[
+    [Tensor, Tensor, Slots, KeyValueCache], tuple[Tensor, Tensor, KeyValueCache]
+]
 """(state, inputs, slots, cache) → (entering, state, cache)."""
 
 
 @dataclass(frozen=True)
 class Backprop:
-    """Full backpropagation through all steps; the other schemes are this one with a cut or with recomputation.
+    """Full backpropagation through all steps; the other schemes are this one with a cut or with
+    recomputation.
 
     Attributes:
         cuts: it detaches state and cache at some step.
-        recomputes: it runs a step again on the way back, where a cache written in place would be written twice.
-        counts_from_last: it has to know beforehand at which step all tokens leave, and is refused with rules that
-            cannot say (`HaltingRule.fixed_depth`).
+        recomputes: it runs a step again on the way back, where a cache written in place would be
+            written twice.
+        counts_from_last: it has to know beforehand at which step all tokens leave, and is refused
+            with rules that cannot say (`HaltingRule.fixed_depth`).
     """
 
     cuts: ClassVar[bool] = False
@@ -36,14 +40,16 @@ class Backprop:
         return step(state, inputs, slots, cache)
 
     def cuts_before(self, step: int, last: int) -> bool:
-        """Whether state and cache are detached before step `step`, counted from 1; `last` is the last one there is."""
+        """Whether state and cache are detached before step `step`, counted from 1; `last` is the
+        last one there is."""
         return False
 
 
 @dataclass(frozen=True)
 class Truncated(Backprop):
-    """State and cache are detached after every k-th step, counted from the first: so a token's gradient never depends
-    on who else is in the batch, or on how long they think. k = 1 is the one-step gradient of HRM.
+    """State and cache are detached after every k-th step, counted from the first: so a token's
+    gradient never depends on who else is in the batch, or on how long they think. k = 1 is the
+    one-step gradient of HRM.
 
     Args:
         every: k ≥ 1.
@@ -58,11 +64,12 @@ class Truncated(Backprop):
 
 @dataclass(frozen=True)
 class LastSteps(Backprop):
-    """The gradient goes back through the last k steps alone (Huginn, Geiping et al. 2025: k = 8): state and cache are
-    detached once, k steps before the end. Activations of earlier steps are not kept.
+    """The gradient goes back through the last k steps alone (Huginn, Geiping et al. 2025: k = 8):
+    state and cache are detached once, k steps before the end. Activations of earlier steps are not
+    kept.
 
-    Only where depth is fixed beforehand: with a rule that lets tokens go one by one, a token's last steps would depend
-    on who else is in the batch.
+    Only where depth is fixed beforehand: with a rule that lets tokens go one by one, a token's last
+    steps would depend on who else is in the batch.
 
     Args:
         steps: k ≥ 1.
@@ -78,7 +85,8 @@ class LastSteps(Backprop):
 
 @dataclass(frozen=True)
 class Checkpointed(Backprop):
-    """Full backpropagation that keeps only each step's input and computes the rest again on the way back."""
+    """Full backpropagation that keeps only each step's input and computes the rest again on the way
+    back."""
 
     recomputes: ClassVar[bool] = True
 
@@ -86,8 +94,13 @@ class Checkpointed(Backprop):
         self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache
     ) -> tuple[Tensor, Tensor, KeyValueCache]:
         if slots.full and slots.computes is None:
-            cache = cache.blank()  # this step writes every row, so what was there need not be kept for it
-        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. The block draws no numbers.
-        result = checkpoint(step, state, inputs, slots, cache, use_reentrant=False, preserve_rng_state=False)
+            cache = (
+                cache.blank()
+            )  # this step writes every row, so what was there need not be kept for it
+        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. The block
+        # draws no numbers.
+        result = checkpoint(
+            step, state, inputs, slots, cache, use_reentrant=False, preserve_rng_state=False
+        )
         assert isinstance(result, tuple)
         return result

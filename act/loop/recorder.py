@@ -9,8 +9,9 @@ from halting.rule import StepDecision
 from halting.trace import LoopTrace, PackedSteps
 
 
-class Ledger:
-    """Packed records of each step, and exit bins: each token's output, written once, when it leaves.
+class TraceRecorder:
+    """Packed records of each step, and exit bins: each token's output, written once, when it
+    leaves.
 
     Args:
         tokens: the slots of all valid tokens, before step 1.
@@ -18,7 +19,8 @@ class Ledger:
     """
 
     def __init__(self, tokens: Slots, dtype: torch.dtype):
-        self.tokens, self.dtype = tokens, dtype
+        self.tokens = tokens
+        self.dtype = dtype
         self.index: list[Tensor] = []
         self.step: list[Tensor] = []
         self.mass: list[Tensor] = []
@@ -42,7 +44,8 @@ class Ledger:
         self.exits.append((index, output))
 
     def output(self, x: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Every token's output in its place; 0 on padding, and for tokens that `keep_going` cut off."""
+        """Every token's output in its place; 0 on padding, and for tokens that `keep_going` cut
+        off."""
         if len(self.exits) == 1 and len(self.exits[0][0]) == self.tokens.batch * self.tokens.length:
             return self.exits[0][1].view(x.shape)
         if not self.exits:
@@ -54,8 +57,11 @@ class Ledger:
 
     def trace(self) -> LoopTrace:
         """The record of the run."""
-        batch, length, num_steps = self.tokens.batch, self.tokens.length, len(self.index)
-        index, step = torch.cat(self.index), torch.cat(self.step) - 1
+        batch = self.tokens.batch
+        length = self.tokens.length
+        num_steps = len(self.index)
+        index = torch.cat(self.index)
+        step = torch.cat(self.step) - 1
         packed = PackedSteps(torch.cat(self.mass), index, step)
 
         def unpack(values: list[Tensor]) -> Tensor:

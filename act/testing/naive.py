@@ -1,7 +1,9 @@
-"""Executable specification of the loop: plain Python, one sequence, one step, one token at a time, in float64.
+"""Executable specification of the loop: plain Python, one sequence, one step, one token at a time,
+in float64.
 
-Nothing is shared with the fast path but the weights and the seams (the rule, and a readout that this file does not
-know). Slow on purpose, and differentiable, so that gradients can be compared too. Only tests import it.
+Nothing is shared with the fast path but the weights and the seams (the rule, and a readout that
+this file does not know). Slow on purpose, and differentiable, so that gradients can be compared
+too. Only tests import it.
 """
 
 import math
@@ -18,7 +20,13 @@ from act.layers.feed_forward import FeedForward
 from act.loop.backprop import Truncated
 from act.loop.recurrence import Recurrence
 from act.slots import Slots
-from halting.readout import EveryStep, FinalState, WeightedMean
+from act.testing.naive_memory import (
+    add_readout,
+    begin_readout,
+    finish_readout,
+    join_memories,
+    memory_of_row,
+)
 from halting.rule import Memory, StepView
 
 
@@ -28,7 +36,8 @@ class NaiveRun:
 
     Args:
         output: [B L D] float64, 0 on padding.
-        mass: [B L N] float64, the exit mass spent at each step; N as long as the longest-thinking token.
+        mass: [B L N] float64, the exit mass spent at each step; N as long as the longest-thinking
+            token.
         steps: [B L] int64, executed steps; 0 on padding.
     """
 
@@ -71,7 +80,10 @@ def graves_act(hazards: list[float], states: list[list[float]], epsilon: float) 
             break
     remainder = 1.0 - sum(hazards[: steps - 1])
     mass = [*hazards[: steps - 1], remainder]
-    output = [sum(p * state[d] for p, state in zip(mass, states, strict=False)) for d in range(len(states[0]))]
+    output = [
+        sum(p * state[d] for p, state in zip(mass, states, strict=False))
+        for d in range(len(states[0]))
+    ]
     return GravesToken(steps, remainder, mass, output, steps + remainder)
 
 
@@ -107,8 +119,9 @@ def run(
 ) -> NaiveRun:
     """What `recurrence(x, valid, max_steps=max_steps)` must give, in float64.
 
-    A rule that is causal is asked about one token at a time, any other about all active tokens of one sequence. A rule
-    that draws needs `recurrence.draw` to be a function of the token and the step alone.
+    A rule that is causal is asked about one token at a time, any other about all active tokens of
+    one sequence. A rule that draws needs `recurrence.draw` to be a function of the token and the
+    step alone.
 
     Args:
         recurrence: of an `act.Block`.
@@ -120,7 +133,11 @@ def run(
     limit = recurrence.max_steps if max_steps is None else max_steps
     done = [
         _run_sequence(
-            recurrence, row, [p for p in range(length) if valid is None or valid[row, p]], x[row].double(), limit
+            recurrence,
+            row,
+            [p for p in range(length) if valid is None or valid[row, p]],
+            x[row].double(),
+            limit,
         )
         for row in range(batch)
     ]
@@ -141,11 +158,17 @@ def run(
     )
 
 
-def _run_sequence(recurrence: Recurrence, row: int, positions: list[int], x: Tensor, limit: int) -> list[_Token]:
-    block, rule, backprop = recurrence.block, recurrence.rule, recurrence.backprop
+def _run_sequence(
+    recurrence: Recurrence, row: int, positions: list[int], x: Tensor, limit: int
+) -> list[_Token]:
+    block = recurrence.block
+    rule = recurrence.rule
+    backprop = recurrence.backprop
     assert isinstance(block, Block), "the specification covers act.Block"
     one = torch.ones((), dtype=torch.float64)
-    tokens = [_Token(row, p, x[p], x[p], x[p], one, _begin_readout(recurrence, x[p])) for p in positions]
+    tokens = [
+        _Token(row, p, x[p], x[p], x[p], one, begin_readout(recurrence, x[p])) for p in positions
+    ]
 
     def view(group: list[_Token], step: int) -> StepView:
         return _view(recurrence, group, step, limit, len(x))
@@ -156,7 +179,8 @@ def _run_sequence(recurrence: Recurrence, row: int, positions: list[int], x: Ten
     for group in groups(tokens):
         memory, gain = rule.begin(view(group, 1))
         for place, token in enumerate(group):
-            token.memory, token.gain = _row_of(memory, place), None if gain is None else gain[place]
+            token.memory = memory_of_row(memory, place)
+            token.gain = None if gain is None else gain[place]
 
     active = tokens
     for step in range(1, limit + 1):
@@ -164,35 +188,45 @@ def _run_sequence(recurrence: Recurrence, row: int, positions: list[int], x: Ten
             for token in tokens:
                 token.detach()
         for token, made in zip(active, _block_step(block, tokens, active, step), strict=True):
-            token.state = made if token.gain is None else token.state + token.gain * (made - token.state)
+            token.state = (
+                made if token.gain is None else token.state + token.gain * (made - token.state)
+            )
         for group in groups(active):
-            decision, memory = rule.decide(view(group, step), _join([token.memory for token in group]))
+            decision, memory = rule.decide(
+                view(group, step), join_memories([token.memory for token in group])
+            )
             for place, token in enumerate(group):
-                token.memory = _row_of(memory, place)
+                token.memory = memory_of_row(memory, place)
                 token.gain = None if decision.gain is None else decision.gain[place]
                 leaves = bool(decision.halt[place]) or step == limit
                 wanted = decision.mass[place].double()
                 spent = token.remaining if leaves or wanted > token.remaining else wanted
                 said = {name: value[place : place + 1] for name, value in decision.aux.items()}
-                token.total = _add_readout(recurrence, token.total, token.state, spent, said)
+                token.total = add_readout(recurrence, token.total, token.state, spent, said)
                 token.mass.append(spent)
                 token.remaining = token.remaining - spent
                 if leaves:
-                    token.output = _finish_readout(recurrence, token.total, token.state)
+                    token.output = finish_readout(recurrence, token.total, token.state)
         active = [token for token in active if token.output is None]
     return tokens
 
 
-def _block_step(block: Block, tokens: list[_Token], active: list[_Token], step: int) -> list[Tensor]:
+def _block_step(
+    block: Block, tokens: list[_Token], active: list[_Token], step: int
+) -> list[Tensor]:
     """The states of the active tokens after one application of the block."""
     for token in active:
         token.entering = _enter(block, token.state, token.inputs, step)
     made = [token.entering for token in active]
     for number, layer in enumerate(block.layers):
-        attention, feed_forward = layer.attention, layer.feed_forward
-        before_attention, before_feed_forward = layer.attention_norm, layer.feed_forward_norm
+        attention = layer.attention
+        feed_forward = layer.feed_forward
+        before_attention = layer.attention_norm
+        before_feed_forward = layer.feed_forward_norm
         assert isinstance(attention, Attention) and isinstance(feed_forward, FeedForward)
-        assert isinstance(before_attention, nn.Module) and isinstance(before_feed_forward, nn.Module)
+        assert isinstance(before_attention, nn.Module) and isinstance(
+            before_feed_forward, nn.Module
+        )
         queries = []
         for token, x in zip(active, made, strict=True):
             query, token.keys[number], token.values[number] = _heads(
@@ -200,8 +234,11 @@ def _block_step(block: Block, tokens: list[_Token], active: list[_Token], step: 
             )
             queries.append(query)
         for place, token in enumerate(active):
-            seen = [other for other in tokens if not block.causal or other.position <= token.position]
-            keys, values = [other.keys[number] for other in seen], [other.values[number] for other in seen]
+            seen = [
+                other for other in tokens if not block.causal or other.position <= token.position
+            ]
+            keys = [other.keys[number] for other in seen]
+            values = [other.values[number] for other in seen]
             x = made[place] + attention.out.weight.double() @ _attend(queries[place], keys, values)
             made[place] = x + _feed_forward(feed_forward, _norm(before_feed_forward, x))
     return made
@@ -215,7 +252,11 @@ def _enter(block: Block, x: Tensor, inputs: Tensor, step: int) -> Tensor:
     if block.step_signal == "sinusoidal":
         half = len(x) // 2
         angles = [step / 10_000 ** (i / max(half - 1, 1)) for i in range(half)]
-        signal = [math.sin(a) for a in angles] + [math.cos(a) for a in angles] + [0.0] * (len(x) - 2 * half)
+        signal = (
+            [math.sin(a) for a in angles]
+            + [math.cos(a) for a in angles]
+            + [0.0] * (len(x) - 2 * half)
+        )
         x = x + torch.tensor(signal, dtype=torch.float64)
     return x
 
@@ -225,19 +266,29 @@ def _norm(norm: nn.Module, x: Tensor) -> Tensor:
         return x / (x.square().mean() + 1e-6).sqrt() * norm.weight.double()
     assert isinstance(norm, nn.LayerNorm)
     centred = x - x.mean()
-    return centred / (centred.square().mean() + 1e-5).sqrt() * norm.weight.double() + norm.bias.double()
+    return (
+        centred / (centred.square().mean() + 1e-5).sqrt() * norm.weight.double()
+        + norm.bias.double()
+    )
 
 
 def _heads(
     attention: Attention, x: Tensor, position: int, block: Block
 ) -> tuple[Float[Tensor, "H Dh"], Float[Tensor, "Hkv Dh"], Float[Tensor, "Hkv Dh"]]:
     """One token's queries, keys and values; queries and keys turned by its position."""
-    num_heads, num_kv = attention.num_heads, attention.num_kv_heads
+    num_heads = attention.num_heads
+    num_kv = attention.num_kv_heads
     heads = (attention.qkv.weight.double() @ x).reshape(num_heads + 2 * num_kv, attention.head_dim)
-    queries, keys, values = heads[:num_heads], heads[num_heads : num_heads + num_kv], heads[num_heads + num_kv :]
+    queries = heads[:num_heads]
+    keys = heads[num_heads : num_heads + num_kv]
+    values = heads[num_heads + num_kv :]
     if block.rotary_dim is None:
         return queries, keys, values
-    return _rotate(queries, position, block.rotary_base), _rotate(keys, position, block.rotary_base), values
+    return (
+        _rotate(queries, position, block.rotary_base),
+        _rotate(keys, position, block.rotary_base),
+        values,
+    )
 
 
 def _rotate(heads: Float[Tensor, "H Dh"], position: int, base: float) -> Float[Tensor, "H Dh"]:
@@ -246,7 +297,8 @@ def _rotate(heads: Float[Tensor, "H Dh"], position: int, base: float) -> Float[T
     angles = [position * base ** (-2 * i / dim) for i in range(dim // 2)]
     cos = torch.tensor([math.cos(a) for a in angles], dtype=torch.float64)
     sin = torch.tensor([math.sin(a) for a in angles], dtype=torch.float64)
-    first, second = heads[:, : dim // 2], heads[:, dim // 2 :]
+    first = heads[:, : dim // 2]
+    second = heads[:, dim // 2 :]
     return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=1)
 
 
@@ -263,47 +315,22 @@ def _attend(queries: Tensor, keys: list[Tensor], values: list[Tensor]) -> Float[
 
 
 def _feed_forward(module: FeedForward, x: Tensor) -> Tensor:
-    up, down = module.up.weight.double(), module.down.weight.double()
+    up = module.up.weight.double()
+    down = module.down.weight.double()
     if module.kind == "gelu":
         hidden = up @ x + module.up.bias.double()
-        return down @ (hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))) + module.down.bias.double()
+        return (
+            down @ (hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2))))
+            + module.down.bias.double()
+        )
     width = up.shape[0] // 2
     gate = up[:width] @ x
     return down @ (gate / (1 + (-gate).exp()) * (up[width:] @ x))
 
 
-def _begin_readout(recurrence: Recurrence, state: Tensor) -> Tensor | None:
-    readout = recurrence.readout
-    if type(readout) is WeightedMean:
-        return torch.zeros_like(state)
-    total = readout.begin(state[None])
-    return None if total is None else total[0]
-
-
-def _add_readout(
-    recurrence: Recurrence, total: Tensor | None, state: Tensor, mass: Tensor, aux: dict[str, Tensor] | None = None
-) -> Tensor | None:
-    readout = recurrence.readout
-    if type(readout) in (FinalState, EveryStep):
-        return None
-    if type(readout) is WeightedMean:
-        assert total is not None
-        return total + mass * state
-    total = readout.add(None if total is None else total[None], state[None], mass[None], aux or {})
-    return None if total is None else total[0]
-
-
-def _finish_readout(recurrence: Recurrence, total: Tensor | None, state: Tensor) -> Tensor:
-    readout = recurrence.readout
-    if type(readout) in (FinalState, EveryStep):
-        return state
-    if type(readout) is WeightedMean:
-        assert total is not None
-        return total
-    return readout.finish(None if total is None else total[None], state[None])[0]
-
-
-def _view(recurrence: Recurrence, group: list[_Token], step: int, limit: int, length: int) -> StepView:
+def _view(
+    recurrence: Recurrence, group: list[_Token], step: int, limit: int, length: int
+) -> StepView:
     row = torch.tensor([token.row for token in group])
     position = torch.tensor([token.position for token in group])
     at = torch.full_like(row, step)
@@ -314,7 +341,11 @@ def _view(recurrence: Recurrence, group: list[_Token], step: int, limit: int, le
         for place, t in enumerate(group):
             said = {name: value[place : place + 1] for name, value in (aux or {}).items()}
             stopped.append(
-                _finish_readout(recurrence, _add_readout(recurrence, t.total, t.state, t.remaining, said), t.state)
+                finish_readout(
+                    recurrence,
+                    add_readout(recurrence, t.total, t.state, t.remaining, said),
+                    t.state,
+                )
             )
         return recurrence.head(torch.stack(stopped))
 
@@ -331,22 +362,3 @@ def _view(recurrence: Recurrence, group: list[_Token], step: int, limit: int, le
             Slots(row * length + position, row, position, at, None, int(row[-1]) + 1, length)
         ),
     )
-
-
-def _row_of(memory: Memory, place: int) -> Memory:
-    if isinstance(memory, Tensor):
-        return memory[place : place + 1]
-    if isinstance(memory, dict):
-        return {name: _row_of(value, place) for name, value in memory.items()}
-    return None if memory is None else tuple(_row_of(value, place) for value in memory)
-
-
-def _join(rows: list[Memory]) -> Memory:
-    first = rows[0]
-    if isinstance(first, Tensor):
-        return torch.cat([row for row in rows if isinstance(row, Tensor)])
-    if isinstance(first, dict):
-        return {name: _join([row[name] for row in rows if isinstance(row, dict)]) for name in first}
-    if first is None:
-        return None
-    return tuple(_join([row[i] for row in rows if isinstance(row, tuple)]) for i in range(len(first)))

@@ -11,15 +11,17 @@ from act.caches.cache import KeyValueCache, StepwiseCache
 from act.loop.recurrence import Recurrence
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
-from halting.mass import ledger_dtype, settle
+from halting.mass import halting_dtype, settle
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 from halting.wrappers.wrapper import RuleWrapper
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-5, torch.bfloat16: 3e-2}
-"""The largest difference between equals, relative to the largest number of the two (or to 1), by dtype."""
+"""The largest difference between equals, relative to the largest number of the two (or to 1), by
+dtype."""
 
-BATCH, LENGTH = 3, 4
+BATCH = 3
+LENGTH = 4
 PADDINGS = (
     None,
     torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool),
@@ -29,20 +31,27 @@ PADDINGS = (
 
 
 def assert_close(actual: Tensor, expected: Tensor, what: str) -> None:
-    """Same shape and, within the tolerance of the narrower dtype, same numbers; NaN equals nothing."""
-    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)} against {tuple(expected.shape)}"
+    """Same shape and, within the tolerance of the narrower dtype, same numbers; NaN equals
+    nothing."""
+    assert actual.shape == expected.shape, (
+        f"{what}: shape {tuple(actual.shape)} against {tuple(expected.shape)}"
+    )
     if not actual.numel():
         return
     tolerance = max(TOLERANCE.get(actual.dtype, 0.0), TOLERANCE.get(expected.dtype, 0.0))
-    actual, expected = actual.detach().double(), expected.detach().double()
+    actual = actual.detach().double()
+    expected = expected.detach().double()
     difference = float((actual - expected).abs().max())
     scale = max(1.0, float(expected.abs().max()))
-    assert difference <= tolerance * scale, f"{what}: differs by {difference:.3g}, allowed {tolerance * scale:.3g}"
+    assert difference <= tolerance * scale, (
+        f"{what}: differs by {difference:.3g}, allowed {tolerance * scale:.3g}"
+    )
 
 
 @dataclass
 class FixedNoise:
-    """Draws that are a hash of the sequence, the position and the step, so they don't depend on who else is active.
+    """Draws that are a hash of the sequence, the position and the step, so they don't depend on who
+    else is active.
 
     Args:
         rows: which sequences the rows of the batch are, for runs of a part of it.
@@ -52,7 +61,9 @@ class FixedNoise:
 
     def __call__(self, tokens: Slots) -> Tensor:
         row = torch.tensor(self.rows)[tokens.row]
-        number = (row + 1) * 73_856_093 ^ (tokens.position + 1) * 19_349_663 ^ tokens.step * 83_492_791
+        number = (
+            (row + 1) * 73_856_093 ^ (tokens.position + 1) * 19_349_663 ^ tokens.step * 83_492_791
+        )
         for _ in range(2):
             number = ((number >> 15) ^ number) * 0x2C1B3C6D % 2**31
         return (number / 2**31).float()
@@ -64,13 +75,19 @@ class PoisonedBlock(Block):
     def enter(self, x: Tensor, inputs: Tensor, slots: Slots) -> Tensor:
         return _poison(super().enter(_poison(x, slots), _poison(inputs, slots), slots), slots)
 
-    def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+    def forward(
+        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, KeyValueCache]:
         made, cache = super().forward(_poison(entering, slots), slots, cache)
         return _poison(made, slots), cache
 
 
 def _poison(values: Tensor, slots: Slots) -> Tensor:
-    return values if slots.computes is None else torch.where(slots.computes.unsqueeze(-1), values, torch.nan)
+    return (
+        values
+        if slots.computes is None
+        else torch.where(slots.computes.unsqueeze(-1), values, torch.nan)
+    )
 
 
 class Spy(RuleWrapper):
@@ -114,12 +131,15 @@ class Case:
     def input(self, dim: int) -> Tensor:
         """[B L D] float64 that wants a gradient; NaN nowhere."""
         generator = torch.Generator().manual_seed(self.seed)
-        return torch.randn(BATCH, LENGTH, dim, dtype=torch.float64, generator=generator).requires_grad_()
+        return torch.randn(
+            BATCH, LENGTH, dim, dtype=torch.float64, generator=generator
+        ).requires_grad_()
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of the recurrence, each tensor that it returned, and the gradients of a weighing of them all."""
+class ProbedRun:
+    """A run of the recurrence, each tensor that it returned, and the gradients of a weighing of
+    them all."""
 
     output: Tensor
     trace: LoopTrace
@@ -130,7 +150,9 @@ class Run:
 def differentiable(output: Tensor, trace: LoopTrace) -> dict[str, Tensor]:
     """Every floating-point tensor that left the loop."""
     packed = {
-        name: record.values for name, record in (("states", trace.states), ("lens", trace.lens)) if record is not None
+        name: record.values
+        for name, record in (("states", trace.states), ("lens", trace.lens))
+        if record is not None
     }
     tensors = {"output": output, "mass": trace.mass, "score": trace.score, **trace.aux, **packed}
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
@@ -138,7 +160,10 @@ def differentiable(output: Tensor, trace: LoopTrace) -> dict[str, Tensor]:
 
 def gradients_of(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     """Gradients of a sum that weighs every number of the tensors differently."""
-    loss = sum(((torch.arange(t.numel()).to(t) + 1).cos().view(t.shape) * t).sum() for t in tensors.values())
+    loss = sum(
+        ((torch.arange(t.numel()).to(t) + 1).cos().view(t.shape) * t).sum()
+        for t in tensors.values()
+    )
     assert isinstance(loss, Tensor)
     found = torch.autograd.grad(loss, list(wanted.values()), retain_graph=True, allow_unused=True)
     return {
@@ -149,14 +174,18 @@ def gradients_of(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[
 
 @torch.no_grad()
 def decode(loop: Recurrence, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs [B L D] and executed steps [B L] of sequences [B L D] that are read one token at a time."""
+    """Outputs [B L D] and executed steps [B L] of sequences [B L D] that are read one token at a
+    time."""
     batch, length, _ = x.shape
     visible = torch.zeros(batch, length, dtype=torch.bool)
     cache = StepwiseCache(visible, batch, length, loop.max_steps)
-    outputs, steps = [], []
+    outputs = []
+    steps = []
     for position in range(length):
         visible[:, position] = True
-        output, trace = loop(x[:, position : position + 1], cache=cache, positions=torch.full((batch, 1), position))
+        output, trace = loop(
+            x[:, position : position + 1], cache=cache, positions=torch.full((batch, 1), position)
+        )
         outputs.append(output)
         steps.append(trace.steps)
     return torch.cat(outputs, 1), torch.cat(steps, 1)
@@ -165,8 +194,16 @@ def decode(loop: Recurrence, x: Tensor) -> tuple[Tensor, Tensor]:
 def view_alone(state: Tensor, logits: Tensor, step: int, max_steps: int) -> StepView:
     """A step of tokens in sequences of LENGTH, without a loop around."""
     number = torch.arange(len(state))
-    slots = Slots(number, number // LENGTH, number % LENGTH, torch.full_like(number, step), None, BATCH, LENGTH)
-    remaining = torch.ones(len(state), dtype=ledger_dtype(state.dtype))
+    slots = Slots(
+        number,
+        number // LENGTH,
+        number % LENGTH,
+        torch.full_like(number, step),
+        None,
+        BATCH,
+        LENGTH,
+    )
+    remaining = torch.ones(len(state), dtype=halting_dtype(state.dtype))
     return StepView(
         slots.step,
         max_steps,
@@ -181,15 +218,21 @@ def view_alone(state: Tensor, logits: Tensor, step: int, max_steps: int) -> Step
 
 
 def decide_alone(rule: HaltingRule, states: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Mass [N A] and steps [A] of tokens that pass through given states [N+1 A D], the first before step 1."""
+    """Mass [N A] and steps [A] of tokens that pass through given states [N+1 A D], the first before
+    step 1."""
     limit = len(states) - 1
     view = view_alone(states[0], logits[0], 1, limit)
     memory, _ = rule.begin(view)
-    tokens, remaining = torch.arange(states.shape[1]), view.remaining
-    mass, steps = remaining.new_zeros(limit, len(tokens)), torch.zeros_like(tokens)
+    tokens = torch.arange(states.shape[1])
+    remaining = view.remaining
+    mass = remaining.new_zeros(limit, len(tokens))
+    steps = torch.zeros_like(tokens)
     for step in range(1, limit + 1):
         whole = view_alone(states[step], logits[step], step, limit)
-        kept = {name: getattr(whole, name)[tokens] for name in ("step", "entering", "state", "row", "position")}
+        kept = {
+            name: getattr(whole, name)[tokens]
+            for name in ("step", "entering", "state", "row", "position")
+        }
         view = replace(
             whole,
             **kept,
@@ -200,7 +243,9 @@ def decide_alone(rule: HaltingRule, states: Tensor, logits: Tensor) -> tuple[Ten
         decision, memory = rule.decide(view, memory)
         spent, left, leaves = settle(decision, remaining, step >= limit)
         mass[step - 1, tokens], steps[tokens] = spent, step
-        tokens, remaining, memory = tokens[~leaves], left[~leaves], keep_rows(memory, ~leaves)
+        tokens = tokens[~leaves]
+        remaining = left[~leaves]
+        memory = keep_rows(memory, ~leaves)
     return mass, steps
 
 
@@ -213,7 +258,7 @@ def random_outcomes(trace: LoopTrace) -> StepOutcomes:
         loss=torch.where(trace.ran, chance, 0.0),
         prediction=torch.where(trace.ran, (chance * 11).long(), 0),
         correct=trace.ran & asked.unsqueeze(-1) & (chance > 0.5),
-        asked=asked,
+        has_target=asked,
     )
 
 

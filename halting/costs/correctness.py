@@ -9,12 +9,13 @@ from halting.trace import LoopTrace
 
 
 class Correctness(PonderCost):
-    """BCE(q, sequence right), the mean over executed steps, in nats (TRM, Jolicoeur-Martineau 2025, arXiv 2510.04871,
-    the pseudocode; its public code halves it, which is a penalty of 0.5).
+    """BCE(q, sequence right), the mean over executed steps, in nats (TRM, Jolicoeur-Martineau 2025,
+    arXiv 2510.04871, the pseudocode; its public code halves it, which is a penalty of 0.5).
 
-    A sequence is right at a step when every position that is asked is; where none is, there is nothing to get wrong.
-    Every token of a sequence pays what its sequence does, so in the mean over tokens a sequence counts by its length,
-    as it does in the task's loss. The mean over steps is `DeepSupervision`'s.
+    A sequence is right at a step when every position that is asked is; where none is, there is
+    nothing to get wrong. Every token of a sequence pays what its sequence does, so in the mean over
+    tokens a sequence counts by its length, as it does in the task's loss. The mean over steps is
+    `DeepSupervision`'s.
 
     Works with `CorrectnessHalt`. Gradient reaches q of every executed step.
 

@@ -10,18 +10,22 @@ from halting.trace import LoopTrace
 
 
 class QLearning(PonderCost):
-    """½·[BCE(q_halt, sequence right) + BCE(q_continue, σ(value of the next step))], the mean over the steps up to the
-    one where the sequence halted, in nats (HRM, Wang et al. 2025, arXiv 2506.21734: L_ACT with the ½ of its code).
+    """½·[BCE(q_halt, sequence right) + BCE(q_continue, σ(value of the next step))], the mean over
+    the steps up to the one where the sequence halted, in nats (HRM, Wang et al. 2025, arXiv
+    2506.21734: L_ACT with the ½ of its code).
 
-    The value of step n + 1 is max(q_halt, q_continue) there, or q_halt alone where n + 1 is the limit and halting is
-    all that is left. It is a target: no gradient goes into it. The limit itself has no next step, and no second term. A
-    sequence is right at a step when every position that is asked is; where none is, there is nothing to get wrong.
+    The value of step n + 1 is max(q_halt, q_continue) there, or q_halt alone where n + 1 is the
+    limit and halting is all that is left. It is a target: no gradient goes into it. The limit
+    itself has no next step, and no second term. A sequence is right at a step when every position
+    that is asked is; where none is, there is nothing to get wrong.
 
-    Every token of a sequence pays what its sequence does, so in the mean over tokens a sequence counts by its length,
-    as it does in the task's loss. The mean over steps is `DeepSupervision`'s, which keeps the published weight of this
-    loss beside the task's: HRM updates the model after each step with that step's two losses.
+    Every token of a sequence pays what its sequence does, so in the mean over tokens a sequence
+    counts by its length, as it does in the task's loss. The mean over steps is `DeepSupervision`'s,
+    which keeps the published weight of this loss beside the task's: HRM updates the model after
+    each step with that step's two losses.
 
-    Works with `QHalt`. Gradient reaches q_halt and q_continue of the steps up to the halt, and nothing else.
+    Works with `QHalt`. Gradient reaches q_halt and q_continue of the steps up to the halt, and
+    nothing else.
 
     Raises:
         UsageError: when called, for the trace of a rule that says no q_halt, q_continue and value.

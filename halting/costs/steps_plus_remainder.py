@@ -7,11 +7,12 @@ from halting.trace import LoopTrace
 
 
 class StepsPlusRemainder(PonderCost):
-    """ρ = N + R: the steps a token took plus the mass left for the last of them (Graves 2016, section 2.1), in steps.
+    """ρ = N + R: the steps a token took plus the mass left for the last of them (Graves 2016,
+    section 2.1), in steps.
 
-    The count N has no gradient; R = 1 − Σ_{n<N} λ_n carries it: raising any earlier λ lowers R, and so the cost. The
-    last step's own λ gets none (it spends what is left, whatever λ says), and a token that leaves at step 1 none at
-    all.
+    The count N has no gradient; R = 1 − Σ_{n<N} λ_n carries it: raising any earlier λ lowers R, and
+    so the cost. The last step's own λ gets none (it spends what is left, whatever λ says), and a
+    token that leaves at step 1 none at all.
     """
 
     warms_up = True

@@ -9,22 +9,25 @@ from halting.trace import LoopTrace
 
 
 class TopKTarget(PonderCost):
-    """Binary cross entropy of each router logit to the top-k mask that it led to, plus a z-loss (Mixture-of-Recursions,
-    Bae et al. 2025, expert-choice routing with auxiliary loss; z-loss of ST-MoE, Zoph et al. 2022).
+    """Binary cross entropy of each router logit to the top-k mask that it led to, plus a z-loss
+    (Mixture-of-Recursions, Bae et al. 2025, expert-choice routing with auxiliary loss; z-loss of
+    ST-MoE, Zoph et al. 2022).
 
-    With z the logit of a token that was asked whether it takes another step, and y = +1 where it was among the top k of
+    With z the logit of a token that was asked whether it takes another step, and y = +1 where it
+    was among the top k of
     its sequence, −1 where it was not:
 
         c = Σ_n (T / C_n)·[ weight·ln(1 + exp(−y_n·z_n)) + z_weight·z_n² ]
 
-    T counts the sequence's tokens and C_n those that were asked after step n. So the mean of c over the tokens of a
-    sequence is Σ_n of the mean over those that were asked at n, as published, and a sequence's cost does not depend on
-    the others in its batch, on micro-batches or on ranks.
+    T counts the sequence's tokens and C_n those that were asked after step n. So the mean of c over
+    the tokens of a sequence is Σ_n of the mean over those that were asked at n, as published, and a
+    sequence's cost does not depend on the others in its batch, on micro-batches or on ranks.
 
-    The published weights are inside, hence a penalty of 1. The z-loss is logsumexp², which for a single logit is z².
-    Public code divides the z-loss a second time, by the mean number of tokens a position; not here.
-    The mask is a target without gradient; the gradient reaches the router and, through z, the states.
-    In nats. It buys no compute: the fraction that stays is fixed by the rule.
+    The published weights are inside, hence a penalty of 1. The z-loss is logsumexp², which for a
+    single logit is z². Public code divides the z-loss a second time, by the mean number of tokens a
+    position; not here. The mask is a target without gradient; the gradient reaches the router and,
+    through z, the states. In nats. It buys no compute: the fraction that stays is fixed by the
+    rule.
 
     Args:
         weight: of the cross entropy.
@@ -41,7 +44,8 @@ class TopKTarget(PonderCost):
     default_penalty = 1.0
 
     def __init__(self, weight: float = 0.001, z_weight: float = 0.001):
-        self.weight, self.z_weight = weight, z_weight
+        self.weight = weight
+        self.z_weight = z_weight
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
         logit, choice = self.aux_of(trace)

@@ -7,15 +7,16 @@ from halting.trace import LoopTrace
 
 
 class UpdatesPlusRemainder(PonderCost):
-    """M + R: the published count of updates of a token, which is less than its executed steps, plus its remainder
-    (Universal Transformer, Dehghani et al. 2018, `act_loss` of its public code), in steps.
+    """M + R: the published count of updates of a token, which is less than its executed steps, plus
+    its remainder (Universal Transformer, Dehghani et al. 2018, `act_loss` of its public code), in
+    steps.
 
-    The count M has no gradient; R = 1 − Σ_{n<M} λ_n carries it. A token that the step limit cuts off has R = 0, costs
-    N and gets no gradient: unlike in `StepsPlusRemainder` a longer limit can cost less. Read from what
-    `UniversalTransformerACT` leaves in `aux` (`update` and `remainder`).
+    The count M has no gradient; R = 1 − Σ_{n<M} λ_n carries it. A token that the step limit cuts
+    off has R = 0, costs N and gets no gradient: unlike in `StepsPlusRemainder` a longer limit can
+    cost less. Read from what `UniversalTransformerACT` leaves in `aux` (`update` and `remainder`).
 
-    The public code averages over every position, padding included, and weighs by 0.01. Here padding costs 0 and is not
-    counted.
+    The public code averages over every position, padding included, and weighs by 0.01. Here padding
+    costs 0 and is not counted.
 
     Raises:
         UsageError: when called, for the trace of a rule that does not say both.

@@ -1,5 +1,5 @@
-"""What a paper would say of a ponder map: mean steps by group, calibration, and compute spent in vain or too early
-ended."""
+"""What a paper would say of a ponder map: mean steps by group, calibration, and wasted compute or
+too early ended."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ class Group:
 
     Args:
         name: what they share.
-        place: the number on an axis, such as their mean difficulty; None where the kinds have no order.
+        place: the number on an axis, such as their mean difficulty; None where the kinds have no
+            order.
         steps: executed steps a token.
         ponder: the depth that the rule means, in steps.
         tokens: how many there are.
@@ -60,15 +61,19 @@ class Aggregates:
     Args:
         steps, ponder: a token, over all.
         accuracy: of the asked tokens.
-        by: groups of tokens by "difficulty", "type", "position" and "correctness"; empty where not known.
-        calibration: of the rule's "score" and of the answer's "confidence"; without those that cannot be told.
-        overthinking: steps after the one from which the answer no longer changed; tokens that took such steps. None
-            without a lens, like the three below.
-        spoilt: among the asked, tokens that left wrong although an earlier step had the right answer.
-        rising: *underthinking, by the lens*: among the asked, tokens that left wrong while the chance of the right
-            answer was still rising at their last step (a token of one step shows no rise).
-        right_if_deeper: *underthinking, tried out*: among the asked, tokens that left wrong and are right when all
-            tokens take `deeper_steps`; None where that was not tried.
+        by: groups of tokens by "difficulty", "type", "position" and "correctness"; empty where not
+            known.
+        calibration: of the rule's "score" and of the answer's "confidence"; without those that
+            cannot be told.
+        overthinking: steps after the one from which the answer no longer changed; tokens that took
+            such steps. None without a lens, like the three below.
+        degraded: among the asked, tokens that left wrong although an earlier step had the right
+            answer.
+        still_improving: *underthinking, by the lens*: among the asked, tokens that left wrong while
+            the chance of the right answer was still rising at their last step (a token of one step
+            shows no rise).
+        right_if_deeper: *underthinking, tried out*: among the asked, tokens that left wrong and are
+            right when all tokens take `deeper_steps`; None where that was not tried.
         deeper_steps: of the map beside.
     """
 
@@ -80,8 +85,8 @@ class Aggregates:
     by: dict[str, list[Group]]
     calibration: dict[str, Calibration]
     overthinking: Share | None
-    spoilt: Share | None
-    rising: Share | None
+    degraded: Share | None
+    still_improving: Share | None
     right_if_deeper: Share | None
     deeper_steps: int | None
 
@@ -95,8 +100,8 @@ def aggregate(found: PonderMap, deeper: PonderMap | None = None) -> Aggregates:
 
     Args:
         found: the map.
-        deeper: the same examples when every token takes all steps, for what a token would have answered later: the
-            lens of a map ends where the token left.
+        deeper: the same examples when every token takes all steps, for what a token would have
+            answered later: the lens of a map ends where the token left.
 
     Raises:
         UsageError: for a deeper map of other examples.
@@ -114,29 +119,32 @@ def aggregate(found: PonderMap, deeper: PonderMap | None = None) -> Aggregates:
         "correctness": _by_correctness(found),
     }
     scores = {"score": of_score(found), "confidence": of_confidence(found)}
-    lens, asked = _at_exit(found), bool(found.asked.any())
+    lens = _at_exit(found)
+    asked = bool(found.has_target.any())
     right_if_deeper = None
     if deeper is not None and deeper.final_prediction is not None:
-        right_if_deeper = _share(found, found.wrong & deeper.correct, found.asked)
+        right_if_deeper = _share(found, found.wrong & deeper.correct, found.has_target)
     return Aggregates(
         sequences=int(found.valid.any(1).sum()),
         tokens=int(found.valid.sum()),
         steps=mean_of(found.steps, found.valid),
         ponder=mean_of(found.ponder, found.valid),
-        accuracy=share_of(found.correct, found.asked & (found.correct | found.wrong)),
+        accuracy=share_of(found.correct, found.has_target & (found.correct | found.wrong)),
         by=grouping,
         calibration={name: each for name, each in scores.items() if each is not None},
         overthinking=None if lens is None else _overthinking(found),
-        spoilt=None if lens is None or not asked else _spoilt(found),
-        rising=None if lens is None or not asked or found.target_probability is None else _rising(found),
+        degraded=None if lens is None or not asked else _degraded(found),
+        still_improving=None
+        if lens is None or not asked or found.target_probability is None
+        else _still_improving(found),
         right_if_deeper=right_if_deeper,
         deeper_steps=None if right_if_deeper is None or deeper is None else deeper.max_steps,
     )
 
 
 def settled_at(found: PonderMap) -> NDArray[np.int64]:
-    """[B L]: the step from which the answer, had the token stopped, no longer changed until it left; 0 where nothing
-    was read."""
+    """[B L]: the step from which the answer, had the token stopped, no longer changed until it
+    left; 0 where nothing was read."""
     last = _at_exit(found)
     assert last is not None and found.predictions is not None
     number = np.arange(1, found.max_steps + 1)
@@ -161,18 +169,21 @@ def _overthinking(found: PonderMap) -> Share:
     return Share(ratio(vain.sum(1), steps.sum(1)), share_of(vain > 0, read))
 
 
-def _spoilt(found: PonderMap) -> Share:
+def _degraded(found: PonderMap) -> Share:
     assert found.predictions is not None and found.targets is not None
     was_right = ((found.predictions == found.targets[..., None]) & (found.predictions >= 0)).any(-1)
-    return _share(found, found.wrong & was_right, found.asked)
+    return _share(found, found.wrong & was_right, found.has_target)
 
 
-def _rising(found: PonderMap) -> Share:
+def _still_improving(found: PonderMap) -> Share:
     chance = found.target_probability
     assert chance is not None
     last = found.steps.astype(int)
-    ends = [np.take_along_axis(chance, np.maximum(last - back, 0)[..., None], -1)[..., 0] for back in (1, 2)]
-    return _share(found, found.wrong & (last >= 2) & (ends[0] > ends[1]), found.asked)
+    ends = [
+        np.take_along_axis(chance, np.maximum(last - back, 0)[..., None], -1)[..., 0]
+        for back in (1, 2)
+    ]
+    return _share(found, found.wrong & (last >= 2) & (ends[0] > ends[1]), found.has_target)
 
 
 def _share(found: PonderMap, chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> Share:
@@ -199,14 +210,16 @@ def _by_type(found: PonderMap) -> list[Group]:
     counts = Counter(types)
     names = sorted(counts, key=lambda name: (name == OTHERS, -counts[name], name))
     numbers = {name: number for number, name in enumerate(names)}
-    return _groups(found, found.valid, np.array([numbers[each] for each in types], dtype=int), None, names)
+    return _groups(
+        found, found.valid, np.array([numbers[each] for each in types], dtype=int), None, names
+    )
 
 
 def _by_correctness(found: PonderMap) -> list[Group]:
-    if found.final_prediction is None or not found.asked.any():
+    if found.final_prediction is None or not found.has_target.any():
         return []
     number = np.where(found.correct, 0, np.where(found.wrong, 1, 2))[found.valid]
-    return _groups(found, found.valid, number, None, ["right", "wrong", "not asked"])
+    return _groups(found, found.valid, number, None, ["right", "wrong", "no target"])
 
 
 def _groups(
@@ -216,8 +229,10 @@ def _groups(
     values: NDArray[np.float64] | None,
     names: Sequence[str] = (),
 ) -> list[Group]:
-    """A group for each number of the tokens `among` [B L]; named, or by the least and the most of their values."""
-    groups, as_executed = [], np.array_equal(found.ponder, found.steps)
+    """A group for each number of the tokens `among` [B L]; named, or by the least and the most of
+    their values."""
+    groups = []
+    as_executed = np.array_equal(found.ponder, found.steps)
     for number in np.unique(numbers):
         mine = np.zeros_like(found.valid)
         mine[among] = numbers == number
@@ -230,5 +245,6 @@ def _groups(
 
 
 def _range(values: NDArray[np.float64]) -> str:
-    least, most = float(values.min()), float(values.max())
+    least = float(values.min())
+    most = float(values.max())
     return f"{least:.4g}" if least == most else f"{least:.4g}–{most:.4g}"

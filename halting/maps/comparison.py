@@ -44,12 +44,14 @@ def compare(first: PonderMap, second: PonderMap) -> Comparison:
     Raises:
         UsageError: for maps of other examples.
     """
-    refuse_other_examples(first, second)
-    valid, apart = first.valid, second.steps.astype(int) - first.steps
+    check_same_examples(first, second)
+    valid = first.valid
+    apart = second.steps.astype(int) - first.steps
     answered = first.final_prediction is not None and second.final_prediction is not None
     told = valid if answered else np.zeros_like(valid)
     differs = first.final_prediction != second.final_prediction if answered else told
-    asked, right = first.asked & told, (first.correct, second.correct)
+    asked = first.has_target & told
+    right = (first.correct, second.correct)
     return Comparison(
         steps=mean_of(apart, valid),
         longer=share_of(apart > 0, valid),
@@ -63,7 +65,7 @@ def compare(first: PonderMap, second: PonderMap) -> Comparison:
     )
 
 
-def refuse_other_examples(first: PonderMap, second: PonderMap) -> None:
+def check_same_examples(first: PonderMap, second: PonderMap) -> None:
     """Raises UsageError where the maps are not of the same tokens and targets."""
     same = np.array_equal(first.tokens, second.tokens) and np.array_equal(first.valid, second.valid)
     if first.targets is not None and second.targets is not None:

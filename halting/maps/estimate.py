@@ -27,22 +27,27 @@ class Estimate:
         """ "2.47 [2.31, 2.63]", each number in the given form; "–" where there is none."""
         if self.value is None:
             return "–"
-        limits = "" if self.low is None or self.high is None else f" [{self.low:{form}}, {self.high:{form}}]"
+        limits = (
+            ""
+            if self.low is None or self.high is None
+            else f" [{self.low:{form}}, {self.high:{form}}]"
+        )
         return f"{self.value:{form}}{limits}"
 
 
 def ratio(above: NDArray[Any], below: NDArray[Any]) -> Estimate:
     """Σ above / Σ below, with its percentile interval (Efron 1979) over resampled sequences.
 
-    The tokens of a sequence depend on one another, so whole sequences are drawn, of those that have any. The draws are
-    the same each time.
+    The tokens of a sequence depend on one another, so whole sequences are drawn, of those that have
+    any. The draws are the same each time.
 
     Args:
         above: [B] a sum for each sequence.
         below: [B] what it is divided by; 0 for a sequence that has nothing to say.
     """
     has = below > 0
-    above, below = above[has].astype(np.float64), below[has].astype(np.float64)
+    above = above[has].astype(np.float64)
+    below = below[has].astype(np.float64)
     if below.size == 0:
         return Estimate(None)
     value = float(above.sum() / below.sum())
@@ -64,7 +69,9 @@ def ratio(above: NDArray[Any], below: NDArray[Any]) -> Estimate:
     return Estimate(value, float(found.low), float(found.high))
 
 
-def share_of(chosen: NDArray[np.bool_], among: NDArray[np.bool_], weight: NDArray | None = None) -> Estimate:
+def share_of(
+    chosen: NDArray[np.bool_], among: NDArray[np.bool_], weight: NDArray | None = None
+) -> Estimate:
     """The share of tokens [B L] among others, each weighing 1 or `weight`."""
     weights = np.ones(among.shape) if weight is None else weight
     return ratio((weights * (chosen & among)).sum(1), (weights * among).sum(1))

@@ -1,12 +1,12 @@
 """The two files of a ponder map: `.npz` for numbers, `.json` for texts and metadata; never pickle.
 
-Precision on disk, chosen so that a thousand sequences of 256 tokens and 16 steps take less than 40 MB for a vocabulary
-below 65,000, even where nothing can be compressed: integers and [B L] numbers are exact; mass is kept to N/131070 and
-still sums to 1; probabilities to 1/508; scores to one part in 2048 (to 3e-8 below 6e-5 in size; a score above 65504
-brings them all to float32).
+Precision on disk, chosen so that a thousand sequences of 256 tokens and 16 steps take less than 40
+MB for a vocabulary below 65,000, even where nothing can be compressed: integers and [B L] numbers
+are exact; mass is kept to N/131070 and still sums to 1; probabilities to 1/508; scores to one part
+in 2048 (to 3e-8 below 6e-5 in size; a score above 65504 brings them all to float32).
 
-Version 2 keeps each different text once, and its number for every token among the arrays; version 1, which had a text
-for every token in the JSON, is still read.
+Version 2 keeps each different text once, and its number for every token among the arrays; version
+1, which had a text for every token in the JSON, is still read.
 """
 
 import hashlib
@@ -28,7 +28,9 @@ SCHEMA_VERSION = 2
 _READ = (1, 2)
 _MASS_UNITS = 65535  # a token's units add up to exactly this many
 _PROBABILITY_UNITS = 254  # 255 stands for NaN
-_SHIFT = 100  # makes integers of at least -100 (the target of an unasked position) unsigned, so two bytes hold 65,435
+# makes integers of at least -100 (the target of an unasked position) unsigned, so two bytes hold
+# 65,435
+_SHIFT = 100
 _TEXTS = "text_numbers"
 _PROBABILITIES = ("confidence", "target_probability")
 
@@ -51,7 +53,8 @@ class Contents:
 def write(path: str | Path, contents: Contents) -> None:
     """Writes `<path>.npz` and `<path>.json`, each beside its place and then renamed.
 
-    The JSON holds the digest of its `.npz`, so a pair torn apart between the two renames is refused when read.
+    The JSON holds the digest of its `.npz`, so a pair torn apart between the two renames is refused
+    when read.
     """
     packed = io.BytesIO()
     encoded = {name: _encode(name, array) for name, array in contents.arrays.items()}
@@ -60,7 +63,9 @@ def write(path: str | Path, contents: Contents) -> None:
     np.savez_compressed(packed, allow_pickle=False, **encoded)
     record = {
         "schema_version": SCHEMA_VERSION,
-        "sizes": dict(zip(("sequences", "positions", "steps"), contents.arrays["mass"].shape, strict=True)),
+        "sizes": dict(
+            zip(("sequences", "positions", "steps"), contents.arrays["mass"].shape, strict=True)
+        ),
         "arrays": list(encoded),
         "npz_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         "metadata": contents.metadata,
@@ -88,8 +93,9 @@ def write(path: str | Path, contents: Contents) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def read(path: str | Path) -> Contents:
-    """Reads what `write` wrote; `path` with or without `.npz` or `.json`. Refuses damage by the name of the file."""
+def read_map(path: str | Path) -> Contents:
+    """Reads what `write` wrote; `path` with or without `.npz` or `.json`. Refuses damage by the
+    name of the file."""
     npz, beside = _paths(path)
     for place in (npz, beside):
         if not place.is_file():
@@ -100,21 +106,28 @@ def read(path: str | Path) -> Contents:
         raise refusal(npz, f"it is cut off, changed, or not the partner of {beside.name}")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] if name == _TEXTS else _decode(name, stored[name]) for name in stored.files}
+            arrays = {
+                name: stored[name] if name == _TEXTS else _decode(name, stored[name])
+                for name in stored.files
+            }
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise refusal(npz, f"it is not a whole .npz of plain arrays ({error})") from error
     if list(arrays) != record["arrays"] or "mass" not in arrays:
         raise refusal(npz, f"it holds {list(arrays)}, but {beside.name} lists {record['arrays']}")
     if list(record["sizes"].values()) != list(arrays["mass"].shape):
         raise refusal(beside, f"it says {record['sizes']}, but mass is {arrays['mass'].shape}")
-    texts = record["texts"] if record["schema_version"] == 1 else _spelt(arrays, record["texts"], npz)
+    texts = (
+        record["texts"] if record["schema_version"] == 1 else _spelt(arrays, record["texts"], npz)
+    )
     return Contents(arrays, texts, record["metadata"])
 
 
 def refusal(path: str | Path, why: str) -> UsageError:
     """The error for a file that cannot be used."""
     return UsageError(
-        f"{path} cannot be read as a ponder map:", f"{why}.", "Make the map again, or restore both files."
+        f"{path} cannot be read as a ponder map:",
+        f"{why}.",
+        "Make the map again, or restore both files.",
     )
 
 
@@ -134,18 +147,26 @@ def _read_record(beside: Path) -> dict[str, Any]:
             "Make the map again with this version, or read it with the version that wrote it.",
         )
     types = {"sizes": dict, "arrays": list, "npz_sha256": str, "metadata": dict, "texts": list}
-    if bad := sorted(name for name, kind in types.items() if not isinstance(record.get(name), kind)):
+    if bad := sorted(
+        name for name, kind in types.items() if not isinstance(record.get(name), kind)
+    ):
         raise refusal(beside, f"these fields are missing or of a wrong type: {', '.join(bad)}")
     rows = record["texts"] if version == 1 else [record["texts"]]
-    if not all(isinstance(row, list) and all(isinstance(text, str) for text in row) for row in rows):
+    if not all(
+        isinstance(row, list) and all(isinstance(text, str) for text in row) for row in rows
+    ):
         raise refusal(beside, "texts are not strings")
     return record
 
 
-def _numbers(texts: list[list[str]], distinct: list[str], shape: tuple[int, ...]) -> NDArray[np.unsignedinteger]:
+def _numbers(
+    texts: list[list[str]], distinct: list[str], shape: tuple[int, ...]
+) -> NDArray[np.unsignedinteger]:
     """[B L]: which of the distinct texts each token has, in as few bytes as hold it."""
     place = {text: number for number, text in enumerate(distinct)}
-    numbers = np.array([place[text] for row in texts for text in row], dtype=np.int64).reshape(shape)
+    numbers = np.array([place[text] for row in texts for text in row], dtype=np.int64).reshape(
+        shape
+    )
     return numbers.astype(np.min_scalar_type(max(len(distinct) - 1, 0)))
 
 
@@ -167,10 +188,13 @@ def _encode(name: str, array: NDArray[Any]) -> NDArray[Any]:
     if name == "mass":
         units = np.rint(array * _MASS_UNITS).astype(np.int64)
         if units.shape[-1]:
-            # What rounding lost goes to the largest entry, so that a token's mass still sums to exactly one.
+            # What rounding lost goes to the largest entry, so that a token's mass still sums to
+            # exactly one.
             lost = np.rint(array.sum(-1)).astype(np.int64) * _MASS_UNITS - units.sum(-1)
             largest = units.argmax(-1)[..., None]
-            np.put_along_axis(units, largest, np.take_along_axis(units, largest, -1) + lost[..., None], -1)
+            np.put_along_axis(
+                units, largest, np.take_along_axis(units, largest, -1) + lost[..., None], -1
+            )
         return units.clip(0, _MASS_UNITS).astype(np.uint16)
     if name in _PROBABILITIES:
         missing = np.isnan(array)

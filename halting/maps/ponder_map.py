@@ -1,4 +1,5 @@
-"""The ponder map: the detached record of one run over some sequences, which viewers show and files keep."""
+"""The ponder map: the detached record of one run over some sequences, which viewers show and files
+keep."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -13,7 +14,7 @@ from halting.maps import file as ponder_file
 from halting.maps.grouping import grouped
 
 IGNORE = -100
-"""The target of a position at which nothing is asked."""
+"""The target of a position at which there is no target."""
 
 # Axes and type of every array; the order is that of the file.
 _ARRAYS: dict[str, tuple[str, type[np.generic]]] = {
@@ -30,12 +31,20 @@ _ARRAYS: dict[str, tuple[str, type[np.generic]]] = {
     "final_prediction": ("BL", np.int32),
     "difficulty": ("BL", np.float32),
 }
-_OPTIONAL = {"predictions", "confidence", "target_probability", "targets", "final_prediction", "difficulty"}
+_OPTIONAL = {
+    "predictions",
+    "confidence",
+    "target_probability",
+    "targets",
+    "final_prediction",
+    "difficulty",
+}
 
 
 @dataclass(frozen=True)
 class DifficultyGroup:
-    """The tokens of one difficulty (or of one of ten groups, where there are more than twenty difficulties).
+    """The tokens of one difficulty (or of one of ten groups, where there are more than twenty
+    difficulties).
 
     Args:
         difficulty: their mean difficulty.
@@ -52,10 +61,11 @@ class DifficultyGroup:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PonderMap:
-    """What B sequences of L positions did in N loop steps. Arrays are cast to the types below, and shown read-only;
-    those that have their type already are not copied.
+    """What B sequences of L positions did in N loop steps. Arrays are cast to the types below, and
+    shown read-only; those that have their type already are not copied.
 
-    A file (`save`) keeps steps, ponder, difficulty and all integers exactly, the rest as `halting.maps.file` says.
+    A file (`save`) keeps steps, ponder, difficulty and all integers exactly, the rest as
+    `halting.maps.file` says.
 
     Args:
         tokens: [B L] int32.
@@ -63,19 +73,24 @@ class PonderMap:
         valid: [B L] bool, False on padding.
         steps: [B L] int16, executed steps; 0 on padding.
         ponder: [B L] float32, the depth that the rule means, in steps; executed steps for ACT.
-        mass: [B L N] float32, the exit mass spent at each step; sums to 1 over N for valid tokens, 0 on padding.
+        mass: [B L N] float32, the exit mass spent at each step; sums to 1 over N for valid tokens,
+            0 on padding.
         score: [B L N] float32, the raw number behind each decision; NaN at steps that were not run.
-        predictions: [B L N] int32, what it would have said had it stopped at that step; -1 where nothing was read.
+        predictions: [B L N] int32, what it would have said had it stopped at that step; -1 where
+            nothing was read.
         confidence: [B L N] float32, the probability of that prediction; NaN where nothing was read.
-        target_probability: [B L N] float32, the probability of the right answer there; NaN where there is none.
-        targets: [B L] int32, the right answers; `IGNORE` where nothing is asked.
+        target_probability: [B L N] float32, the probability of the right answer there; NaN where
+            there is none.
+        targets: [B L] int32, the right answers; `IGNORE` where there is no target.
         final_prediction: [B L] int32, the model's real output.
         difficulty: [B L] float32, how hard each token is; NaN where undefined.
-        metadata: JSON values. Viewers read `run`, `task`, `rule`, `max_steps`, `difficulty_name`, `date` and `answers`:
-            the text of each vocabulary entry, a list or {index: text} (keys become strings, as JSON has them).
+        metadata: JSON values. Viewers read `run`, `task`, `rule`, `max_steps`, `difficulty_name`,
+            `date` and `answers`: the text of each vocabulary entry, a list or {index: text} (keys
+            become strings, as JSON has them).
 
     Raises:
-        UsageError: shapes that don't agree, a wrong kind of number, steps beyond N, mass that doesn't sum to 1.
+        UsageError: shapes that don't agree, a wrong kind of number, steps beyond N, mass that
+            doesn't sum to 1.
     """
 
     tokens: NDArray[np.int32]
@@ -104,14 +119,18 @@ class PonderMap:
         for name, (axes, dtype) in _ARRAYS.items():
             given = getattr(self, name)
             if given is not None or name not in _OPTIONAL:
-                object.__setattr__(self, name, _checked(name, given, tuple(sizes[axis] for axis in axes), dtype))
+                object.__setattr__(
+                    self, name, _checked(name, given, tuple(sizes[axis] for axis in axes), dtype)
+                )
         if [len(row) for row in self.texts] != [sizes["L"]] * sizes["B"]:
             raise UsageError(
                 f"PonderMap: texts are not {sizes['B']} rows of {sizes['L']} strings.",
                 "Every token needs a text, as mass is [B L N].",
                 "Give one string for each position, padding included.",
             )
-        if self.steps.size and (self.steps.min() < 0 or self.steps.max() > sizes["N"] or self.steps[~self.valid].any()):
+        if self.steps.size and (
+            self.steps.min() < 0 or self.steps.max() > sizes["N"] or self.steps[~self.valid].any()
+        ):
             raise UsageError(
                 f"PonderMap: steps run from {self.steps.min()} to {self.steps.max()}.",
                 f"They must lie between 0 and N = {sizes['N']}, and be 0 on padding.",
@@ -120,7 +139,8 @@ class PonderMap:
         wrong_sum = np.abs(self.mass.sum(-1) - self.valid) > 1e-3
         if wrong_sum.any() or (self.mass < -1e-6).any() or np.isnan(self.mass).any():
             raise UsageError(
-                f"PonderMap: {int(wrong_sum.sum())} tokens have a mass that doesn't sum to 1, or some is negative.",
+                f"PonderMap: {int(wrong_sum.sum())} tokens have a mass that doesn't sum to 1, or "
+                "some is negative.",
                 "Each valid token spends exactly one unit of exit mass, and padding none.",
                 "Give the mass of a LoopTrace, all steps of it.",
             )
@@ -139,24 +159,34 @@ class PonderMap:
         return self.mass.shape[-1]
 
     @property
-    def asked(self) -> NDArray[np.bool_]:
+    def has_target(self) -> NDArray[np.bool_]:
         """[B L]: valid tokens with a target; nowhere when there are no targets."""
-        return np.zeros_like(self.valid) if self.targets is None else self.valid & (self.targets != IGNORE)
+        return (
+            np.zeros_like(self.valid)
+            if self.targets is None
+            else self.valid & (self.targets != IGNORE)
+        )
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """[B L]: the model's output is the target; False where nothing is asked or no output was kept."""
+        """[B L]: the model's output is the target; False where there is no target or no output was
+        kept."""
         if self.targets is None or self.final_prediction is None:
             return np.zeros_like(self.valid)
-        return self.asked & (self.final_prediction == self.targets)
+        return self.has_target & (self.final_prediction == self.targets)
 
     @property
     def wrong(self) -> NDArray[np.bool_]:
         """[B L]: asked, answered, and not the target."""
-        return np.zeros_like(self.valid) if self.final_prediction is None else self.asked & ~self.correct
+        return (
+            np.zeros_like(self.valid)
+            if self.final_prediction is None
+            else self.has_target & ~self.correct
+        )
 
     def answer_text(self, index: int) -> str:
-        """The text of a vocabulary entry, by `metadata["answers"]`; its number where there is none; "" for -1."""
+        """The text of a vocabulary entry, by `metadata["answers"]`; its number where there is none;
+        "" for -1."""
         answers = self.metadata.get("answers")
         if index < 0:
             return ""
@@ -174,7 +204,9 @@ class PonderMap:
             raise UsageError(
                 f"Sequence {row} was asked for.",
                 f"The ponder map has {self.num_sequences}, counted from 0.",
-                f"Name one of 0 to {self.num_sequences - 1}." if self.num_sequences else "Make a map with sequences.",
+                f"Name one of 0 to {self.num_sequences - 1}."
+                if self.num_sequences
+                else "Make a map with sequences.",
             )
         return self._taken(np.array([row]), np.flatnonzero(self.valid[row]))
 
@@ -184,18 +216,29 @@ class PonderMap:
 
     def _taken(self, rows: NDArray[np.integer], positions: NDArray[np.integer]) -> "PonderMap":
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        taken = {name: None if array is None else array[rows][:, positions] for name, array in arrays.items()}
-        return replace(self, texts=[[self.texts[row][place] for place in positions] for row in rows], **taken)
+        taken = {
+            name: None if array is None else array[rows][:, positions]
+            for name, array in arrays.items()
+        }
+        return replace(
+            self, texts=[[self.texts[row][place] for place in positions] for row in rows], **taken
+        )
 
     def steps_by_difficulty(self) -> list[DifficultyGroup]:
-        """Mean steps of the valid tokens at each difficulty, easiest first; empty where no difficulty is defined."""
+        """Mean steps of the valid tokens at each difficulty, easiest first; empty where no
+        difficulty is defined."""
         difficulty, steps = self._rated()
         if difficulty.size == 0:
             return []
         group = grouped(difficulty)
         members = [group == number for number in np.unique(group)]
         return [
-            DifficultyGroup(float(difficulty[m].mean()), float(steps[m].mean()), float(steps[m].std()), int(m.sum()))
+            DifficultyGroup(
+                float(difficulty[m].mean()),
+                float(steps[m].mean()),
+                float(steps[m].std()),
+                int(m.sum()),
+            )
             for m in members
         ]
 
@@ -206,13 +249,15 @@ class PonderMap:
 
     @property
     def accuracy(self) -> float | None:
-        """The share of right answers where something was asked; None where nothing was, or no output was kept."""
-        if self.final_prediction is None or not self.asked.any():
+        """The share of right answers where something was asked; None where nothing was, or no
+        output was kept."""
+        if self.final_prediction is None or not self.has_target.any():
             return None
-        return float(self.correct[self.asked].mean())
+        return float(self.correct[self.has_target].mean())
 
     def spearman(self) -> float | None:
-        """Spearman's rank correlation of difficulty and steps; None where either is unknown or always the same."""
+        """Spearman's rank correlation of difficulty and steps; None where either is unknown or
+        always the same."""
         difficulty, steps = self._rated()
         if difficulty.size < 2 or np.ptp(difficulty) == 0 or np.ptp(steps) == 0:
             return None
@@ -221,13 +266,16 @@ class PonderMap:
         return float(stats.spearmanr(difficulty, steps)[0])  # pyright: ignore[reportArgumentType]
 
     def summary(self) -> dict[str, Any]:
-        """JSON figures over the valid tokens; None where there is nothing to average (no token, target, difficulty)."""
+        """JSON figures over the valid tokens; None where there is nothing to average (no token,
+        target, difficulty)."""
         return {
             "sequences": self.num_sequences,
             "tokens": int(self.valid.sum()),
             "max_steps": self.max_steps,
             "mean_steps": self.mean_steps,
-            "mean_ponder": float(self.ponder[self.valid].mean(dtype=np.float64)) if self.valid.any() else None,
+            "mean_ponder": float(self.ponder[self.valid].mean(dtype=np.float64))
+            if self.valid.any()
+            else None,
             "accuracy": self.accuracy,
             "spearman": self.spearman(),
             "steps_by_difficulty": [vars(group) for group in self.steps_by_difficulty()],
@@ -254,12 +302,16 @@ class PonderMap:
         """Reads what `save` wrote; `path` with or without `.npz` or `.json`.
 
         Raises:
-            UsageError: a file is missing, damaged, incomplete, of another schema version, or of another pair.
+            UsageError: a file is missing, damaged, incomplete, of another schema version, or of
+                another pair.
         """
-        contents = ponder_file.read(path)
-        known, needed = set(_ARRAYS), set(_ARRAYS) - _OPTIONAL
+        contents = ponder_file.read_map(path)
+        known = set(_ARRAYS)
+        needed = set(_ARRAYS) - _OPTIONAL
         if contents.arrays.keys() - known or needed - contents.arrays.keys():
-            raise ponder_file.refusal(path, f"its arrays are {sorted(contents.arrays)}, not {sorted(known)}")
+            raise ponder_file.refusal(
+                path, f"its arrays are {sorted(contents.arrays)}, not {sorted(known)}"
+            )
         try:
             return cls(texts=contents.texts, metadata=contents.metadata, **contents.arrays)
         except UsageError as error:
@@ -267,12 +319,21 @@ class PonderMap:
 
     def __repr__(self) -> str:
         mean = "no tokens" if self.mean_steps is None else f"mean steps {self.mean_steps:.2f}"
-        sizes = f"{self.num_sequences} sequences, {self.valid.shape[1]} positions, {self.max_steps} steps"
-        given = [f.name for f in fields(self) if f.name in _OPTIONAL and getattr(self, f.name) is not None]
+        sizes = (
+            f"{self.num_sequences} sequences, {self.valid.shape[1]} positions, {self.max_steps} "
+            "steps"
+        )
+        given = [
+            f.name
+            for f in fields(self)
+            if f.name in _OPTIONAL and getattr(self, f.name) is not None
+        ]
         return f"PonderMap({sizes}; {mean}{'; with ' + ', '.join(given) if given else ''})"
 
     def __str__(self) -> str:
-        from halting.maps.viewers.terminal import map as terminal  # viewers import this file, so not at the top
+        from halting.maps.viewers.terminal import (
+            map as terminal,
+        )  # viewers import this file, so not at the top
 
         return terminal.render(self, colour=False)
 
@@ -283,7 +344,9 @@ class PonderMap:
         return snippet(self, sequences=3)
 
 
-def _checked(name: str, given: ArrayLike | None, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+def _checked(
+    name: str, given: ArrayLike | None, shape: tuple[int, ...], dtype: type[np.generic]
+) -> NDArray[Any]:
     """The array as a read-only view of the wanted type, or a refusal."""
     array = np.asarray(given)
     if array.shape != shape or not np.can_cast(array.dtype, dtype, "same_kind"):

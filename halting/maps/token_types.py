@@ -1,4 +1,5 @@
-"""What type each token of a map is: the token itself where there are few, otherwise what it is made of."""
+"""What type each token of a map is: the token itself where there are few, otherwise what it is made
+of."""
 
 import unicodedata
 from collections import Counter
@@ -6,15 +7,23 @@ from collections.abc import Sequence
 
 MOST_TYPES = 24
 OTHERS = "all others"
-_KINDS = {"L": "letters", "M": "letters", "N": "digits", "P": "punctuation", "S": "symbols", "Z": "spaces"}
+_KINDS = {
+    "L": "letters",
+    "M": "letters",
+    "N": "digits",
+    "P": "punctuation",
+    "S": "symbols",
+    "Z": "spaces",
+}
 
 
 def token_types(texts: Sequence[str]) -> list[str]:
     """The type of each token.
 
-    Up to 24 different texts are a type each. Of more, the type is the kind of their characters by Unicode category
-    (letters, digits, punctuation, symbols, spaces, line breaks, control), "mixed" for several kinds; a space before a
-    word is part of the word. Where that tells nothing apart, the most frequent texts are types, and the rest is one.
+    Up to 24 different texts are a type each. Of more, the type is the kind of their characters by
+    Unicode category (letters, digits, punctuation, symbols, spaces, line breaks, control), "mixed"
+    for several kinds; a space before a word is part of the word. Where that tells nothing apart,
+    the most frequent texts are types, and the rest is one.
     """
     counts = Counter(texts)
     if len(counts) <= MOST_TYPES:

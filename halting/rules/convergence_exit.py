@@ -9,12 +9,18 @@ from torch.nn import functional as F
 
 from halting.errors import UsageError
 from halting.exit_threshold import ExitThreshold
-from halting.mass import ledger_dtype
+from halting.mass import halting_dtype
 from halting.readout import FinalState
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 
 Criterion = Literal["state", "entropy", "kl", "argmax", "cosine"]
-_PUBLISHED: dict[Criterion, float] = {"state": 0.03, "entropy": 1e-3, "kl": 5e-4, "argmax": 5, "cosine": 1e-3}
+_PUBLISHED: dict[Criterion, float] = {
+    "state": 0.03,
+    "entropy": 1e-3,
+    "kl": 5e-4,
+    "argmax": 5,
+    "cosine": 1e-3,
+}
 _THRESHOLDS: dict[Criterion, ExitThreshold] = {
     "state": ExitThreshold("threshold", 1e-6, 10.0),
     "entropy": ExitThreshold("threshold", 1e-7, 10.0),
@@ -25,10 +31,11 @@ _THRESHOLDS: dict[Criterion, ExitThreshold] = {
 
 
 class ConvergenceExit(HaltingRule):
-    """Leave once a step has hardly changed the state or the prediction (Huginn: Geiping et al. 2025, arXiv 2502.05171,
-    section 6.1 and its public model code).
+    """Leave once a step has hardly changed the state or the prediction (Huginn: Geiping et al.
+    2025, arXiv 2502.05171, section 6.1 and its public model code).
 
-    With P_n the prediction had the token stopped at step n, the score of step n and when it leaves at threshold t:
+    With P_n the prediction had the token stopped at step n, the score of step n and when it leaves
+    at threshold t:
 
         state    ‖s_n − s_{n−1}‖ / ‖s_n‖ < t            0.03
         cosine   1 − cos(s_n, s_{n−1}) < t              1e-3
@@ -36,13 +43,14 @@ class ConvergenceExit(HaltingRule):
         kl       KL(P_{n−1} ‖ P_n) < t, nats            5e-4
         argmax   how often in a row argmax P_n = argmax P_{n−1}, ≥ t    5
 
-    Differs from the public code: each token decides for itself (there, a sequence by its last token, `state` by the
-    mean over its tokens); and nobody leaves at step 1, which has no step before it. The score of step 1 is against the
-    state that the loop starts from, or against a uniform prediction, which the public code also compares with.
+    Differs from the public code: each token decides for itself (there, a sequence by its last
+    token, `state` by the mean over its tokens); and nobody leaves at step 1, which has no step
+    before it. The score of step 1 is against the state that the loop starts from, or against a
+    uniform prediction, which the public code also compares with.
 
-    Causal. Has no gate and no cost, and no gradient passes through it. `state` and `cosine` remember a state [A D] and
-    cost two dot products a token and step; the others read logits, so they cost the output head for each active token
-    and step, and `kl` remembers [A V].
+    Causal. Has no gate and no cost, and no gradient passes through it. `state` and `cosine`
+    remember a state [A D] and cost two dot products a token and step; the others read logits, so
+    they cost the output head for each active token and step, and `kl` remembers [A V].
 
     Args:
         criterion: what has to settle.
@@ -68,13 +76,18 @@ class ConvergenceExit(HaltingRule):
                 f"ConvergenceExit cannot leave at {criterion} {chosen}.",
                 "It counts steps at which the prediction stayed the same."
                 if criterion == "argmax"
-                else "No change is smaller than 0, and the threshold is the change below which a token leaves.",
-                f"Use {'a whole number from 1 on' if criterion == 'argmax' else 'a number above 0'}, such as the "
-                f"published {_PUBLISHED[criterion]:g}.",
+                else (
+                    "No change is smaller than 0, and the threshold is the change below which a "
+                    "token leaves."
+                ),
+                "Use "
+                f"{'a whole number from 1 on' if criterion == 'argmax' else 'a number above 0'}, "
+                f"such as the published {_PUBLISHED[criterion]:g}.",
             )
-        self.criterion, self.threshold = criterion, chosen
-        self.exit_threshold = _THRESHOLDS[criterion]  # pyright: ignore[reportAttributeAccessIssue]
-        self.reads_logits = criterion in ("entropy", "kl", "argmax")  # pyright: ignore[reportAttributeAccessIssue]
+        self.criterion = criterion
+        self.threshold = chosen
+        self.exit_threshold = _THRESHOLDS[criterion]
+        self.reads_logits = criterion in ("entropy", "kl", "argmax")
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
         return (None if self.reads_logits else _wide(view.state)), None
@@ -118,4 +131,4 @@ class ConvergenceExit(HaltingRule):
 
 
 def _wide(values: Tensor) -> Tensor:
-    return values.detach().to(ledger_dtype(values.dtype))
+    return values.detach().to(halting_dtype(values.dtype))

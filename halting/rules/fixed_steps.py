@@ -8,7 +8,8 @@ from halting.rule import HaltingRule, Memory, StepDecision, StepView
 
 
 class FixedSteps(HaltingRule):
-    """Everyone leaves at step k with all mass (ALBERT and other looped models); at the loop's own limit without a k.
+    """Everyone leaves at step k with all mass (ALBERT and other looped models); at the loop's own
+    limit without a k.
 
     Causal. Has no gate and no cost.
 
@@ -36,5 +37,9 @@ class FixedSteps(HaltingRule):
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         none_yet = torch.zeros_like(view.remaining)
-        halt = torch.zeros_like(view.step, dtype=torch.bool) if self.steps is None else view.step >= self.steps
+        halt = (
+            torch.zeros_like(view.step, dtype=torch.bool)
+            if self.steps is None
+            else view.step >= self.steps
+        )
         return StepDecision(mass=none_yet, halt=halt, score=none_yet), None

@@ -12,19 +12,23 @@ from halting.rule import HaltingRule, Memory, StepDecision, StepView
 
 
 class GravesACT(HaltingRule):
-    """Spend λ_n = σ(w·s_n + b) at each step; leave once at most ε would be left (Graves 2016, section 2).
+    """Spend λ_n = σ(w·s_n + b) at each step; leave once at most ε would be left (Graves 2016,
+    section 2).
 
-    The hazard is read on the state *after* the step, masses add up, and the step at which Σ λ ≥ 1 − ε takes the
-    remainder, as does the last allowed step. The output is Σ p_n·s_n and the cost N + R.
+    The hazard is read on the state *after* the step, masses add up, and the step at which Σ λ ≥ 1 −
+    ε takes the remainder, as does the last allowed step. The output is Σ p_n·s_n and the cost N +
+    R.
 
-    Differs from the paper in the bias only: the paper starts at +1, which is prone to collapse to one step
-    (docs/ponder_penalty.md).
+    Differs from the paper in the bias only: the paper starts at +1, which is prone to collapse to
+    one step (docs/ponder_penalty.md).
 
-    Causal. The gate gets gradient through the mass (readout and remainder). Costs one dot product a token and step.
+    Causal. The gate gets gradient through the mass (readout and remainder). Costs one dot product a
+    token and step.
 
     Args:
         dim: D, width of the state.
-        bias_init: starting logit of λ; −3 starts deep, 0 or more traps many runs in one or two steps.
+        bias_init: starting logit of λ; −3 starts deep, 0 or more traps many runs in one or two
+            steps.
         epsilon: ε, the mass that may be left over, in [0, 1).
 
     Raises:
@@ -41,8 +45,8 @@ class GravesACT(HaltingRule):
         if not 0.0 <= epsilon < 1.0:
             raise UsageError(
                 f"epsilon is {epsilon}.",
-                "It is the mass that may be left over. A token holds 1, so at 1 all would leave after the first step, "
-                "and below 0 none before the limit.",
+                "It is the mass that may be left over. A token holds 1, so at 1 all would leave "
+                "after the first step, and below 0 none before the limit.",
                 "Use a small one in [0, 1), such as 0.01.",
             )
         self.gate = Gate(dim, bias_init)

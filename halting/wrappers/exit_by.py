@@ -11,12 +11,14 @@ from halting.wrappers.wrapper import RuleWrapper, trained_mass
 
 
 class ExitBy(RuleWrapper):
-    """A hard exit decides who leaves, on a model that was trained under another rule: a post-hoc exit.
+    """A hard exit decides who leaves, on a model that was trained under another rule: a post-hoc
+    exit.
 
-    Mass is spent as the inner rule spends it, all that is left where it would have let the token go (a hard exit, which
-    is overruled, spends none); the token itself is computed until `leaving` says so, and that step takes the rest. With
-    the rule's own readout, the output is what the model would have said *had it stopped* at that step. The ponder is
-    the executed steps, and the score is the exit's.
+    Mass is spent as the inner rule spends it, all that is left where it would have let the token go
+    (a hard exit, which is overruled, spends none); the token itself is computed until `leaving`
+    says so, and that step takes the rest. With the rule's own readout, the output is what the model
+    would have said *had it stopped* at that step. The ponder is the executed steps, and the score
+    is the exit's.
 
     Args:
         rule: the rule that the model was trained with.
@@ -30,14 +32,16 @@ class ExitBy(RuleWrapper):
         super().__init__(rule)
         if leaving.spreads_mass:
             raise UsageError(
-                f"{type(leaving).__name__} cannot be the exit of a model trained with {type(rule).__name__}.",
-                "It decides by the mass that it has spent itself, and here the trained rule spends the mass.",
+                f"{type(leaving).__name__} cannot be the exit of a model trained with "
+                f"{type(rule).__name__}.",
+                "It decides by the mass that it has spent itself, and here the trained rule spends "
+                "the mass.",
                 "Use a hard exit, such as ConvergenceExit or ConfidenceExit.",
             )
         self.leaving = leaving
-        self.causal = rule.causal and leaving.causal  # pyright: ignore[reportAttributeAccessIssue]
-        self.reads_logits = rule.reads_logits or leaving.reads_logits  # pyright: ignore[reportAttributeAccessIssue]
-        self.by_sequence = leaving.by_sequence  # pyright: ignore[reportAttributeAccessIssue]
+        self.causal = rule.causal and leaving.causal
+        self.reads_logits = rule.reads_logits or leaving.reads_logits
+        self.by_sequence = leaving.by_sequence
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
         memory, gain = self.rule.begin(view)
@@ -49,7 +53,10 @@ class ExitBy(RuleWrapper):
         seen = replace(view, logits=lambda: view.logits(decision.aux)) if decision.aux else view
         left, others = self.leaving.decide(seen, memory["leaving"])
         mass = trained_mass(self, decision, view)
-        return replace(decision, mass=mass, halt=left.halt, score=left.score), {"rule": own, "leaving": others}
+        return replace(decision, mass=mass, halt=left.halt, score=left.score), {
+            "rule": own,
+            "leaving": others,
+        }
 
     def fixed_depth(self, max_steps: int) -> int | None:
         return self.leaving.fixed_depth(max_steps)

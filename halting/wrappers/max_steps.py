@@ -9,7 +9,8 @@ from halting.wrappers.wrapper import RuleWrapper, at_least_one
 
 
 class MaxSteps(RuleWrapper):
-    """Everyone has left by step `steps`, which takes the remaining mass: to the rule inside, that is the step limit.
+    """Everyone has left by step `steps`, which takes the remaining mass: to the rule inside, that
+    is the step limit.
 
     Args:
         rule: the rule inside.

@@ -5,14 +5,16 @@ from dataclasses import replace
 import torch
 
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
-from halting.wrappers.wrapper import RuleWrapper, at_least_one, refuse_ranking, restricted
+from halting.wrappers.wrapper import RuleWrapper, at_least_one, check_ranking, restricted
 
 
 class MinSteps(RuleWrapper):
-    """Nobody leaves, and no mass is spent, before step `steps`; from then on the inner rule decides.
+    """Nobody leaves, and no mass is spent, before step `steps`; from then on the inner rule
+    decides.
 
     Args:
-        rule: the rule inside; not one that ranks tokens: those that it has passed over would be ranked on.
+        rule: the rule inside; not one that ranks tokens: those that it has passed over would be
+            ranked on.
         steps: the first step at which a token may leave, ≥ 1.
 
     Raises:
@@ -22,7 +24,7 @@ class MinSteps(RuleWrapper):
     def __init__(self, rule: HaltingRule, steps: int):
         super().__init__(rule)
         self.steps = at_least_one(self, steps)
-        refuse_ranking(self, "--halting.min-steps")
+        check_ranking(self, "--halting.min-steps")
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         decision, memory = self.rule.decide(view, memory)

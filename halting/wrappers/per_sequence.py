@@ -8,32 +8,36 @@ from torch import Tensor
 from halting.errors import UsageError
 from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
 from halting.sequences import Sequences
-from halting.wrappers.wrapper import RuleWrapper, refuse_ranking, restricted
+from halting.wrappers.wrapper import RuleWrapper, check_ranking, restricted
 
 
 class PerSequence(RuleWrapper):
     """A sequence halts as one: its tokens leave together.
 
-    A rule that spreads its mass sees one token a sequence, the mean of its tokens' states, and all tokens follow its
-    decision. A hard exit decides token by token, and the sequence leaves at the step at which all of its tokens would.
-    Not causal: a token's exit depends on later tokens.
+    A rule that spreads its mass sees one token a sequence, the mean of its tokens' states, and all
+    tokens follow its decision. A hard exit decides token by token, and the sequence leaves at the
+    step at which all of its tokens would. Not causal: a token's exit depends on later tokens.
 
     Args:
         rule: the rule inside; not one that ranks tokens, such as `ExpertChoiceRouter`.
 
     Raises:
-        UsageError: for a rule that ranks tokens, and for one that reads logits and spreads its mass.
+        UsageError: for a rule that ranks tokens, and for one that reads logits and spreads its
+            mass.
     """
 
     def __init__(self, rule: HaltingRule):
         super().__init__(rule)
-        self.causal, self.by_sequence = False, True  # pyright: ignore[reportAttributeAccessIssue]
-        refuse_ranking(self, "--halting.per-sequence")
+        self.causal = False
+        self.by_sequence = True
+        check_ranking(self, "--halting.per-sequence")
         if rule.reads_logits and rule.spreads_mass:
             raise UsageError(
                 f"PerSequence cannot wrap {type(rule).__name__}.",
-                "It reads logits and spreads its mass, and a sequence has no single logit vector to read.",
-                "Drop --halting.per-sequence, or choose a rule that reads states, such as GravesACT.",
+                "It reads logits and spreads its mass, and a sequence has no single logit vector "
+                "to read.",
+                "Drop --halting.per-sequence, or choose a rule that reads states, such as "
+                "GravesACT.",
             )
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
@@ -49,7 +53,9 @@ class PerSequence(RuleWrapper):
             decision, memory = self.rule.decide(view, memory)
             return restricted(decision, sequences.all_set), memory
         of = sequences.of
-        decision, memory = self.rule.decide(_by_sequence(view, sequences), keep_rows(memory, sequences.first))
+        decision, memory = self.rule.decide(
+            _by_sequence(view, sequences), keep_rows(memory, sequences.first)
+        )
         spread = StepDecision(
             mass=decision.mass[of],
             halt=decision.halt[of],

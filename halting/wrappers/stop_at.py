@@ -10,12 +10,13 @@ from halting.wrappers.wrapper import RuleWrapper, at_least_one, trained_mass
 
 
 class StopAt(RuleWrapper):
-    """Everyone leaves exactly at step `steps`, which takes the mass that is left: *had it stopped at step n*, for any
-    rule.
+    """Everyone leaves exactly at step `steps`, which takes the mass that is left: *had it stopped
+    at step n*, for any rule.
 
-    Mass is spent as the inner rule spends it, all that is left where it would have let the token go (a hard exit, which
-    is overruled, spends none before `steps`); but the token is computed on until `steps`. With the rule's own readout
-    this is what the model would have said; the state alone is another question (`FixedSteps` with `FinalState`).
+    Mass is spent as the inner rule spends it, all that is left where it would have let the token go
+    (a hard exit, which is overruled, spends none before `steps`); but the token is computed on
+    until `steps`. With the rule's own readout this is what the model would have said; the state
+    alone is another question (`FixedSteps` with `FinalState`).
 
     Args:
         rule: the rule inside.
@@ -31,7 +32,9 @@ class StopAt(RuleWrapper):
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         decision, memory = self.rule.decide(view, memory)
-        return replace(decision, mass=trained_mass(self, decision, view), halt=view.step >= self.steps), memory
+        return replace(
+            decision, mass=trained_mass(self, decision, view), halt=view.step >= self.steps
+        ), memory
 
     def fixed_depth(self, max_steps: int) -> int | None:
         return min(self.steps, max_steps)

@@ -65,12 +65,12 @@ def restricted(decision: StepDecision, restrict: Callable[[Tensor], Tensor]) -> 
     return replace(decision, halt=restrict(decision.halt), aux=aux)
 
 
-def refuse_ranking(wrapper: RuleWrapper, flag: str) -> None:
+def check_ranking(wrapper: RuleWrapper, flag: str) -> None:
     if wrapper.ranks_tokens:
         raise UsageError(
             f"{type(wrapper).__name__} cannot wrap {type(wrapper.rule).__name__}.",
-            "It ranks the tokens of a sequence against each other and lets the last of them go. A token that is held "
-            "back would be computed and ranked on, in the place of another.",
+            "It ranks the tokens of a sequence against each other and lets the last of them go. A "
+            "token that is held back would be computed and ranked on, in the place of another.",
             f"Drop {flag}, or choose a rule that decides for each token alone, such as GravesACT.",
         )
 
@@ -78,7 +78,8 @@ def refuse_ranking(wrapper: RuleWrapper, flag: str) -> None:
 def at_least_one(wrapper: RuleWrapper, steps: int) -> int:
     if steps < 1:
         raise UsageError(
-            f"{type(wrapper).__name__} cannot wrap {type(wrapper.rule).__name__} with steps={steps}.",
+            f"{type(wrapper).__name__} cannot wrap {type(wrapper.rule).__name__} with "
+            f"steps={steps}.",
             "Steps count from 1, and a token must take one to have a state to read.",
             "Use 1 or more.",
         )
@@ -86,8 +87,9 @@ def at_least_one(wrapper: RuleWrapper, steps: int) -> int:
 
 
 def trained_mass(wrapper: RuleWrapper, decision: StepDecision, view: StepView) -> Tensor:
-    """[A]: what a rule spends that no longer says who leaves: all that is left where it would have let a token go. A
-    rule that puts all mass on the step it leaves has nothing to spend before the token really does."""
+    """[A]: what a rule spends that no longer says who leaves: all that is left where it would have
+    let a token go. A rule that puts all mass on the step it leaves has nothing to spend before the
+    token really does."""
     if not wrapper.spreads_mass:
         return torch.zeros_like(view.remaining)
     return torch.where(decision.halt, view.remaining, decision.mass.to(view.remaining.dtype))

@@ -24,12 +24,16 @@ EXPECTED_STEPS = [2.65, 1.0, 0.1 + 0.2 + 0.3 + 2.8]
 
 
 class Script(nn.Module):
-    """Gives each token the states of its script: (place in the script, the state's two numbers, the gate's logit)."""
+    """Gives each token the states of its script: (place in the script, the state's two numbers, the
+    gate's logit)."""
 
     def __init__(self) -> None:
         super().__init__()
         logits = torch.logit(torch.tensor(HAZARDS, dtype=torch.float64)).flatten()
-        self.logits, self.states = nn.Parameter(logits), torch.tensor(STATES, dtype=torch.float64).flatten(0, 1)
+        self.logits, self.states = (
+            nn.Parameter(logits),
+            torch.tensor(STATES, dtype=torch.float64).flatten(0, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         now = x[..., 0].round().long().clamp(max=len(self.states) - 1)
@@ -37,7 +41,8 @@ class Script(nn.Module):
 
 
 def scripted_loop() -> tuple[Recurrence, Script, Tensor]:
-    """A loop that reads its hazards from the script, and what it starts from: the first line of each token's script."""
+    """A loop that reads its hazards from the script, and what it starts from: the first line of
+    each token's script."""
     script, rule = Script(), GravesACT(4, bias_init=0.0, epsilon=EPSILON).double()
     with torch.no_grad():
         rule.gate.weight[0, 3] = 1.0
@@ -57,7 +62,9 @@ def test_steps_mass_output_and_cost() -> None:
     for token, expected in enumerate(OUTPUT):
         assert output[0, token, 1:3].tolist() == pytest.approx(expected)
     for token, hazards in enumerate(HAZARDS):
-        assert trace.score[0, token, : STEPS[token]].tolist() == pytest.approx(hazards[: STEPS[token]])
+        assert trace.score[0, token, : STEPS[token]].tolist() == pytest.approx(
+            hazards[: STEPS[token]]
+        )
 
 
 def test_had_the_first_token_stopped_at_step_2() -> None:
@@ -70,7 +77,9 @@ def test_had_the_first_token_stopped_at_step_2() -> None:
 
 @pytest.mark.parametrize("token", range(3))
 def test_graves_equations_on_lists_say_the_same(token: int) -> None:
-    said = naive.graves_act(HAZARDS[token], [[float(v) for v in state] for state in STATES[token]], EPSILON)
+    said = naive.graves_act(
+        HAZARDS[token], [[float(v) for v in state] for state in STATES[token]], EPSILON
+    )
     assert said.steps == STEPS[token]
     assert said.remainder == pytest.approx(REMAINDER[token])
     assert said.mass == pytest.approx(MASS[token][: said.steps])
@@ -100,5 +109,8 @@ def test_the_output_moves_from_the_last_state_to_the_step_that_gets_more() -> No
     slope = [hazard * (1 - hazard) for hazard in HAZARDS[0]]
     for number in range(2):
         (found,) = torch.autograd.grad(output[0, 0, 1 + number], script.logits, retain_graph=True)
-        moves = [(state[number] - STATES[0][-1][number]) * s for state, s in zip(STATES[0], slope, strict=True)]
+        moves = [
+            (state[number] - STATES[0][-1][number]) * s
+            for state, s in zip(STATES[0], slope, strict=True)
+        ]
         assert found[:LIMIT].tolist() == pytest.approx(moves, abs=1e-12)

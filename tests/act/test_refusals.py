@@ -24,7 +24,10 @@ def model_of(**options: object) -> LoopedTransformer:
     [
         (lambda: Block(10, 4), "dim 10 .* num_heads=4.*Write num_heads=2"),
         (lambda: Block(8, 0), "dim 8 .* num_heads=0"),
-        (lambda: Block(8, 4, num_kv_heads=3), "num_heads=4 .* num_kv_heads=3.*Write num_kv_heads=2"),
+        (
+            lambda: Block(8, 4, num_kv_heads=3),
+            "num_heads=4 .* num_kv_heads=3.*Write num_kv_heads=2",
+        ),
         (lambda: Block(8, 4, num_kv_heads=0), "num_kv_heads=0"),
         (lambda: Block(6, 2), "heads of size 3 .*Write dim 8"),
         (lambda: model_of(positions="learned"), "max_length=None"),
@@ -59,7 +62,8 @@ def test_what_is_just_allowed() -> None:
     ],
 )
 def test_a_mask_of_another_shape_or_dtype(valid: Tensor, words: str) -> None:
-    """Unwrapped: the shapes in signatures, checked under tests only, would refuse it earlier, in other words."""
+    """Unwrapped: the shapes in signatures, checked under tests only, would refuse it earlier, in
+    other words."""
     loop, model = Recurrence(Block(DIM, 2), GravesACT(DIM), max_steps=3), model_of()
     with pytest.raises(UsageError, match=words):
         unwrap(Recurrence.forward)(loop, torch.randn(3, 4, DIM), valid)
@@ -72,6 +76,8 @@ def test_a_cache_without_room_for_the_steps() -> None:
     x, positions = torch.randn(1, 2, DIM), torch.arange(2).unsqueeze(0)
     cache = StepwiseCache(torch.ones(1, 2, dtype=torch.bool), 1, 2, num_steps=3)
     with torch.no_grad():
-        with pytest.raises(UsageError, match="max_steps is 4, but the StepwiseCache was made for 3 steps"):
+        with pytest.raises(
+            UsageError, match="max_steps is 4, but the StepwiseCache was made for 3 steps"
+        ):
             loop(x, cache=cache, positions=positions, max_steps=4)
         assert (loop(x, cache=cache, positions=positions)[1].steps == 3).all()

@@ -7,7 +7,13 @@ from benchmarks.budget import against_targets, below_front, front, main, ramp_di
 
 
 def row(name: str, ponder: float, accuracy: float, **more) -> dict:
-    kept = {"name": f"task, {name}", "task": "task", "ponder": ponder, "accuracy": accuracy, "target": None}
+    kept = {
+        "name": f"task, {name}",
+        "task": "task",
+        "ponder": ponder,
+        "accuracy": accuracy,
+        "target": None,
+    }
     return {**kept, **more}
 
 
@@ -28,7 +34,9 @@ def test_the_front_is_of_means_over_seeds_and_leaves_out_what_is_beaten():
 def test_what_lies_below_is_measured_at_equal_compute():
     assert below_front(SWEEP, "task", 2.55, 0.945) == pytest.approx(0.0)
     assert below_front(SWEEP, "task", 2.55, 0.93) == pytest.approx(0.015)
-    assert below_front(SWEEP, "task", 1.5, 0.92) == pytest.approx(-0.02)  # against the cheapest point
+    assert below_front(SWEEP, "task", 1.5, 0.92) == pytest.approx(
+        -0.02
+    )  # against the cheapest point
     assert below_front(SWEEP, "another", 2.0, 1.0) is None
 
 
@@ -49,9 +57,12 @@ def test_a_ramp_is_told_by_its_mean_distance_after_the_warm_up():
 
 
 def test_the_rows_that_are_kept_meet_what_is_asked_for_and_are_drawn(tmp_path, capsys):
-    """What the documents say of them is said of rows made by the commands that the benchmark would run today."""
+    """What the documents say of them is said of rows made by the commands that the benchmark would
+    run today."""
     assert main(["--kept", "--png", str(tmp_path / "budget.png")]) == 0
     said = capsys.readouterr().out
-    assert said.count("met     ") == 12 and "MISSED" not in said and said.count(" target 25%") == 2 * 3
+    assert (
+        said.count("met     ") == 12 and "MISSED" not in said and said.count(" target 25%") == 2 * 3
+    )
     pixels = image.imread(tmp_path / "budget.png")
     assert pixels.shape[1] == 1920 and pixels.std() > 0.05

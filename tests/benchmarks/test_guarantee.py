@@ -1,4 +1,5 @@
-"""The benchmark of the guarantee: what it takes for a break and for a saving, and that it can fail."""
+"""The benchmark of the guarantee: what it takes for a break and for a saving, and that it can
+fail."""
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ PLAN = Plan(risk=0.05, draws=40, sequences=300, test=100_000)
 
 
 def rows(risks: list[float], seed: int = 0, luck: float = 0.0) -> list[Row]:
-    """Settings with these risks, each cheaper than the one before, and what 40 calibrations saw of them."""
+    """Settings with these risks, each cheaper than the one before, and what 40 calibrations saw of
+    them."""
     generator = np.random.default_rng(seed)
     return [
         {
@@ -44,9 +46,13 @@ WORDS = {
 }
 
 
-def values(close: list[list[Row]], own: list[list[Row]] | None = None) -> dict[str, tuple[float, bool]]:
+def values(
+    close: list[list[Row]], own: list[list[Row]] | None = None
+) -> dict[str, tuple[float, bool]]:
     figures = about_orders("learned", close, close if own is None else own, PLAN)
-    found = {name: [each for each in figures if words in each.figure] for words, name in WORDS.items()}
+    found = {
+        name: [each for each in figures if words in each.figure] for words, name in WORDS.items()
+    }
     assert all(len(each) == 1 for each in found.values()) and len(figures) == len(WORDS)
     return {name: (each.value or 0.0, each.met) for name, [each] in found.items()}
 
@@ -69,9 +75,13 @@ def test_a_sound_procedure_meets_its_targets_in_a_case_that_is_hard():
 def test_every_target_can_be_missed():
     found = values([rows([0.001, 0.01, 0.08], luck=0.08)])  # sees too little loss
     assert found["breaks"][0] > 0.5 and not found["breaks"][1]
-    found = values([rows([0.001, 0.045, 0.0495, 0.2])])  # safe ones that cannot be told from unsafe ones
+    found = values(
+        [rows([0.001, 0.045, 0.0495, 0.2])]
+    )  # safe ones that cannot be told from unsafe ones
     assert found["kept"][0] < 0.6 and not found["kept"][1]
-    assert found["careless"] == (0, False), "nothing lies just beyond the risk: the case is too easy"
+    assert found["careless"] == (0, False), (
+        "nothing lies just beyond the risk: the case is too easy"
+    )
     found = values([rows([0.001, 0.002, 0.003, 0.004, 0.2])], [rows([0.001, 0.2, 0.2, 0.2, 0.2])])
     assert found["grid"] == (pytest.approx(0.25), False)
 
@@ -89,7 +99,9 @@ def test_of_two_orders_the_cheaper_outcome_counts():
     assert found["best"][0] == pytest.approx(0.8 * 2 / 3) and found["breaks"] == (0, True)
     one, two = taken(orders, PLAN), taken(orders[1:], PLAN)
     assert set(taken(orders[:1], PLAN)) == {None} and "number 1" in one
-    assert all(number in (other, "number 0") for number, other in zip(one, two, strict=True)), "at half the level"
+    assert all(number in (other, "number 0") for number, other in zip(one, two, strict=True)), (
+        "at half the level"
+    )
 
 
 def test_the_closed_form_is_met_and_the_share_of_breaks_allows_for_sampling():

@@ -1,4 +1,5 @@
-"""What `python -m benchmarks.memory` makes of its rows; `tests/distributed/test_engine_memory.py` measures some."""
+"""What `python -m benchmarks.memory` makes of its rows; `tests/distributed/test_engine_memory.py`
+measures some."""
 
 import json
 
@@ -24,7 +25,12 @@ def test_all_is_met_where_both_are_equal():
 
 @pytest.mark.parametrize(
     ("kind", "near", "far"),
-    [("held", 1.09, 1.11), ("after_forward", 0.91, 0.89), ("process", 0.81, 1.21), ("sent", 1.04, 0.94)],
+    [
+        ("held", 1.09, 1.11),
+        ("after_forward", 0.91, 0.89),
+        ("process", 0.81, 1.21),
+        ("sent", 1.04, 0.94),
+    ],
 )
 def test_what_is_too_far_off_is_missed(kind, near, far):
     assert exit_code(against_targets([row(**{kind: near})])) == 0
@@ -39,7 +45,9 @@ def test_the_process_of_a_small_model_has_no_target():
 
 def test_the_table_shows_bytes_and_ratios():
     _, lines = table([row(process=1.2)])
-    assert lines == [("zero1", "1,000 MB (1.00)", "1,000 MB (1.00)", "1,200 MB (1.20)", "1,000 MB (1.00)")]
+    assert lines == [
+        ("zero1", "1,000 MB (1.00)", "1,000 MB (1.00)", "1,200 MB (1.20)", "1,000 MB (1.00)")
+    ]
 
 
 def test_rows_of_this_code_and_machine_alone_are_taken_again(tmp_path):

@@ -1,4 +1,5 @@
-"""The suite of ratios: it reports nothing while what it times is wrong, keeps what it measured, and counts exactly."""
+"""The suite of ratios: it reports nothing while what it times is wrong, keeps what it measured, and
+counts exactly."""
 
 import json
 import subprocess
@@ -31,7 +32,9 @@ def test_halting_times_have_the_mean_that_is_asked_for(mean: float) -> None:
     assert steps.shape == (8, 128) and steps.min() >= 1 and steps.max() <= 8
     assert steps.float().mean().item() == pytest.approx(mean, abs=0.01)
     counts = torch.bincount(steps.flatten(), minlength=9)[1:]
-    assert (counts[:-1] >= counts[1:]).all() == (mean <= 4.5), "each step takes the same share of those that are left"
+    assert (counts[:-1] >= counts[1:]).all() == (mean <= 4.5), (
+        "each step takes the same share of those that are left"
+    )
 
 
 def test_tokens_leave_when_they_are_told_to() -> None:
@@ -82,7 +85,13 @@ def test_actions_take_turns_and_short_ones_are_repeated(monkeypatch: pytest.Monk
 
 
 def fake(name: str, value: Any, limit: float = 1.0, **more: Any) -> Case:
-    return Case(name, limit, lambda turns: [value] * turns if isinstance(value, float) else value, timing, **more)
+    return Case(
+        name,
+        limit,
+        lambda turns: [value] * turns if isinstance(value, float) else value,
+        timing,
+        **more,
+    )
 
 
 def suite_of(*cases: Case, correct: tuple[str, ...] = ()) -> Suite:
@@ -98,11 +107,16 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_figures_are_kept_told_and_not_measured_twice(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_kept_told_and_not_measured_twice(
+    few: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = few / "figures.json"
     assert run.main(["--turns", "3", "--json", str(target)]) == 1, "one target is missed"
     rows = [json.loads(line) for line in (few / "cpu.jsonl").read_text().splitlines()]
-    assert [(row["name"], row["value"], row["turns"]) for row in rows] == [("one thing", 0.9, 3), ("another", 1.2, 3)]
+    assert [(row["name"], row["value"], row["turns"]) for row in rows] == [
+        ("one thing", 0.9, 3),
+        ("another", 1.2, 3),
+    ]
     assert {"processor", "torch", "date", "code", "low", "high"} <= rows[0].keys()
     told = {figure["figure"]: figure["met"] for figure in json.loads(target.read_text())}
     assert told == {"one thing": True, "another": False}
@@ -114,7 +128,9 @@ def test_figures_are_kept_told_and_not_measured_twice(few: Path, capsys: pytest.
     assert run.main(["--only", "one"]) == 0
 
 
-def test_a_figure_of_other_code_or_another_machine_does_not_count(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_of_other_code_or_another_machine_does_not_count(
+    few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run.main([])
     cases = run.SUITES["cpu"].cases
     assert run._there(few / "cpu.jsonl", cases).keys() == {"one thing", "another"}
@@ -143,14 +159,20 @@ def test_nothing_is_measured_while_a_test_fails(
     assert run.is_right(("tests/halting/test_mass.py",))
 
 
-def test_a_figure_that_needs_more_than_is_here_is_not_met(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_that_needs_more_than_is_here_is_not_met(
+    few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(run.SUITES, "cpu", suite_of(fake("with a peer", None, needs="a peer")))
     assert run.main([]) == 1 and "needs a peer" in (few / "cpu.md").read_text()
     assert not (few / "cpu.jsonl").exists()
 
 
-@pytest.mark.parametrize(("words", "says"), [(["--only", "nothing"], "no figure"), (["--turns", "0"], "one turn")])
-def test_what_it_refuses(few: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "says"), [(["--only", "nothing"], "no figure"), (["--turns", "0"], "one turn")]
+)
+def test_what_it_refuses(
+    few: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         run.main(words)
     assert says in capsys.readouterr().err
@@ -163,14 +185,18 @@ def test_a_suite_names_each_figure_once(suite: str, figures: int) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_the_suite_of_a_gpu_says_that_there_is_none(few: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_suite_of_a_gpu_says_that_there_is_none(
+    few: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
         run.main(["--suite", "gpu"])
     assert "torch sees none here" in capsys.readouterr().err and not list(few.iterdir())
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_what_measures_a_gpu_runs_in_its_dtype(training: bool, unchecked: None, fresh_compiler: None) -> None:
+def test_what_measures_a_gpu_runs_in_its_dtype(
+    training: bool, unchecked: None, fresh_compiler: None
+) -> None:
     """On the CPU here, at a size at which its figures mean nothing."""
     small = replace(TINY, dtype=torch.bfloat16, attention="ragged")
     compiled = replace(small, compiled=True)
@@ -192,11 +218,14 @@ def test_the_work_of_a_dense_pass_is_what_its_shapes_say() -> None:
     maps = 2 * tokens * (2 * dim * dim + 4 * dim * dim + 3 * dim * hidden)
     attention = 4 * tokens * 12 * dim
     assert device_rate.dense_flops(TINY, training=False) == 8 * (maps + attention)
-    assert device_rate.dense_flops(TINY, training=True) == 8 * (3 * (maps + attention) - 2 * tokens * 2 * dim * dim)
+    assert device_rate.dense_flops(TINY, training=True) == 8 * (
+        3 * (maps + attention) - 2 * tokens * 2 * dim * dim
+    )
 
 
 def test_the_tests_of_what_is_timed_exist() -> None:
-    """Those of both suites, in one process: pytest ends with an error where one of them is not found."""
+    """Those of both suites, in one process: pytest ends with an error where one of them is not
+    found."""
     named = sorted({test for suite in ("cpu", "gpu") for test in suites.SUITES[suite].correct})
     collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", *named]
     done = subprocess.run(collect, cwd=run.ROOT, capture_output=True, text=True)

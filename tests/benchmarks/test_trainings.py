@@ -1,4 +1,5 @@
-"""Benchmarks made of whole trainings: what is kept, what is run again, and what an interrupt leaves behind."""
+"""Benchmarks made of whole trainings: what is kept, what is run again, and what an interrupt leaves
+behind."""
 
 import json
 import os
@@ -16,7 +17,17 @@ from benchmarks.rules import CASES, against_targets, main, measure, table
 from benchmarks.targets import exit_code, write
 from benchmarks.trainings import Kept, Training, run_all
 
-TINY = ("pointer_chase", "--data.length", "4", "--model.width", "16", "--loop.max-steps", "2", "--batch-size", "4")
+TINY = (
+    "pointer_chase",
+    "--data.length",
+    "4",
+    "--model.width",
+    "16",
+    "--loop.max-steps",
+    "2",
+    "--batch-size",
+    "4",
+)
 
 
 def tiny(seed: int = 0, *flags: str, second: tuple[str, ...] | None = None) -> Training:
@@ -27,7 +38,9 @@ def tiny(seed: int = 0, *flags: str, second: tuple[str, ...] | None = None) -> T
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     monkeypatch.setattr(trainings, "RESULTS", tmp_path)
-    monkeypatch.setattr(trainings, "_QUICK", ("--updates", "2", "--eval-examples", "4", "--test-examples", "4"))
+    monkeypatch.setattr(
+        trainings, "_QUICK", ("--updates", "2", "--eval-examples", "4", "--test-examples", "4")
+    )
     return Kept("tiny", quick=True)
 
 
@@ -36,30 +49,40 @@ def test_a_training_is_run_once_and_its_row_kept(kept: Kept):
     (row,) = run_all([tiny(second=second)], kept, 1, measure)
     assert 0 <= row["accuracy"] <= 1 and row["executed_training"] > 0 and row["torch"]
     assert row["commands"][0].startswith("ponder train pointer_chase --data.length 4")
-    assert row["commands"][1].endswith("--start-from runs/FIRST --seed 0 " + " ".join(trainings._QUICK))
+    assert row["commands"][1].endswith(
+        "--start-from runs/FIRST --seed 0 " + " ".join(trainings._QUICK)
+    )
 
     def never(homes: list[Path]) -> trainings.Row:
         raise AssertionError("it was run again")
 
     assert list(run_all([tiny(second=second)], kept, 1, never)) == [row]
-    assert kept.row(tiny()) is None and kept.row(tiny(1, second=second)) is None, "another command is another row"
+    assert kept.row(tiny()) is None and kept.row(tiny(1, second=second)) is None, (
+        "another command is another row"
+    )
 
 
 def test_a_training_that_fails_is_told_and_run_again(kept: Kept):
     (row,) = run_all([tiny(0, "--loop.max-steps", "0")], kept, 1, measure)
     assert "max-steps is 0" in row["failed"] and not kept.path.exists()
-    assert table(CASES[:1], [{**row, "name": CASES[0].name}])[1] == [(CASES[0].name, *["–"] * 7, "0")]
+    assert table(CASES[:1], [{**row, "name": CASES[0].name}])[1] == [
+        (CASES[0].name, *["–"] * 7, "0")
+    ]
 
 
 def test_an_interrupt_ends_what_runs_and_keeps_no_row(tmp_path: Path):
     script = (
         "import sys; from pathlib import Path; from benchmarks import trainings, rules\n"
         f"trainings.RESULTS = Path({str(tmp_path)!r})\n"
-        f"training = trainings.Training('long', 0, (({', '.join(map(repr, TINY))}, '--updates', '100000'),))\n"
+        f"training = trainings.Training('long', 0, (({', '.join(map(repr, TINY))}, '--updates', "
+        "'100000'),))\n"
         "list(trainings.run_all([training], trainings.Kept('long', False), 1, rules.measure))\n"
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=trainings.ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-c", script],
+        cwd=trainings.ROOT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         deadline = time.monotonic() + 60
@@ -94,8 +117,21 @@ def alive(pid: int) -> bool:
 
 
 def row(name: str, **values: float | None) -> trainings.Row:
-    usual = {"accuracy": 0.99, "ponder": 2.0, "executed_training": 3.0, "executed_evaluation": 2.0, "seconds": 9.0}
-    return {"name": name, **usual, "tokens": 0.5, "ponder_of_tokens": 0.4, "sequences": 0.3, **values}
+    usual = {
+        "accuracy": 0.99,
+        "ponder": 2.0,
+        "executed_training": 3.0,
+        "executed_evaluation": 2.0,
+        "seconds": 9.0,
+    }
+    return {
+        "name": name,
+        **usual,
+        "tokens": 0.5,
+        "ponder_of_tokens": 0.4,
+        "sequences": 0.3,
+        **values,
+    }
 
 
 def test_the_worst_seed_is_held_against_the_target(tmp_path: Path):
@@ -104,7 +140,9 @@ def test_the_worst_seed_is_held_against_the_target(tmp_path: Path):
     figures = against_targets([act], rows)
     assert [figure.met for figure in figures] == [False, False, False] and exit_code(figures) == 1
     assert exit_code(against_targets([act], rows[:1])) == 0
-    assert not against_targets([act], [row("GravesACT", tokens=None)])[2].met, "a correlation that is not defined"
+    assert not against_targets([act], [row("GravesACT", tokens=None)])[2].met, (
+        "a correlation that is not defined"
+    )
     write(figures, tmp_path / "figures.json")
     assert json.loads((tmp_path / "figures.json").read_text())[0] == {
         "figure": "GravesACT: accuracy",
@@ -113,7 +151,17 @@ def test_the_worst_seed_is_held_against_the_target(tmp_path: Path):
         "met": False,
     }
     assert table([act], rows)[1] == [
-        ("GravesACT", "0.9700 … 0.9900", "2.00", "3.00", "2.00", "-0.10 … 0.50", "tokens", "9 … 301", "2")
+        (
+            "GravesACT",
+            "0.9700 … 0.9900",
+            "2.00",
+            "3.00",
+            "2.00",
+            "-0.10 … 0.50",
+            "tokens",
+            "9 … 301",
+            "2",
+        )
     ]
 
 

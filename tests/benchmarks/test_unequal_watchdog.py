@@ -1,4 +1,5 @@
-"""The benchmark of unequal ranks: what hangs or crashes is named, the rest goes on, and no process stays behind."""
+"""The benchmark of unequal ranks: what hangs or crashes is named, the rest goes on, and no process
+stays behind."""
 
 import os
 from pathlib import Path
@@ -20,7 +21,8 @@ def children() -> set[psutil.Process]:
 
 @pytest.fixture
 def before() -> set[psutil.Process]:
-    """Processes that earlier tests in this worker left running, such as the compiler's pool of torch.compile."""
+    """Processes that earlier tests in this worker left running, such as the compiler's pool of
+    torch.compile."""
     return children()
 
 
@@ -46,7 +48,14 @@ def test_after_a_crash_the_rest_goes_on(before: set[psutil.Process]):
 @pytest.mark.parametrize("figure", ["gradients", "parameters", "losses", "astray"])
 def test_a_missed_target_is_told(figure: str):
     rows = [
-        {"outcome": "ran", "optimizer": name, "gradients": 0.0, "parameters": 0.0, "losses": 0.0, "astray": 0}
+        {
+            "outcome": "ran",
+            "optimizer": name,
+            "gradients": 0.0,
+            "parameters": 0.0,
+            "losses": 0.0,
+            "astray": 0,
+        }
         for name in ("SGD", "AdamW")
     ]
     assert exit_code(against_targets(rows)) == 0

@@ -1,4 +1,5 @@
-"""`ponder train` as one of several ranks, each in a folder of its own, as on machines that share none."""
+"""`ponder train` as one of several ranks, each in a folder of its own, as on machines that share
+none."""
 
 import os
 import sys

@@ -1,4 +1,5 @@
-"""Ranks as processes, each launch under a watchdog: a collective that waits for ever must not stop the suite."""
+"""Ranks as processes, each launch under a watchdog: a collective that waits for ever must not stop
+the suite."""
 
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # the tests and their workers share tiny.py, whatever import mode pytest is in
+sys.path.insert(
+    0, str(HERE)
+)  # the tests and their workers share tiny.py, whatever import mode pytest is in
 LAUNCHER_NAMES = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     *("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"),
@@ -47,7 +50,8 @@ def launch(
     ready: bool = True,
     before: Path | None = None,
 ) -> list[Ended]:
-    """Runs a script of this folder as so many ranks (None: as one process without a launcher) on the CPU.
+    """Runs a script of this folder as so many ranks (None: as one process without a launcher) on
+    the CPU.
 
     Args:
         script: the file's name.
@@ -68,13 +72,28 @@ def launch(
     }
     port, processes, logs = free_port(), [], []
     for rank in range(ranks or 1):
-        own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = {**inherited, **shared, **({name: str(value) for name, value in own.items()} if ranks else {})}
+        own = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": ranks,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        environment = {
+            **inherited,
+            **shared,
+            **({name: str(value) for name, value in own.items()} if ranks else {}),
+        }
         logs.append(folder / f"{Path(script).stem}-{port}-{rank}.log")
         with logs[-1].open("w") as log:
             command = [sys.executable, str(HERE / script), *map(str, arguments)]
             process = subprocess.Popen(
-                command, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                cwd=root,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         processes.append(process)
     until = time.monotonic() + timeout
@@ -85,16 +104,25 @@ def launch(
         for process in processes:
             process.send_signal(signal.SIGABRT)  # Python then writes where it stood
         time.sleep(1)
-        pytest.fail(f"{script} took over {timeout} s:\n" + "\n".join(log.read_text()[-3000:] for log in logs))
+        pytest.fail(
+            f"{script} took over {timeout} s:\n"
+            + "\n".join(log.read_text()[-3000:] for log in logs)
+        )
     finally:
         for process in processes:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    ended = [Ended(process.returncode, log.read_text()) for process, log in zip(processes, logs, strict=True)]
+    ended = [
+        Ended(process.returncode, log.read_text())
+        for process, log in zip(processes, logs, strict=True)
+    ]
     if ready and any(each.code for each in ended):
         pytest.fail(
-            "\n".join(f"rank {rank} ended with {each.code}:\n{each.output[-5000:]}" for rank, each in enumerate(ended))
+            "\n".join(
+                f"rank {rank} ended with {each.code}:\n{each.output[-5000:]}"
+                for rank, each in enumerate(ended)
+            )
         )
     return ended
 

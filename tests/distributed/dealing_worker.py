@@ -1,4 +1,5 @@
-"""One rank: the gradient of a global batch, and whole small trainings, however its sequences are dealt."""
+"""One rank: the gradient of a global batch, and whole small trainings, however its sequences are
+dealt."""
 
 import json
 import sys
@@ -9,9 +10,10 @@ import torch
 
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress, found, load
-from training.config.run_config import HaltingPart, PenaltyConfig, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, PenaltyConfig
 from training.console.screen import Screen
-from training.dealing import Dealer
+from training.dealing import BatchBalancer
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, LocalEngine, start, stop
 from training.loop.loop import Training
@@ -22,7 +24,7 @@ DS_CONFIG = Path(__file__).parent.parent.parent / "ds_configs" / "zero1.json"
 WAYS = ("order", "length", "difficulty", "ponder")
 
 
-def config_of(deal_by: str) -> RunConfig:
+def config_of(balance_by: str) -> RunConfig:
     """A run of 12 updates on sequences of many lengths."""
     return RunConfig.model_validate(
         {
@@ -38,18 +40,25 @@ def config_of(deal_by: str) -> RunConfig:
             "eval_examples": 4,
             "save_every": 4,
             "deepspeed_config": str(DS_CONFIG),
-            "deal_by": deal_by,
+            "balance_by": balance_by,
         }
     )
 
 
 def collapsing() -> RunConfig:
-    """A run that has collapsed before it begins, and is to be taken back: at ZeRO-3, where no rank has all weights."""
+    """A run that has collapsed before it begins, and is to be taken back: at ZeRO-3, where no rank
+    has all weights."""
     eager = HaltingPart(kind="GravesACT", options={"bias_init": 9.0})
-    changed = {"halting": eager, "penalty": PenaltyConfig(value=0.3), "updates": 14, "on_collapse": "recover"}
+    changed = {
+        "halting": eager,
+        "penalty": PenaltyConfig(value=0.3),
+        "updates": 14,
+        "on_collapse": "recover",
+    }
     shared = str(DS_CONFIG.with_name("zero3.json"))
     return config_of("order").model_copy(
-        update=changed | {"eval_every": 100, "eval_examples": 32, "keep_last": 1, "deepspeed_config": shared}
+        update=changed
+        | {"eval_every": 100, "eval_examples": 32, "keep_last": 1, "deepspeed_config": shared}
     )
 
 
@@ -58,20 +67,30 @@ def gradient(config: RunConfig) -> tuple[list[int], torch.Tensor]:
     built = build_all(config)
     engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
     built.model.double()
-    dealer = Dealer(built.task, built.predictor, config.accumulation, config.batch_size // 4)
+    balancer = BatchBalancer(
+        built.task, built.predictor, config.accumulation, config.batch_size // 4
+    )
     taken = 0
     for _ in range(2):  # the second is dealt by what the first has taught
-        hand, taken = dealer.hand(0, torch.device("cpu")), 0
+        given, taken = balancer.batches(0, torch.device("cpu")), 0
         engine.model.zero_grad()
-        for batch in hand.batches:
+        for batch in given.batches:
             output = engine.forward(batch)
             terms = objective(output, batch, built.cost)
-            (terms.task / hand.asked + 0.01 * terms.cost / hand.valid).backward()
-            dealer.count(batch, output.trace.steps)
+            (terms.task / given.targets + 0.01 * terms.cost / given.valid).backward()
+            balancer.count(batch, output.trace.steps)
             taken += int(output.trace.steps.sum())
-        dealer.learn(collectives.total(dealer.counted(torch.device("cpu"))))
-    flat = torch.cat([parameter.grad.flatten() for parameter in built.model.parameters() if parameter.grad is not None])
-    return [int(each) for each in collectives.everyone(taken, torch.device("cpu"))], collectives.total(flat)
+        balancer.learn(collectives.all_reduce_sum(balancer.counted(torch.device("cpu"))))
+    flat = torch.cat(
+        [
+            parameter.grad.flatten()
+            for parameter in built.model.parameters()
+            if parameter.grad is not None
+        ]
+    )
+    return [
+        int(each) for each in collectives.all_gather(taken, torch.device("cpu"))
+    ], collectives.all_reduce_sum(flat)
 
 
 def train(config: RunConfig, folder: Path, resumed: bool = False) -> list[dict]:
@@ -86,18 +105,27 @@ def train(config: RunConfig, folder: Path, resumed: bool = False) -> list[dict]:
     ended = Training(config, built, engine, folder, metrics, Screen(None), progress).run()
     metrics.close()
     assert ended.reason == "finished"
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] if first else []
+    return (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        if first
+        else []
+    )
 
 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    start(
+        timedelta(seconds=60), cpu=True, library_log=folder / f"library_log{collectives.rank()}.log"
+    )
     gradients = {way: gradient(config_of(way)) for way in WAYS}
     reference = gradients["order"][1]
     written = {
         "taken": {way: taken for way, (taken, _) in gradients.items()},
-        "apart": {way: float((each - reference).norm() / reference.norm()) for way, (_, each) in gradients.items()},
+        "apart": {
+            way: float((each - reference).norm() / reference.norm())
+            for way, (_, each) in gradients.items()
+        },
         "runs": {way: train(config_of(way), folder / way) for way in WAYS},
     }
     written["resumed"] = train(config_of("ponder"), folder / "ponder", resumed=True)

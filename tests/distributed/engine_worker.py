@@ -1,4 +1,5 @@
-"""One rank: trains the tiny model under every ZeRO stage; rank 0 writes what was seen, with the reference's numbers."""
+"""One rank: trains the tiny model under every ZeRO stage; rank 0 writes what was seen, with the
+reference's numbers."""
 
 import copy
 import json
@@ -44,13 +45,16 @@ class Reference:
 
 
 def local(precision: Precision = "float32", **options) -> LocalEngine:
-    return LocalEngine(make_model(**options), make_config("unused").optimizer, torch.device("cpu"), precision)
+    return LocalEngine(
+        make_model(**options), make_config("unused").optimizer, torch.device("cpu"), precision
+    )
 
 
 def refer() -> Reference:
     engine = local()
     steps = [
-        [engine.forward(rank_rows(rank, make_batch(update))).trace.num_steps for rank in (0, 1)] for update in range(8)
+        [engine.forward(rank_rows(rank, make_batch(update))).trace.num_steps for rank in (0, 1)]
+        for update in range(8)
     ]
     history = train(engine, range(UPDATES), ranks=2)
     further = copy.deepcopy(engine)
@@ -63,7 +67,8 @@ def rank_rows(rank: int, batch: Batch) -> Batch:
 
 
 def write_config(folder: Path, stage: int) -> Path:
-    # Without the threshold, so small a model stays whole on every rank and stage 3 is never exercised.
+    # Without the threshold, so small a model stays whole on every rank and stage 3 is never
+    # exercised.
     section = {"stage": stage, **({"stage3_param_persistence_threshold": 0} if stage == 3 else {})}
     path = folder / f"zero{stage}.json"
     path.write_text(json.dumps({"zero_optimization": section}))
@@ -71,7 +76,8 @@ def write_config(folder: Path, stage: int) -> Path:
 
 
 def difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float | None:
-    """The largest between two state dicts with the same names; None where ours is empty, as on other ranks than 0."""
+    """The largest between two state dicts with the same names; None where ours is empty, as on
+    other ranks than 0."""
     assert not ours or list(ours) == list(theirs)
     return max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) if ours else None
 
@@ -88,22 +94,24 @@ def evaluated(engine: Engine, reference: Engine) -> dict[str, float]:
     assert ours.step_logits is not None and theirs.step_logits is not None
     pairs = ((ours.logits, theirs.logits), (ours.step_logits.values, theirs.step_logits.values))
     largest = [float((mine - its).abs().max()) if mine.numel() else 0.0 for mine, its in pairs]
-    logits, lens = (max(collectives.everyone(value, engine.device)) for value in largest)
+    logits, lens = (max(collectives.all_gather(value, engine.device)) for value in largest)
     return {"logits": logits, "lens": lens}
 
 
 def skip_bad_gradient(engine: Engine) -> dict:
-    """An update in which one rank, in one of two micro-batches, has a gradient that is no number."""
+    """An update in which one rank, in one of two micro-batches, has a gradient that is no
+    number."""
     rank, batch, before = collectives.rank(), make_batch(0), engine.weights()
     for micro in range(2):
         share = share_of_loss(engine, batch, 2 * rank, 2, MAX_STEPS)
         engine.backward(share * (torch.nan if (rank, micro) == (1, 0) else 1.0))
-    skipped = collectives.everyone(engine.step(1e-2).skipped, engine.device)
+    skipped = collectives.all_gather(engine.step(1e-2).skipped, engine.device)
     return {"skipped": skipped, "moved": difference(engine.weights(), before)}
 
 
 def load_damaged(engine: Engine, folder: Path) -> list[float]:
-    """Has rank 1 read from a copy whose end is cut off, as if its own disk had lost it; says which ranks noticed."""
+    """Has rank 1 read from a copy whose end is cut off, as if its own disk had lost it; says which
+    ranks noticed."""
     if collectives.rank() == 1:
         copy = folder.with_name(f"{folder.name}-damaged")
         shutil.copytree(folder, copy)
@@ -114,8 +122,8 @@ def load_damaged(engine: Engine, folder: Path) -> list[float]:
         engine.load(folder)
     except Exception:  # noqa: BLE001 — torch and DeepSpeed raise many kinds
         unchanged = not difference(engine.weights(), before)
-        return collectives.everyone(float(unchanged), engine.device)
-    return collectives.everyone(0.0, engine.device)
+        return collectives.all_gather(float(unchanged), engine.device)
+    return collectives.all_gather(0.0, engine.device)
 
 
 def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
@@ -123,12 +131,16 @@ def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
     saved.mkdir(exist_ok=True)
     collectives.barrier()
     engine = DeepSpeedEngine(make_model(), config)
-    found: dict = {"whole": engine.whole, "stage": engine.stage, "before": asdict(train(engine, range(SAVED_AT)))}
+    found: dict = {
+        "whole": engine.whole,
+        "stage": engine.stage,
+        "before": asdict(train(engine, range(SAVED_AT))),
+    }
     engine.save(saved)
     found["after"] = asdict(train(engine, range(SAVED_AT, UPDATES)))
     weights = engine.weights()
     found["weights"] = difference(weights, reference.engine.weights())
-    found["num_weights"] = collectives.everyone(len(weights), engine.device)
+    found["num_weights"] = collectives.all_gather(len(weights), engine.device)
 
     resumed = DeepSpeedEngine(make_model(), config)
     resumed.load(saved)
@@ -147,11 +159,16 @@ def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
 def run_variant(config_path: Path, precision: Precision = "float32", **options) -> dict:
     reference = local(precision, **options)
     engine = DeepSpeedEngine(make_model(**options), make_config(config_path, precision=precision))
-    found: dict = {"history": asdict(train(engine, range(6))), "reference": asdict(train(reference, range(6), ranks=2))}
+    found: dict = {
+        "history": asdict(train(engine, range(6))),
+        "reference": asdict(train(reference, range(6), ranks=2)),
+    }
     found["weights"] = difference(engine.weights(), reference.weights())
     if precision == "float32":
         found["evaluated"] = evaluated(engine, reference)
-    found["buffers"] = {name: each.tolist() for name, each in engine.model.recurrence.rule.named_buffers()}
+    found["buffers"] = {
+        name: each.tolist() for name, each in engine.model.recurrence.rule.named_buffers()
+    }
     found["score"] = str(engine.forward(make_batch(0).rows(0, 2)).trace.score.dtype)
     return found
 
@@ -159,7 +176,9 @@ def run_variant(config_path: Path, precision: Precision = "float32", **options) 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    start(
+        timedelta(seconds=60), cpu=True, library_log=folder / f"library_log{collectives.rank()}.log"
+    )
     reference = refer()
     found: dict = {str(stage): run_stage(folder, stage, reference) for stage in range(4)}
     found["reference"] = {
@@ -172,7 +191,9 @@ def main() -> None:
     found["reads_logits"] = run_variant(zero3, rule=SureOfItself)
     found["every_step"] = run_variant(zero3, readout=EveryStep)
     found["balanced"] = run_variant(zero3, rule=Balanced)
-    found["bf16_zero2"], found["bf16_zero3"] = (run_variant(path, "bf16") for path in (zero2, zero3))
+    found["bf16_zero2"], found["bf16_zero3"] = (
+        run_variant(path, "bf16") for path in (zero2, zero3)
+    )
     for name in ("zero2_offload", "zero3_offload"):
         found[name] = run_variant(DS_CONFIGS / f"{name}.json")
     if collectives.rank() == 0:

@@ -1,4 +1,5 @@
-"""A stand-in for an expert-parallel layer: at every loop step the ranks exchange tokens, each computes one expert."""
+"""A stand-in for an expert-parallel layer: at every loop step the ranks exchange tokens, each
+computes one expert."""
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from training.distributed import collectives
 class ExpertBlock(Block):
     """A Transformer layer, and one of several experts for each token, chosen by its position.
 
-    Where `exchanges`, the number of ranks is that of experts, and each computes its own for the tokens of all; alone, a
-    process computes them all.
+    Where `exchanges`, the number of ranks is that of experts, and each computes its own for the
+    tokens of all; alone, a process computes them all.
     """
 
     def __init__(self, dim: int, num_experts: int, *, exchanges: bool, collective: bool):
@@ -23,7 +24,9 @@ class ExpertBlock(Block):
         self.experts = nn.Parameter(torch.randn(num_experts, dim, dim) * dim**-0.5)
         self.exchanges, self.collective = exchanges, collective
 
-    def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+    def forward(
+        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, KeyValueCache]:
         x, cache = super().forward(entering, slots, cache)
         expert = slots.position % len(self.experts)
         if not self.exchanges:

@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
-from training.config.run_config import HaltingPart, LoopConfig, ModelConfig, Part, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part
 
-# Small buckets and thresholds: as in a large model, most of it is in many buckets and nothing lasts gathered.
+# Small buckets and thresholds: as in a large model, most of it is in many buckets and nothing lasts
+# gathered.
 _SIZES = {"reduce_bucket_size": 200_000, "stage3_param_persistence_threshold": 1000}
 _RELEASED = {**_SIZES, "stage3_prefetch_bucket_size": 0, "stage3_max_reuse_distance": 0}
-_OPTIMIZER, _PARAMETERS = ({part: {"device": "cpu"}} for part in ("offload_optimizer", "offload_param"))
+_OPTIMIZER, _PARAMETERS = (
+    {part: {"device": "cpu"}} for part in ("offload_optimizer", "offload_param")
+)
 
 WAYS: dict[str, tuple[dict, dict]] = {
     "zero0": ({"stage": 0}, {}),
@@ -23,8 +27,8 @@ WAYS: dict[str, tuple[dict, dict]] = {
     "zero3_bf16": ({"stage": 3, **_RELEASED}, {"precision": "bf16"}),
     "zero3_offload": ({"stage": 3, **_RELEASED, **_OPTIMIZER, **_PARAMETERS}, {}),
 }
-"""By name: the ZeRO section, and what else differs. Those of stage 3 come last: DeepSpeed's linear layer of that stage
-stays in the process."""
+"""By name: the ZeRO section, and what else differs. Those of stage 3 come last: DeepSpeed's linear
+layer of that stage stays in the process."""
 
 
 def make_config(way: str, folder: Path) -> RunConfig:
@@ -36,7 +40,9 @@ def make_config(way: str, folder: Path) -> RunConfig:
         **{
             "recipe": "memory",
             "data": Part(kind="PointerChase"),
-            "model": ModelConfig(width=192, num_heads=4, num_layers=2, prelude_layers=1, coda_layers=1),
+            "model": ModelConfig(
+                width=192, num_heads=4, num_layers=2, prelude_layers=1, coda_layers=1
+            ),
             "loop": LoopConfig(max_steps=3),
             "halting": HaltingPart(kind="GravesACT", options={"bias_init": -30.0}),
             "batch_size": 8,

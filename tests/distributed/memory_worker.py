@@ -15,7 +15,8 @@ from training.engine import start, stop
 
 
 def given_back() -> float:
-    """The share of freed blocks of 8 MB, with small ones that stay between them, that the process no longer has."""
+    """The share of freed blocks of 8 MB, with small ones that stay between them, that the process
+    no longer has."""
     small, blocks = [], []
     for _ in range(2):  # the second time, glibc by itself would have learned to keep such blocks
         blocks.clear()
@@ -30,7 +31,9 @@ def given_back() -> float:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    start(
+        timedelta(seconds=60), cpu=True, library_log=folder / f"library_log{collectives.rank()}.log"
+    )
     freed = given_back()
     own = folder / str(collectives.rank())
     own.mkdir()

@@ -1,5 +1,5 @@
-"""One rank: trains the tiny model in 16 bits under every ZeRO stage; rank 0 writes what was seen, with the reference's
-numbers."""
+"""One rank: trains the tiny model in 16 bits under every ZeRO stage; rank 0 writes what was seen,
+with the reference's numbers."""
 
 import json
 import sys
@@ -13,7 +13,16 @@ import torch
 sys.path.append(str(Path(__file__).parent.parent / "training"))
 from damaged import MarkedVectors, damaging  # pyright: ignore[reportMissingImports] — lies beside the local tests
 from engine_worker import DS_CONFIGS, local, write_config
-from tiny import BATCH, MAX_STEPS, History, make_batch, make_config, make_model, share_of_loss, train
+from tiny import (
+    BATCH,
+    MAX_STEPS,
+    History,
+    make_batch,
+    make_config,
+    make_model,
+    share_of_loss,
+    train,
+)
 from torch import Tensor
 
 import training.loop.loop
@@ -99,16 +108,21 @@ def narrow_operations(engine: Engine) -> dict[str, int]:
 
 
 def skip(engine: Engine, micro: int | None) -> dict:
-    """An update in which the loss of one rank in one micro-batch is infinite, or that overflows by itself."""
+    """An update in which the loss of one rank in one micro-batch is infinite, or that overflows by
+    itself."""
     rank, before = collectives.rank(), engine.weights()
     for number in range(2):
         share = share_of_loss(engine, make_batch(0), 2 * rank, 2, MAX_STEPS)
         engine.backward(share * (torch.inf if (rank, number) == (1, micro) else 1.0))
-    skipped = collectives.everyone(engine.step(1e-2).skipped, engine.device)
+    skipped = collectives.all_gather(engine.step(1e-2).skipped, engine.device)
     after = engine.weights()
     moved = any(not torch.equal(before[name], after[name]) for name in before)
     moved = collectives.any_rank(moved, engine.device)
-    return {"skipped": skipped, "moved": moved, "scales": collectives.everyone(engine.scale, engine.device)}
+    return {
+        "skipped": skipped,
+        "moved": moved,
+        "scales": collectives.all_gather(engine.scale, engine.device),
+    }
 
 
 def rule_under_autocast(path: Path) -> dict:
@@ -133,8 +147,8 @@ def rule_under_autocast(path: Path) -> dict:
 
 
 def loop(folder: Path, path: Path) -> list:
-    """A training in which two updates have no finite loss on rank 1 alone, and then all on both: what each rank says
-    of its end, and how often it skipped before."""
+    """A training in which two updates have no finite loss on rank 1 alone, and then all on both:
+    what each rank says of its end, and how often it skipped before."""
     home, examples = folder / f"loop-{path.stem}", BATCH // 2
     marked = {"first": 3 * BATCH + examples, "last": 4 * BATCH - 1, "forever": 6 * BATCH}
     config = make_config(
@@ -153,14 +167,20 @@ def loop(folder: Path, path: Path) -> list:
     built = build_all(config)
     engine = DeepSpeedEngine(built.model, config)
     training.loop.loop.objective = damaging(torch.nan)
-    ended = training.loop.loop.Training(config, built, engine, home, Metrics(None), Screen(None), Progress()).run()
-    return collectives.gathered([ended.reason, ended.progress.update, ended.progress.skipped])
+    ended = training.loop.loop.Training(
+        config, built, engine, home, Metrics(None), Screen(None), Progress()
+    ).run()
+    return collectives.all_gather_object(
+        [ended.reason, ended.progress.update, ended.progress.skipped]
+    )
 
 
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    start(
+        timedelta(seconds=60), cpu=True, library_log=folder / f"library_log{collectives.rank()}.log"
+    )
     found: dict = {"fp16": {}, "bf16_weights": {}}
     reference = local("fp16")
     lower_scale(reference)

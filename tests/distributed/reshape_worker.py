@@ -1,5 +1,5 @@
-"""One rank: goes on from checkpoints of other shapes, by the functions of the benchmark, and with models and settings
-that the benchmark leaves out; rank 0 writes what was seen."""
+"""One rank: goes on from checkpoints of other shapes, by the functions of the benchmark, and with
+models and settings that the benchmark leaves out; rank 0 writes what was seen."""
 
 import json
 import sys
@@ -41,11 +41,14 @@ PATHS = {
 
 
 def config_path(name: str, folder: Path) -> Path:
-    """A file of ds_configs/, or that with which small parameters are cut too; each rank has its own."""
+    """A file of ds_configs/, or that with which small parameters are cut too; each rank has its
+    own."""
     if not name.endswith("_cut"):
         return DS_CONFIGS / f"{name}.json"
     path = folder / f"{name}-{collectives.rank()}.json"
-    path.write_text(json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}))
+    path.write_text(
+        json.dumps({"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}})
+    )
     return path
 
 
@@ -58,13 +61,15 @@ def saved(engine: Engine, folder: Path) -> list[bytes]:
 
 
 def carry(folder: Path, variant: str) -> dict:
-    """A model trained in its first setting and carried into its second, which trains on, and again from what it wrote;
-    once from before the first update, where Adam has no moments yet."""
+    """A model trained in its first setting and carried into its second, which trains on, and again
+    from what it wrote; once from before the first update, where Adam has no moments yet."""
     found: dict = {"same": [], "resumed": []}
     precision = "bf16" if "bfloat16" in variant else "float32"
     for updates in (0, 2):
         first, second = (
-            DeepSpeedEngine(VARIANTS[variant](), make_config(config_path(name, folder), precision=precision))
+            DeepSpeedEngine(
+                VARIANTS[variant](), make_config(config_path(name, folder), precision=precision)
+            )
             for name in PATHS[variant]
         )
         train(first, range(updates))
@@ -79,7 +84,9 @@ def carry(folder: Path, variant: str) -> dict:
 
 def two(folder: Path) -> dict:
     save_source(Shape(2, 2), folder)
-    found: dict = {"rows": [go_on(PLAIN, Shape(2, 0), folder), go_on(Shape(2, 2), Shape(2, 3), folder)]}
+    found: dict = {
+        "rows": [go_on(PLAIN, Shape(2, 0), folder), go_on(Shape(2, 2), Shape(2, 3), folder)]
+    }
     found |= {variant: carry(folder, variant) for variant in VARIANTS}
     engine = LocalEngine(make_model(), make_config("unused").optimizer, torch.device("cpu"))
     try:
@@ -90,8 +97,11 @@ def two(folder: Path) -> dict:
 
 
 def finite_weights(folder: Path) -> list[bool]:
-    """Whether weights are said to be finite: with NaN in the padding of every share, and in one weight of rank 1."""
-    engine = DeepSpeedEngine(make_model(), make_config(config_path("zero3_cut", folder), batch_size=6))
+    """Whether weights are said to be finite: with NaN in the padding of every share, and in one
+    weight of rank 1."""
+    engine = DeepSpeedEngine(
+        make_model(), make_config(config_path("zero3_cut", folder), batch_size=6)
+    )
     said, padding = [], 0
     for parameter in engine.model.parameters():
         share = parameter.ds_tensor  # pyright: ignore[reportAttributeAccessIssue] — DeepSpeed's
@@ -119,7 +129,9 @@ def one(folder: Path) -> dict:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    start(timedelta(seconds=60), cpu=True, chatter=folder / f"chatter{collectives.rank()}.log")
+    start(
+        timedelta(seconds=60), cpu=True, library_log=folder / f"library_log{collectives.rank()}.log"
+    )
     ranks = collectives.world_size()
     found = {1: one, 2: two, 3: three}[ranks](folder)
     (folder / f"found-{ranks}-{collectives.rank()}.json").write_text(json.dumps(found))

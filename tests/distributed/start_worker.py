@@ -1,4 +1,5 @@
-"""One rank: how it starts, and how it ends when another rank does nothing. Writes what it saw as JSON."""
+"""One rank: how it starts, and how it ends when another rank does nothing. Writes what it saw as
+JSON."""
 
 import json
 import os
@@ -19,7 +20,7 @@ from training.engine import DeepSpeedEngine, LocalEngine, start, under_launcher
 def alone(folder: Path) -> dict:
     """A plain process: a world of one."""
     found: dict = {"under_launcher": under_launcher()}
-    device = start(cpu=True, chatter=folder / "chatter.log").device
+    device = start(cpu=True, library_log=folder / "library_log.log").device
     import deepspeed
     from deepspeed.comm.torch import build_shm_op
     from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder
@@ -37,7 +38,10 @@ def alone(folder: Path) -> dict:
     except UsageError as error:
         found["typo"] = str(error)
     config = make_config(folder / "zero2.json", accumulation=1)
-    engine, reference = DeepSpeedEngine(make_model(), config), LocalEngine(make_model(), config.optimizer, device)
+    engine, reference = (
+        DeepSpeedEngine(make_model(), config),
+        LocalEngine(make_model(), config.optimizer, device),
+    )
     found["losses"] = train(engine, range(3), accumulation=1).losses
     found["reference"] = train(reference, range(3), accumulation=1).losses
     found["compiler_imported"] = "torch._inductor.compile_fx" in sys.modules
@@ -47,8 +51,11 @@ def alone(folder: Path) -> dict:
 
 
 def hang(folder: Path) -> dict:
-    """Rank 1 stops taking part; rank 0 must not wait for ever. (ZeRO-2 reduces gradients in DeepSpeed's own groups.)"""
-    start(timedelta(seconds=4), cpu=True, chatter=folder / f"chatter{os.environ['RANK']}.log")
+    """Rank 1 stops taking part; rank 0 must not wait for ever. (ZeRO-2 reduces gradients in
+    DeepSpeed's own groups.)"""
+    start(
+        timedelta(seconds=4), cpu=True, library_log=folder / f"library_log{os.environ['RANK']}.log"
+    )
     (folder / "zero2.json").write_text('{"zero_optimization": {"stage": 2}}')
     engine = DeepSpeedEngine(make_model(), make_config(folder / "zero2.json", accumulation=1))
     collectives.barrier()

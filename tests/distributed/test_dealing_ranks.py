@@ -1,4 +1,5 @@
-"""Sequences dealt to two ranks by what they cost: the same losses and gradient, less to wait for, an exact resume."""
+"""Sequences dealt to two ranks by what they cost: the same losses and gradient, less to wait for,
+an exact resume."""
 
 import json
 from pathlib import Path
@@ -32,7 +33,9 @@ def test_the_losses_are_those_of_rows_in_order(found, way):
     assert losses(found["runs"][way]) == pytest.approx(reference, rel=1e-5)
 
 
-@pytest.mark.parametrize("way", ["length", "ponder"])  # an untrained model does not follow difficulty
+@pytest.mark.parametrize(
+    "way", ["length", "ponder"]
+)  # an untrained model does not follow difficulty
 def test_ranks_are_more_even_than_in_order(found, way):
     def evenness(which: str) -> list[float]:
         return [line["evenness"] for line in found["runs"][which] if line["kind"] == "ranks"]
@@ -59,10 +62,17 @@ def test_a_resumed_run_deals_as_if_it_had_never_stopped(found):
 
 
 def test_ranks_take_a_collapsed_run_back_together(found):
-    """Both see the collapse at one update, and go on from one checkpoint with one penalty and one halting bias."""
+    """Both see the collapse at one update, and go on from one checkpoint with one penalty and one
+    halting bias."""
     lines = found["recovered"]
-    (told,) = [line["says"] for line in lines if line["kind"] == "warning" and "recovering" in line["says"]]
-    assert told.startswith("recovering (1 of 4) from the collapse at update 10: going on after update 0")
+    (told,) = [
+        line["says"] for line in lines if line["kind"] == "warning" and "recovering" in line["says"]
+    ]
+    assert told.startswith(
+        "recovering (1 of 4) from the collapse at update 10: going on after update 0"
+    )
     trained = [line for line in lines if line["kind"] == "train"]
     assert [line["update"] for line in trained] == list(range(1, 15))
-    assert {round(line["penalty"], 9) for line in trained} == {0.1} and trained[-1]["mean_steps"] > 2
+    assert {round(line["penalty"], 9) for line in trained} == {0.1} and trained[-1][
+        "mean_steps"
+    ] > 2

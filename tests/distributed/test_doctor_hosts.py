@@ -11,7 +11,9 @@ from training.doctor.checks import Finding
 from training.doctor.hosts import check_port, check_ssh, examine_hosts
 from training.doctor.remote import Remote
 
-_TAKE = "import socket; taken = socket.create_server(('', 29517)); print('taken', flush=True); input()"
+_TAKE = (
+    "import socket; taken = socket.create_server(('', 29517)); print('taken', flush=True); input()"
+)
 
 
 @pytest.mark.skipif(lacking() is not None, reason=str(lacking()))
@@ -26,19 +28,28 @@ def test_two_hosts_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert found["port"].says == "10.77.0.1:29517 of 10.77.0.1 is free, and the others reach it"
 
         absent = check_ssh({"10.77.0.3": Remote().python("10.77.0.3", "")})
-        assert absent.state == "broken" and "timed out" in absent.says and "firewall" in absent.mend
+        assert absent.state == "broken" and "timed out" in absent.says and "firewall" in absent.fix
         told = {address: {"addresses": [first]} for address in ADDRESSES}
         listener = subprocess.Popen(
-            [*hosts.inside(0), sys.executable, "-c", _TAKE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*hosts.inside(0), sys.executable, "-c", _TAKE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         with listener:
             assert listener.stdout and listener.stdout.readline() == "taken\n"
             taken = check_port(first, told, 29517, Remote())
             listener.communicate("\n")
-        assert taken.state == "broken" and "in use" in taken.says and "--master_port 29518" in taken.mend
+        assert (
+            taken.state == "broken"
+            and "in use" in taken.says
+            and "--master_port 29518" in taken.fix
+        )
         hosts.cut()
         barred = check_port(first, told, 29517, Remote(connect=1))
         assert barred.state == "broken" and "no way to 10.77.0.1:29517" in barred.says
-        assert "from 10.77.0.2" in barred.says and "--master_addr" in barred.mend
+        assert "from 10.77.0.2" in barred.says and "--master_addr" in barred.fix
         lost = check_port(first, {}, 29517, Remote())
-        assert lost == Finding("port", "warns", f"port 29517 of {first} is unknown, as it does not answer", lost.mend)
+        assert lost == Finding(
+            "port", "warns", f"port 29517 of {first} is unknown, as it does not answer", lost.fix
+        )

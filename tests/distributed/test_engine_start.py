@@ -1,4 +1,5 @@
-"""Starting: without a launcher, without a compiler, without noise; and giving up on a rank that does nothing."""
+"""Starting: without a launcher, without a compiler, without noise; and giving up on a rank that
+does nothing."""
 
 import json
 
@@ -10,8 +11,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory, launch_ranks) -> dict:
     folder = tmp_path_factory.mktemp("alone")
     [ended] = launch_ranks("start_worker.py", "alone", folder, folder=folder, ranks=None)
     found = json.loads((folder / "found.json").read_text())
-    chatter = (folder / "chatter.log").read_text()
-    return {**found, "screen": ended.output, "chatter": chatter, "built": (folder / "extensions").exists()}
+    library_log = (folder / "library_log.log").read_text()
+    return {
+        **found,
+        "screen": ended.output,
+        "library_log": library_log,
+        "built": (folder / "extensions").exists(),
+    }
 
 
 def test_a_plain_process_is_a_world_of_one(alone):
@@ -22,14 +28,20 @@ def test_a_plain_process_is_a_world_of_one(alone):
 
 def test_nothing_is_compiled(alone):
     """The name that is struck from DeepSpeed's private table is still the one that decides."""
-    assert alone["shared_memory_op"] == "deepspeed_shm_comm" and "deepspeed_shm_comm" in alone["known_ops"]
+    assert (
+        alone["shared_memory_op"] == "deepspeed_shm_comm"
+        and "deepspeed_shm_comm" in alone["known_ops"]
+    )
     assert not alone["shared_memory_built"] and not alone["built"]
     assert not alone["compiler_imported"], "it takes a second of every start"
 
 
 def test_chatter_goes_to_the_file(alone):
     assert alone["screen"] == ""
-    assert "a line of DeepSpeed's" in alone["chatter"] and "a warning of Python's" in alone["chatter"]
+    assert (
+        "a line of DeepSpeed's" in alone["library_log"]
+        and "a warning of Python's" in alone["library_log"]
+    )
 
 
 def test_what_deepspeed_refuses_is_a_usage_error(alone):

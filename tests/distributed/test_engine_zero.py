@@ -1,4 +1,5 @@
-"""DeepSpeedEngine is LocalEngine on several ranks: losses, norms, weights, resuming, evaluation, at each stage."""
+"""DeepSpeedEngine is LocalEngine on several ranks: losses, norms, weights, resuming, evaluation, at
+each stage."""
 
 import json
 from pathlib import Path
@@ -24,7 +25,9 @@ def test_the_batches_make_ranks_loop_unequally(found):
 @pytest.mark.parametrize("figure", ["losses", "norms"])
 def test_trains_as_the_reference(found, stage, figure):
     ours = found[stage]["before"][figure] + found[stage]["after"][figure]
-    assert ours == pytest.approx(found["reference"]["history"][figure], rel=1e-5 if figure == "losses" else 1e-4)
+    assert ours == pytest.approx(
+        found["reference"]["history"][figure], rel=1e-5 if figure == "losses" else 1e-4
+    )
     assert len(ours) == 20
 
 
@@ -50,7 +53,9 @@ def test_evaluates_as_the_reference(found, stage):
 @pytest.mark.parametrize("stage", STAGES)
 def test_one_ranks_bad_gradient_is_skipped_by_all(found, stage):
     assert found[stage]["bad_gradient"] == {"skipped": [1.0, 1.0], "moved": 0.0}
-    assert found[stage]["later"]["losses"] == pytest.approx(found["reference"]["later"]["losses"], rel=1e-5)
+    assert found[stage]["later"]["losses"] == pytest.approx(
+        found["reference"]["later"]["losses"], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -69,7 +74,8 @@ def test_variants_train_as_the_reference(found, variant):
 
 
 def test_a_rules_own_state_is_that_of_one_process(found):
-    """What is compared of its weights holds its buffers too; here, that there was something to compare."""
+    """What is compared of its weights holds its buffers too; here, that there was something to
+    compare."""
     buffers = found["balanced"]["buffers"]
     assert buffers["updates"] == 6 and sum(buffers["sent"]) == 0
     assert any(buffers["moves"]) and max(map(abs, buffers["moves"])) <= 5
@@ -79,5 +85,7 @@ def test_a_rules_own_state_is_that_of_one_process(found):
 def test_bf16_stays_near_the_reference_and_halts_in_float32(found, variant):
     ours, reference = found[variant]["history"], found[variant]["reference"]
     assert ours["losses"] == pytest.approx(reference["losses"], rel=5e-3)
-    assert ours["losses"] != pytest.approx(found["2"]["before"]["losses"][:6], rel=1e-5), "it ran in float32"
+    assert ours["losses"] != pytest.approx(found["2"]["before"]["losses"][:6], rel=1e-5), (
+        "it ran in float32"
+    )
     assert found[variant]["score"] == "torch.float32"

@@ -1,4 +1,5 @@
-"""A frozen model whose halting rule alone learns, on two ranks: at each ZeRO stage as in one process."""
+"""A frozen model whose halting rule alone learns, on two ranks: at each ZeRO stage as in one
+process."""
 
 import json
 from pathlib import Path

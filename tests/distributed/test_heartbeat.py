@@ -1,4 +1,5 @@
-"""Signs of life: who falls silent is named, who leaves is not, and a place that has gone is noticed."""
+"""Signs of life: who falls silent is named, who leaves is not, and a place that has gone is
+noticed."""
 
 import os
 import threading
@@ -123,11 +124,19 @@ def test_a_place_that_does_not_answer_is_rank_0_lost() -> None:
     assert told == [0]
 
 
-def test_ranks_talk_through_the_interface_that_leads_to_where_they_meet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "set, so that what is chosen below is taken back at the end")
+def test_ranks_talk_through_the_interface_that_leads_to_where_they_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(
+        "GLOO_SOCKET_IFNAME", "set, so that what is chosen below is taken back at the end"
+    )
     monkeypatch.delenv("GLOO_SOCKET_IFNAME")
     monkeypatch.setenv("NCCL_SOCKET_IFNAME", "mine")
-    own = next(name for name, found in psutil.net_if_addrs().items() if any(a.address == "127.0.0.1" for a in found))
+    own = next(
+        name
+        for name, found in psutil.net_if_addrs().items()
+        if any(a.address == "127.0.0.1" for a in found)
+    )
     assert interface_to("127.0.0.1") == interface_to("127.0.0.7") == own
     assert interface_to("no.such.machine.invalid") is None
     assert choose_interface("localhost") == own

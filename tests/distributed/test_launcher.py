@@ -1,4 +1,5 @@
-"""`deepspeed --module training.train`: two CPU ranks write the run folder, and the losses, of one process."""
+"""`deepspeed --module training.train`: two CPU ranks write the run folder, and the losses, of one
+process."""
 
 import json
 import os
@@ -29,13 +30,25 @@ SHORT = [
     "--map-every",
     "1",
 ]
-SMALL_BYTES = ["--data.length", "32", "--batch-size", "8", "--model.width", "32", "--model.num-heads", "2"]
+SMALL_BYTES = [
+    "--data.length",
+    "32",
+    "--batch-size",
+    "8",
+    "--model.width",
+    "32",
+    "--model.num-heads",
+    "2",
+]
 STEERED = ["--penalty.target-steps", "3", "--penalty.warmup", "5"]
 EXAMPLE = f"{ROOT / 'examples' / 'my_task.py'}:recipe"
 
 
-def deepspeed(folder: Path, *words: str, timeout: float = 240.0) -> subprocess.CompletedProcess[str]:
-    """Runs the launcher with two ranks in a folder, under a watchdog that ends its whole process group."""
+def deepspeed(
+    folder: Path, *words: str, timeout: float = 240.0
+) -> subprocess.CompletedProcess[str]:
+    """Runs the launcher with two ranks in a folder, under a watchdog that ends its whole process
+    group."""
     environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_NAMES}
     environment |= {
         "PYTHONPATH": str(ROOT),
@@ -43,7 +56,15 @@ def deepspeed(folder: Path, *words: str, timeout: float = 240.0) -> subprocess.C
         "OMP_NUM_THREADS": "1",
         "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
     }
-    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2", "--master_port", str(free_port())]
+    command = [
+        sys.executable,
+        "-m",
+        "deepspeed.launcher.runner",
+        "--num_gpus",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]
     process = subprocess.Popen(
         [*command, "--module", "training.train", *words],
         env=environment,
@@ -76,7 +97,15 @@ def losses(folder: Path, what: str = "loss") -> list[float]:
         (
             "pointer_chase",
             3,
-            ["--model.prelude-layers", "1", "--model.coda-layers", "1", *STEERED, "--accumulation", "2"],
+            [
+                "--model.prelude-layers",
+                "1",
+                "--model.coda-layers",
+                "1",
+                *STEERED,
+                "--accumulation",
+                "2",
+            ],
             False,
         ),
     ],
@@ -84,23 +113,36 @@ def losses(folder: Path, what: str = "loss") -> list[float]:
 def test_two_ranks_write_the_losses_of_one_process(
     tmp_path, monkeypatch, launch_ranks: Launch, recipe, stage, flags, launched
 ):
-    """One run, that of a recipe in a file, goes through the launcher; the ranks of the others get the same words and
-    the same environment without it."""
+    """One run, that of a recipe in a file, goes through the launcher; the ranks of the others get
+    the same words and the same environment without it."""
     monkeypatch.chdir(tmp_path)
     assert main([recipe, *SHORT, *flags, "--name", "alone"]) == 0
     config = str(ROOT / "ds_configs" / f"zero{stage}.json")
-    words = [recipe, "--deepspeed_config", config, *SHORT, *flags, "--name", "ranks", "--report-to", "csv"]
+    words = [
+        recipe,
+        "--deepspeed_config",
+        config,
+        *SHORT,
+        *flags,
+        "--name",
+        "ranks",
+        "--report-to",
+        "csv",
+    ]
     words += ["--output", str(tmp_path / "runs")]
     if launched:
         ended = deepspeed(tmp_path, *words)
         assert ended.returncode == 0, ended.stdout[-5000:]
         said = ended.stdout
     else:
-        said = "".join(each.output for each in launch_ranks("ponder_train.py", *words, folder=tmp_path, timeout=240))
+        said = "".join(
+            each.output
+            for each in launch_ranks("ponder_train.py", *words, folder=tmp_path, timeout=240)
+        )
     alone, ranks = losses(tmp_path / "runs" / "alone"), losses(tmp_path / "runs" / "ranks")
     assert len(alone) == len(ranks) == UPDATES
     (first, after), (first_alone, after_alone) = (
-        growth.read(tmp_path / "runs" / name)[0] for name in ("ranks", "alone")
+        growth.read_growth(tmp_path / "runs" / name)[0] for name in ("ranks", "alone")
     )
     assert [each.metadata["update"] for each in (first, after)] == [0, 10]
     np.testing.assert_allclose(first.mass, first_alone.mass, atol=1e-3)
@@ -108,7 +150,10 @@ def test_two_ranks_write_the_losses_of_one_process(
     np.testing.assert_allclose(ranks, alone, rtol=1e-5)
     told = (tmp_path / "runs" / "ranks" / "csv" / "train_loss.csv").read_text().split()
     assert told == ["step,loss", *(f"{update},{loss}" for update, loss in enumerate(ranks, 1))]
-    for what in ("mean_ponder", "penalty"):  # where a target is held, both ranks steer by the global batch's mean
+    for what in (
+        "mean_ponder",
+        "penalty",
+    ):  # where a target is held, both ranks steer by the global batch's mean
         by_both, by_one = (losses(tmp_path / "runs" / name, what) for name in ("ranks", "alone"))
         np.testing.assert_allclose(by_both, by_one, rtol=1e-3)
     # One header and one summary: the second rank is silent.

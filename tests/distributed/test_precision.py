@@ -1,6 +1,8 @@
-"""16 bits under ZeRO: near the reference, resumed to the bit with the loss scale, skipped by all ranks alike.
+"""16 bits under ZeRO: near the reference, resumed to the bit with the loss scale, skipped by all
+ranks alike.
 
-fp16 is for GPUs, and refused on a CPU by the trainer; what DeepSpeed makes of it is the same here, only slow.
+fp16 is for GPUs, and refused on a CPU by the trainer; what DeepSpeed makes of it is the same here,
+only slow.
 """
 
 import json
@@ -26,8 +28,12 @@ def test_trains_near_the_reference(found, precision, stage):
     ours = found[precision][stage]
     reference = found["reference"]["fp16" if precision == "fp16" else "float32"]
     for figure, near in (("losses", 1e-2), ("norms", 5e-2)):
-        assert ours["before"][figure] + ours["after"][figure] == pytest.approx(reference[figure], rel=near)
-    assert ours["before"]["losses"] != found["reference"]["float32"]["losses"][:6], "it ran in float32"
+        assert ours["before"][figure] + ours["after"][figure] == pytest.approx(
+            reference[figure], rel=near
+        )
+    assert ours["before"]["losses"] != found["reference"]["float32"]["losses"][:6], (
+        "it ran in float32"
+    )
     assert ours["dtypes"] == ["torch.float32" if precision == "fp16" else "torch.bfloat16"]
     assert ours["narrow"] == {}, "halting arithmetic is float32"
 
@@ -36,7 +42,11 @@ def test_trains_near_the_reference(found, precision, stage):
 def test_resumes_to_the_bit_and_with_its_loss_scale(found, precision, stage):
     ours = found[precision][stage]
     assert ours["resumed"] == ours["after"]
-    scales = [2.0**power for power in (10, 10, 10, 11, 11, 11, 11, 12, 12)] if precision == "fp16" else [1.0] * 9
+    scales = (
+        [2.0**power for power in (10, 10, 10, 11, 11, 11, 11, 12, 12)]
+        if precision == "fp16"
+        else [1.0] * 9
+    )
     assert (
         ours["before"]["scales"] + ours["after"]["scales"]
         == scales

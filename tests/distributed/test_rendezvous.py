@@ -1,4 +1,5 @@
-"""How ranks meet: all of them, once each, about to run the same; or a clear error on every one, in time."""
+"""How ranks meet: all of them, once each, about to run the same; or a clear error on every one, in
+time."""
 
 import json
 import os
@@ -23,14 +24,20 @@ CONFIG = {"recipe": "pointer_chase", "data": {"kind": "PointerChase"}}
 
 
 def meeting(
-    told: list[dict[str, str]], seconds: float = 20.0, world: int | None = None, ranks: list[int] | None = None
+    told: list[dict[str, str]],
+    seconds: float = 20.0,
+    world: int | None = None,
+    ranks: list[int] | None = None,
 ) -> list[Members | str]:
-    """What each rank gets, or the error that it raises. Each is a thread here: only sockets lie between them."""
+    """What each rank gets, or the error that it raises. Each is a thread here: only sockets lie
+    between them."""
     port, world, stores = free_port(), world or len(told), []
 
     def come(rank: int, about: dict[str, str]) -> Members | str:
         try:
-            store, members = meet(Place(rank, world, "127.0.0.1", port), about, timedelta(seconds=seconds))
+            store, members = meet(
+                Place(rank, world, "127.0.0.1", port), about, timedelta(seconds=seconds)
+            )
             stores.append(store)  # rank 0's is where the others read: it lives as long as they do
             return members
         except UsageError as error:
@@ -44,7 +51,9 @@ def test_all_know_one_another() -> None:
     met = meeting([{"config": "{}", "torch": "2.13.0"}] * 3)
     for rank, members in enumerate(met):
         assert isinstance(members, Members) and members.rank == rank
-        assert members.everyone == tuple(Member(each, socket.gethostname(), os.getpid()) for each in range(3))
+        assert members.everyone == tuple(
+            Member(each, socket.gethostname(), os.getpid()) for each in range(3)
+        )
         assert members.gone() == []
 
 
@@ -53,13 +62,23 @@ def test_all_know_one_another() -> None:
     [
         ("torch", ("2.13.0", "2.12.1"), "torch is 2.13.0 on rank 0"),
         ("code", ("abc", "def"), "code is abc on rank 0"),
-        ("config", ('{"loop": {"max_steps": 10}, "seed": 0}', '{"loop": {"max_steps": 12}, "seed": 0}'), None),
+        (
+            "config",
+            ('{"loop": {"max_steps": 10}, "seed": 0}', '{"loop": {"max_steps": 12}, "seed": 0}'),
+            None,
+        ),
     ],
 )
-def test_ranks_that_differ_are_refused_on_every_rank(name: str, values: tuple[str, str], says: str | None) -> None:
+def test_ranks_that_differ_are_refused_on_every_rank(
+    name: str, values: tuple[str, str], says: str | None
+) -> None:
     met = meeting([{name: values[0]}, {name: values[0]}, {name: values[1]}])
     assert met[0] == met[1] == met[2]
-    assert isinstance(met[0], str) and "rank 2" in met[0] and "All ranks have to run the same" in met[0]
+    assert (
+        isinstance(met[0], str)
+        and "rank 2" in met[0]
+        and "All ranks have to run the same" in met[0]
+    )
     assert (says or "config.loop.max_steps is 10 on rank 0") in met[0]
 
 
@@ -74,13 +93,21 @@ def test_a_rank_that_does_not_come_is_named_on_every_other_one(capsys, monkeypat
 
 def test_a_rank_that_is_there_twice_is_refused() -> None:
     met = meeting([{}, {}, {}], seconds=3, world=2, ranks=[0, 1, 1])
-    assert any(isinstance(each, str) and "Two processes say that they are rank 1 of 2" in each for each in met)
+    assert any(
+        isinstance(each, str) and "Two processes say that they are rank 1 of 2" in each
+        for each in met
+    )
 
 
 def test_a_rank_without_rank_0_says_where_it_waited(capsys, monkeypatch) -> None:
     monkeypatch.setattr(rendezvous, "_SAY_EVERY", 0.5)
     [met] = meeting([{}], seconds=2, world=2, ranks=[1])
-    assert isinstance(met, str) and "Rank 1 on" in met and "no answer within 2 s" in met and "--master_addr" in met
+    assert (
+        isinstance(met, str)
+        and "Rank 1 on" in met
+        and "no answer within 2 s" in met
+        and "--master_addr" in met
+    )
     assert f"rank 1 on {socket.gethostname()} waits for rank 0" in capsys.readouterr().err
 
 
@@ -99,7 +126,9 @@ def test_an_address_that_nobody_has() -> None:
         meet(Place(1, 2, "no.such.machine.invalid", 29500), {}, timedelta(seconds=5))
 
 
-def test_the_fingerprint_tells_configs_code_and_own_files_apart(tmp_path: Path, monkeypatch) -> None:
+def test_the_fingerprint_tells_configs_code_and_own_files_apart(
+    tmp_path: Path, monkeypatch
+) -> None:
     own = tmp_path / "mine.py"
     own.write_text("from halting import GravesACT\n\nclass Mine(GravesACT):\n    pass\n")
     config = RunConfig(**CONFIG, halting={"kind": f"{own}:Mine"})
@@ -120,5 +149,7 @@ def test_a_dead_rank_is_told_from_living_ones() -> None:
         members = Members([Member(0, here, os.getpid()), living, elsewhere], 0)
         assert members.gone() == [] and members.await_gone(0.1) == []
         other.kill()
-        assert members.await_gone(5.0) == [living], "also while it is a zombie, which nobody has waited for yet"
+        assert members.await_gone(5.0) == [living], (
+            "also while it is a zombie, which nobody has waited for yet"
+        )
         assert str(living) == f"rank 1 (process {other.pid} on {here})"

@@ -1,5 +1,5 @@
-"""Ranks that loop unequally are one process on the same global batch, at every ZeRO stage; the short form of
-`python -m benchmarks.unequal`."""
+"""Ranks that loop unequally are one process on the same global batch, at every ZeRO stage; the
+short form of `python -m benchmarks.unequal`."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,9 @@ from benchmarks.unequal_case import kind_of
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2 ranks", "3 ranks"])
-def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, launch_ranks) -> dict:
+def found(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, launch_ranks
+) -> dict:
     folder: Path = tmp_path_factory.mktemp("unequal")
     launch_ranks("unequal_worker.py", folder, folder=folder, ranks=request.param, timeout=300)
     return {"ranks": request.param, **json.loads((folder / "found.json").read_text())}
@@ -24,10 +26,13 @@ def test_every_stage_backprop_and_accumulation_ran(found):
 
 
 def test_ranks_leave_as_they_were_made_to(found):
-    """Among the updates: one rank at step 1 and another at the limit, a rank without a token, and all at step 1."""
+    """Among the updates: one rank at step 1 and another at the limit, a rank without a token, and
+    all at step 1."""
     ranks = found["ranks"]
     kinds = [{kind_of(update, rank, ranks) for rank in range(ranks)} for update in range(6)]
-    assert {"quick", "slow"} in kinds and {"quick"} in kinds and any("empty" in each for each in kinds)
+    assert (
+        {"quick", "slow"} in kinds and {"quick"} in kinds and any("empty" in each for each in kinds)
+    )
     for row in found["cases"]:
         assert (row["name"], row["astray"], row["unequal"]) == (row["name"], 0, 5)
 

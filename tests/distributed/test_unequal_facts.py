@@ -1,5 +1,5 @@
-"""What law 6's cure is for: without one part of it, ranks that loop unequally fail. If a version of DeepSpeed or torch
-no longer needs a part, the test of it fails, and the part may go."""
+"""What law 6's cure is for: without one part of it, ranks that loop unequally fail. If a version of
+DeepSpeed or torch no longer needs a part, the test of it fails, and the part may go."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,9 @@ from benchmarks.unequal import GRADIENTS
 def found(tmp_path_factory: pytest.TempPathFactory, launch_ranks) -> dict[str, list[dict]]:
     """How each attempt ended on both ranks."""
     folder: Path = tmp_path_factory.mktemp("facts")
-    launch_ranks("facts_worker.py", folder, *{free_port() for _ in range(40)}, folder=folder, timeout=300)
+    launch_ranks(
+        "facts_worker.py", folder, *{free_port() for _ in range(40)}, folder=folder, timeout=300
+    )
     first, second = (json.loads((folder / f"found{rank}.json").read_text()) for rank in range(2))
     return {name: [first[name], second[name]] for name in first}
 
@@ -50,7 +52,8 @@ def test_a_rank_without_a_token_is_harmless_without_a_ponder_cost(found, stage):
 
 
 def test_gradients_that_do_not_come_together_are_mixed_up_in_silence(found):
-    """Where zeros come in another order than other ranks' gradients, ZeRO-2 adds up those of different parameters."""
+    """Where zeros come in another order than other ranks' gradients, ZeRO-2 adds up those of
+    different parameters."""
     ended = found["an empty rank, not together, stage 2"]
     assert outcomes(ended) == ["done", "done"] and ended[0]["gradients"] > 1e-3, ended
 
@@ -64,7 +67,8 @@ def test_stage_3_needs_agreement_where_the_head_is_inside_the_loop(found):
 
 
 def test_experts_need_agreement(found):
-    """Left to themselves the ranks would take different numbers of steps, and so cannot exchange tokens."""
+    """Left to themselves the ranks would take different numbers of steps, and so cannot exchange
+    tokens."""
     alone = found["experts, nothing exchanged or agreed"]
     assert [each["steps"] for each in alone] == [1, 4]
     assert outcomes(found["experts, exchanged but not agreed"]) != ["done", "done"]

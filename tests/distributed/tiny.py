@@ -1,4 +1,5 @@
-"""A small looped model, and batches that make its ranks loop unequally: what the engines are compared on."""
+"""A small looped model, and batches that make its ranks loop unequally: what the engines are
+compared on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +42,23 @@ class SureOfItself(HaltingRule):
 
 
 class Balanced(TokenChoiceRouter):
-    """Keeps a bias beside its parameters that moves with the load of all ranks, after a warm-up of one update."""
+    """Keeps a bias beside its parameters that moves with the load of all ranks, after a warm-up of
+    one update."""
 
     def __init__(self) -> None:
         super().__init__(16, MAX_STEPS, balance="bias", bias_rate=0.05, warmup=1)
 
 
 def make_config(ds_config: Path | str, accumulation: int = 2, **others) -> RunConfig:
-    values = {"recipe": "tiny", "data": {"kind": "PointerChase"}, "batch_size": BATCH, "optimizer": {"clip": 0.5}}
-    return RunConfig(**{**values, "accumulation": accumulation, "deepspeed_config": str(ds_config), **others})
+    values = {
+        "recipe": "tiny",
+        "data": {"kind": "PointerChase"},
+        "batch_size": BATCH,
+        "optimizer": {"clip": 0.5},
+    }
+    return RunConfig(
+        **{**values, "accumulation": accumulation, "deepspeed_config": str(ds_config), **others}
+    )
 
 
 def make_model(
@@ -75,7 +84,8 @@ def make_model(
 
 
 def make_batch(update: int) -> Batch:
-    """The global batch of an update: ragged rows; at updates 3 and 5 the last ones hold no token at all."""
+    """The global batch of an update: ragged rows; at updates 3 and 5 the last ones hold no token at
+    all."""
     generator = torch.Generator().manual_seed(100 + update)
     tokens, targets = torch.randint(VOCABULARY, (2, BATCH, LENGTH), generator=generator)
     lengths = torch.randint(1, LENGTH + 1, (BATCH, 1), generator=generator)
@@ -84,12 +94,14 @@ def make_batch(update: int) -> Batch:
     if update == 5:
         lengths[2:4] = lengths[-2:] = 0  # rank 1 of 2 in both
     valid = torch.arange(LENGTH) < lengths
-    return Batch(tokens, torch.where(valid, targets, IGNORE), valid, torch.full((BATCH, LENGTH), torch.nan))
+    return Batch(
+        tokens, torch.where(valid, targets, IGNORE), valid, torch.full((BATCH, LENGTH), torch.nan)
+    )
 
 
 def step_limit(engine: Engine, update: int, rank: int) -> int:
-    """At update 4 all tokens of rank 0 leave at step 1, so that its gate gets no gradient. (Where ranks have
-    to agree on their steps, their limits cannot differ.)"""
+    """At update 4 all tokens of rank 0 leave at step 1, so that its gate gets no gradient. (Where
+    ranks have to agree on their steps, their limits cannot differ.)"""
     recurrence = engine.model.recurrence
     agree = recurrence.rule.reads_logits or recurrence.readout.keeps_states
     return 1 if update == 4 and rank == 0 and not agree else MAX_STEPS
@@ -103,7 +115,9 @@ class History:
     norms: list[float]
 
 
-def train(engine: Engine, updates: range, accumulation: int = 2, ranks: int | None = None) -> History:
+def train(
+    engine: Engine, updates: range, accumulation: int = 2, ranks: int | None = None
+) -> History:
     """Trains as the trainer does: every rank and micro-batch adds its share of the global loss.
 
     Args:
@@ -120,14 +134,20 @@ def train(engine: Engine, updates: range, accumulation: int = 2, ranks: int | No
         loss = torch.zeros(())
         for micro in range(accumulation):
             shares = [
-                share_of_loss(engine, whole, (micro * num_ranks + rank) * size, size, step_limit(engine, update, rank))
+                share_of_loss(
+                    engine,
+                    whole,
+                    (micro * num_ranks + rank) * size,
+                    size,
+                    step_limit(engine, update, rank),
+                )
                 for rank in (range(ranks) if ranks else [collectives.rank()])
             ]
             engine.backward(torch.stack(shares).sum())
             loss += torch.stack(shares).detach().sum()
         norms.append(engine.step(RATE * (update + 1) / 20).gradient_norm)
-        engine.model.recurrence.rule.end_update(collectives.total)
-        losses.append(float(loss if ranks else collectives.total(loss)))
+        engine.model.recurrence.rule.end_update(collectives.all_reduce_sum)
+        losses.append(float(loss if ranks else collectives.all_reduce_sum(loss)))
     return History(losses, norms)
 
 

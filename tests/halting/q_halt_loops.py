@@ -52,7 +52,9 @@ class CountingBlock(Block):
 
     computed: int = 0
 
-    def forward(self, entering: Tensor, slots: Slots, cache: KeyValueCache) -> tuple[Tensor, KeyValueCache]:
+    def forward(
+        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+    ) -> tuple[Tensor, KeyValueCache]:
         self.computed += len(entering)
         return super().forward(entering, slots, cache)
 
@@ -65,7 +67,9 @@ def loop_of(training: bool, explore: float = 0.0, seed: int = 37) -> tuple[Recur
     with torch.no_grad():
         rule.gate.bias.copy_(torch.tensor([-0.6, 0.0]))
     block = CountingBlock(6, 2, rotary=False, step_signal="sinusoidal")
-    return Recurrence(block, rule, max_steps=LIMIT).double().train(training), torch.randn(4, 4, 6).double()
+    return Recurrence(block, rule, max_steps=LIMIT).double().train(training), torch.randn(
+        4, 4, 6
+    ).double()
 
 
 def outcomes_of(trace: LoopTrace, asked: Tensor | None = None) -> StepOutcomes:
@@ -74,7 +78,9 @@ def outcomes_of(trace: LoopTrace, asked: Tensor | None = None) -> StepOutcomes:
     right = torch.arange(trace.num_steps) % 2 == torch.arange(len(asked)).unsqueeze(1) % 2
     correct = (right.unsqueeze(1) & trace.ran & asked.unsqueeze(-1)).clone()
     correct[0, int(asked[0].nonzero()[0]), 2:] = False  # one wrong token is enough
-    return StepOutcomes(torch.zeros_like(trace.mass), torch.zeros_like(trace.mass).long(), correct, asked)
+    return StepOutcomes(
+        torch.zeros_like(trace.mass), torch.zeros_like(trace.mass).long(), correct, asked
+    )
 
 
 def halting_steps(trace: LoopTrace) -> list[int]:

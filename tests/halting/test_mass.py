@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halting import StepDecision, ledger_dtype, settle
+from halting import StepDecision, halting_dtype, settle
 
 HUGE = st.floats(0, 5, allow_nan=False)
 
@@ -27,7 +27,11 @@ def test_who_stays_spends_what_it_asks_and_who_leaves_spends_all() -> None:
 
 def test_a_rule_that_asks_for_more_than_there_is_gets_what_there_is() -> None:
     mass, left, leaves = settle(decision([7.0], [False]), torch.tensor([0.3]), False)
-    assert mass.tolist() == torch.tensor([0.3]).tolist() and left.tolist() == [0.0] and not leaves.any()
+    assert (
+        mass.tolist() == torch.tensor([0.3]).tolist()
+        and left.tolist() == [0.0]
+        and not leaves.any()
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -35,7 +39,9 @@ def test_a_rule_that_asks_for_more_than_there_is_gets_what_there_is() -> None:
 def test_mass_sums_to_one_for_any_rule(steps: list[tuple[float, bool]]) -> None:
     remaining, spent = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for number, (wanted, halt) in enumerate(steps, 1):
-        mass, remaining, leaves = settle(decision([wanted], [halt]), remaining, number == len(steps))
+        mass, remaining, leaves = settle(
+            decision([wanted], [halt]), remaining, number == len(steps)
+        )
         assert 0 <= mass <= 1 and remaining >= 0
         spent = spent + mass
         if leaves:
@@ -55,11 +61,17 @@ def test_gradient_of_the_remainder_reaches_earlier_masses() -> None:
 
 def test_a_narrow_mass_is_settled_in_the_ledgers_dtype() -> None:
     narrow = torch.tensor([0.1], dtype=torch.bfloat16)
-    mass, left, _ = settle(StepDecision(narrow, torch.tensor([False]), narrow), torch.ones(1), False)
+    mass, left, _ = settle(
+        StepDecision(narrow, torch.tensor([False]), narrow), torch.ones(1), False
+    )
     assert mass.dtype == left.dtype == torch.float32
 
 
 def test_the_ledger_is_float32_or_wider() -> None:
-    wide = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.float32: torch.float32}
-    assert {dtype: ledger_dtype(dtype) for dtype in wide} == wide
-    assert ledger_dtype(torch.float64) == torch.float64
+    wide = {
+        torch.float16: torch.float32,
+        torch.bfloat16: torch.float32,
+        torch.float32: torch.float32,
+    }
+    assert {dtype: halting_dtype(dtype) for dtype in wide} == wide
+    assert halting_dtype(torch.float64) == torch.float64

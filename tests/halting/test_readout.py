@@ -35,7 +35,9 @@ def test_had_it_stopped_puts_all_that_is_left_on_that_step() -> None:
     remaining = 1 - MASS[0]
     expected = MASS[0].unsqueeze(-1) * STATES[0] + remaining.unsqueeze(-1) * STATES[1]
     torch.testing.assert_close(WeightedMean().if_stopped(total, STATES[1], remaining), expected)
-    torch.testing.assert_close(WeightedMean().if_stopped(total, STATES[0], remaining)[0], STATES[0, 0])
+    torch.testing.assert_close(
+        WeightedMean().if_stopped(total, STATES[0], remaining)[0], STATES[0, 0]
+    )
 
 
 def test_the_weighted_mean_of_narrow_states_is_summed_wide() -> None:

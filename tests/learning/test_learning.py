@@ -2,20 +2,34 @@
 
 import json
 
-from training.config.parts import load_recipe
 from training.config.run_config import RunConfig
-from training.train import train
+from training.recipes.load import load_recipe
+from training.start import train
 
 
 def shorter(recipe: str, output, **changes) -> RunConfig:
     config = load_recipe(recipe)
-    return RunConfig.model_validate({**config.model_dump(), "output": str(output), "name": recipe, **changes})
+    return RunConfig.model_validate(
+        {**config.model_dump(), "output": str(output), "name": recipe, **changes}
+    )
 
 
 def test_pointer_chase_thinks_longer_where_the_chain_is_longer(tmp_path):
     task = {"kind": "PointerChase", "options": {"length": 8}}
     penalty = {"value": 0.01, "warmup": 150}
-    assert train(shorter("pointer_chase", tmp_path, data=task, penalty=penalty, updates=400, test_examples=256)) == 0
+    assert (
+        train(
+            shorter(
+                "pointer_chase",
+                tmp_path,
+                data=task,
+                penalty=penalty,
+                updates=400,
+                test_examples=256,
+            )
+        )
+        == 0
+    )
     summary = json.loads((tmp_path / "pointer_chase" / "summary.json").read_text())
     assert summary["accuracy"] > 0.97
     assert summary["mean_steps"] < 4
@@ -27,7 +41,12 @@ def test_pointer_chase_thinks_longer_where_the_chain_is_longer(tmp_path):
 def test_parity_thinks_longer_at_later_positions(tmp_path):
     task = {"kind": "Parity", "options": {"length": 6}}
     penalty = {"value": 0.01, "warmup": 150}
-    assert train(shorter("parity", tmp_path, data=task, penalty=penalty, updates=500, test_examples=256)) == 0
+    assert (
+        train(
+            shorter("parity", tmp_path, data=task, penalty=penalty, updates=500, test_examples=256)
+        )
+        == 0
+    )
     summary = json.loads((tmp_path / "parity" / "summary.json").read_text())
     assert summary["accuracy"] > 0.97
     assert summary["spearman_steps_difficulty"] > 0.5

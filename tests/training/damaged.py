@@ -37,7 +37,8 @@ class MarkedVectors(ParityVector):
 
 
 def damaging(value: float) -> Callable[..., Terms]:
-    """An `objective` whose task loss is multiplied by a value where a marked example is among those of the batch."""
+    """An `objective` whose task loss is multiplied by a value where a marked example is among those
+    of the batch."""
 
     def damaged(output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
         terms = objective(output, batch, cost)

@@ -11,7 +11,7 @@ from small_runs import small
 from training.cli.serve import Options, make_server
 from training.runs.loaded import Run, load_run
 from training.serving.map_server import MapServer
-from training.train import train
+from training.start import train
 
 
 def tiny_run(folder: Path) -> Run:

@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from halting import GravesACT
+from halting import GravesACT, HaltingRule
 from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.runs.loaded import Run
+from training.start import train
 from training.tasks import PointerChase
 from training.tasks.task import Batch
-from training.train import train
 
 SMALL: dict[str, Any] = {
     "recipe": "pointer_chase",
@@ -39,8 +39,9 @@ def small(output: Path, **changes: Any) -> RunConfig:
 
 
 def train_only(config: RunConfig, resume: Path | None = None) -> int:
-    """Trains, and leaves out what is drawn and written at the end, which takes longer than the training: for tests that
-    look at losses, checkpoints or weights. A run without final weights is loaded from its last checkpoint."""
+    """Trains, and leaves out what is drawn and written at the end, which takes longer than the
+    training: for tests that look at losses, checkpoints or weights. A run without final weights is
+        loaded from its last checkpoint."""
     return train(config, resume, finishing=lambda trained: None)
 
 
@@ -57,10 +58,12 @@ def losses(folder: Path) -> dict[int, float]:
 
 
 class Signalling(PointerChase):
-    """Sends this process a signal when a certain training example is first asked for: a Ctrl-C in the middle of a
-    step."""
+    """Sends this process a signal when a certain training example is first asked for: a Ctrl-C in
+    the middle of a step."""
 
-    def __init__(self, length: int = 6, at: int = 40, number: int = int(signal.SIGINT), seed: int = 0):
+    def __init__(
+        self, length: int = 6, at: int = 40, number: int = int(signal.SIGINT), seed: int = 0
+    ):
         super().__init__(length, seed=seed)
         self.at, self.number, self.sent = at, number, False
 
@@ -83,3 +86,8 @@ def run_of(folder: Path, **changes) -> Run:
     for parameter in model.recurrence.rule.parameters():
         nn.init.normal_(parameter, std=0.4)
     return Run(folder, config, built.task, model, folder / "weights")
+
+
+def rule_of(run: Run) -> HaltingRule:
+    """The rule that a run's model halts by now."""
+    return run.model.recurrence.rule

@@ -1,4 +1,5 @@
-"""What a rule's name alone gives, and which parts are refused together before anything is written."""
+"""What a rule's name alone gives, and which parts are refused together before anything is
+written."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 from halting import DeepSupervision, EveryStep, UsageError
 from tests.training.small_runs import small
 from training.build import build_all, build_cost, build_rule
-from training.config.parts import ROLES, load_recipe, recipe_names
+from training.config.parts import ROLES
 from training.ponder_penalty import coefficient
+from training.recipes.load import load_recipe, recipe_names
 from training.train import main
 
 GATED = sorted(set(ROLES["halting"].names) - {"FixedSteps", "ConvergenceExit", "ConfidenceExit"})
@@ -28,13 +30,16 @@ def test_naming_a_rule_is_enough_from_python_too(tmp_path: Path, rule: str) -> N
     assert type(made.model.recurrence.readout) is cls.default_readout
     assert type(made.cost) is cls.default_cost
     assert config.penalty.value is None and config.penalty.warmup == 0
-    assert coefficient(config.penalty, made.cost) == cls.default_cost.default_penalty
+    assert coefficient(config.penalty.value, made.cost) == cls.default_cost.default_penalty
 
 
 def test_a_penalty_that_is_given_stays() -> None:
     config = load_recipe("pointer_chase")
-    assert config.penalty.value == 0.01 and coefficient(config.penalty, build_all(config).cost) == 0.01
-    assert coefficient(config.penalty, None) == 0
+    assert (
+        config.penalty.value == 0.01
+        and coefficient(config.penalty.value, build_all(config).cost) == 0.01
+    )
+    assert coefficient(config.penalty.value, None) == 0
 
 
 def test_a_cost_brings_the_readout_that_it_is_meant_for(tmp_path: Path) -> None:
@@ -47,21 +52,57 @@ def test_a_cost_brings_the_readout_that_it_is_meant_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rule", "changes", "words"),
     [
-        ("GravesACT", {"cost": {"kind": "TopKTarget"}}, "TopKTarget finds no choice_logit.*what GravesACT says"),
-        ("GravesACT", {"cost": {"kind": "GateTarget"}}, "GateTarget finds no exit_logit.*Use ExitGate"),
-        ("PonderNet", {"cost": {"kind": "UpdatesPlusRemainder"}}, "finds no update and no remainder"),
-        ("ConfidenceExit", {"cost": {"kind": "SameAnswer"}}, "finds no same_logit.*Use EarlyExitClassifier"),
-        ("CorrectnessHalt", {"cost": {"kind": "QLearning"}}, "finds no q_halt and no q_continue and no value"),
+        (
+            "GravesACT",
+            {"cost": {"kind": "TopKTarget"}},
+            "TopKTarget finds no choice_logit.*what GravesACT says",
+        ),
+        (
+            "GravesACT",
+            {"cost": {"kind": "GateTarget"}},
+            "GateTarget finds no exit_logit.*Use ExitGate",
+        ),
+        (
+            "PonderNet",
+            {"cost": {"kind": "UpdatesPlusRemainder"}},
+            "finds no update and no remainder",
+        ),
+        (
+            "ConfidenceExit",
+            {"cost": {"kind": "SameAnswer"}},
+            "finds no same_logit.*Use EarlyExitClassifier",
+        ),
+        (
+            "CorrectnessHalt",
+            {"cost": {"kind": "QLearning"}},
+            "finds no q_halt and no q_continue and no value",
+        ),
         ("QHalt", {"cost": {"kind": "ExpectedSteps"}}, "needs a rule that spreads its mass"),
-        ("QHalt", {"readout": {"kind": "FinalState"}}, "needs the answer of every step.*kind DeepSupervision"),
-        ("GravesACT", {"readout": {"kind": "FinalState"}, "penalty": {"value": 0}}, "Nothing would train GravesACT"),
-        ("QHalt", {"penalty": {"value": 0}}, "Nothing would train QHalt: its cost has the penalty 0"),
+        (
+            "QHalt",
+            {"readout": {"kind": "FinalState"}},
+            "needs the answer of every step.*kind DeepSupervision",
+        ),
+        (
+            "GravesACT",
+            {"readout": {"kind": "FinalState"}, "penalty": {"value": 0}},
+            "Nothing would train GravesACT",
+        ),
+        (
+            "QHalt",
+            {"penalty": {"value": 0}},
+            "Nothing would train QHalt: its cost has the penalty 0",
+        ),
         (
             "UniversalTransformerACT",
             {"readout": {"kind": "WeightedMean"}, "penalty": {"value": 0}},
             "Nothing would train UniversalTransformerACT.*under WeightedMean",
         ),
-        ("ExpertChoiceRouter", {"halting": {"kind": "ExpertChoiceRouter", "min_steps": 2}}, "MinSteps cannot wrap"),
+        (
+            "ExpertChoiceRouter",
+            {"halting": {"kind": "ExpertChoiceRouter", "min_steps": 2}},
+            "MinSteps cannot wrap",
+        ),
         (
             "ExpertChoiceRouter",
             {"halting": {"kind": "ExpertChoiceRouter", "per_sequence": True}},
@@ -84,7 +125,9 @@ def test_a_cost_brings_the_readout_that_it_is_meant_for(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_parts_that_cannot_work_together(tmp_path: Path, rule: str, changes: dict[str, Any], words: str) -> None:
+def test_parts_that_cannot_work_together(
+    tmp_path: Path, rule: str, changes: dict[str, Any], words: str
+) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         built(tmp_path, rule, **changes)
     assert caught.value.what and caught.value.why and caught.value.write
@@ -108,7 +151,10 @@ def test_parts_that_cannot_work_together(tmp_path: Path, rule: str, changes: dic
             },
         ),
         ("TokenChoiceRouter", {"loop": {"max_steps": 4, "backprop": "one_step"}}),
-        ("TokenChoiceRouter", {"halting": {"kind": "TokenChoiceRouter", "per_sequence": True, "min_steps": 2}}),
+        (
+            "TokenChoiceRouter",
+            {"halting": {"kind": "TokenChoiceRouter", "per_sequence": True, "min_steps": 2}},
+        ),
     ],
 )
 def test_parts_that_can(tmp_path: Path, rule: str, changes: dict[str, Any]) -> None:
@@ -116,7 +162,14 @@ def test_parts_that_can(tmp_path: Path, rule: str, changes: dict[str, Any]) -> N
 
 
 def test_what_is_refused_leaves_no_run_folder(tmp_path: Path) -> None:
-    wrong = ["--halting.rule", "ConfidenceExit", "--cost.kind", "SameAnswer", "--output", str(tmp_path)]
+    wrong = [
+        "--halting.kind",
+        "ConfidenceExit",
+        "--cost.kind",
+        "SameAnswer",
+        "--output",
+        str(tmp_path),
+    ]
     with pytest.raises(UsageError, match="finds no same_logit"):
         main(["pointer_chase", *wrong])
     assert not list(tmp_path.iterdir())

@@ -12,9 +12,11 @@ from halting import UsageError
 from halting.maps.ponder_map import PonderMap
 from training import load_run
 from training.checkpoints import checkpoint
+from training.cli.train_request import read_request
 from training.config.run_config import RunConfig
 from training.runs import metrics
-from training.train import main, read_request, train
+from training.start import train
+from training.train import main
 
 SIGNALLING = {"kind": "small_runs:Signalling", "options": {"length": 6}}
 
@@ -29,10 +31,22 @@ def finished(tmp_path_factory):
 
 def test_a_run_folder_holds_everything_that_explains_it(finished):
     names = {path.name for path in finished.iterdir() if not path.name.startswith("events.")}
-    wanted = {"checkpoints", "final", "growth", "config.json", "summary.json", "metrics.jsonl", "log.txt", "report.md"}
+    wanted = {
+        "checkpoints",
+        "final",
+        "growth",
+        "config.json",
+        "summary.json",
+        "metrics.jsonl",
+        "log.txt",
+        "report.md",
+    }
     assert names == wanted | {f"ponder_map.{ending}" for ending in ("npz", "json", "html", "png")}
     assert len(list(finished.glob("events.out.tfevents*"))) == 1
-    assert {path.name for path in (finished / "final").iterdir()} == {"model.safetensors", "config.json"}
+    assert {path.name for path in (finished / "final").iterdir()} == {
+        "model.safetensors",
+        "config.json",
+    }
 
 
 def test_the_config_of_a_run_folder_starts_the_same_run_again(finished, tmp_path):
@@ -60,17 +74,19 @@ def test_the_summary_has_the_figures_of_unseen_examples(finished):
     output = run.forward(batch)
     right = (output.logits.argmax(-1) == batch.targets).double().mean()
     assert summary["accuracy"] == pytest.approx(float(right), abs=1e-9)
-    assert summary["mean_steps"] == pytest.approx(float(output.trace.steps.double().mean()), abs=1e-9)
+    assert summary["mean_steps"] == pytest.approx(
+        float(output.trace.steps.double().mean()), abs=1e-9
+    )
     of_roots = output.trace.steps[batch.difficulty == 0].float().mean()
     assert summary["steps_by_difficulty"]["0"] == pytest.approx(float(of_roots))
 
 
 def test_every_update_is_a_line_and_every_number_is_on_the_board(finished):
     assert list(losses(finished)) == list(range(1, 13))
-    evaluations = metrics.read(finished, "evaluation")
+    evaluations = metrics.read_metrics(finished, "evaluation")
     assert [line["update"] for line in evaluations] == [5, 10, 12]
     assert all(0 <= line["accuracy"] <= 1 for line in evaluations)
-    warmed = [line["penalty"] for line in metrics.read(finished, "train")]
+    warmed = [line["penalty"] for line in metrics.read_metrics(finished, "train")]
     np.testing.assert_allclose(warmed, 0.01 * np.minimum(1, np.arange(12) / 6))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -80,8 +96,10 @@ def test_every_update_is_a_line_and_every_number_is_on_the_board(finished):
 
 
 def test_the_loss_is_the_task_plus_the_penalty_times_the_cost(finished):
-    for line in metrics.read(finished, "train"):
-        assert line["loss"] == pytest.approx(line["task_loss"] + line["penalty"] * line["ponder_cost"], rel=1e-9)
+    for line in metrics.read_metrics(finished, "train"):
+        assert line["loss"] == pytest.approx(
+            line["task_loss"] + line["penalty"] * line["ponder_cost"], rel=1e-9
+        )
 
 
 def test_the_ponder_map_is_of_the_first_test_examples(finished):
@@ -93,9 +111,18 @@ def test_the_ponder_map_is_of_the_first_test_examples(finished):
     np.testing.assert_array_equal(kept.predictions, again.predictions)
     assert kept.metadata["run"] == "pointer_chase-001" and kept.metadata["rule"] == "GravesACT"
     with torch.no_grad():
-        probability = run.forward(batch).logits.softmax(-1).gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)
-    last = np.take_along_axis(again.target_probability, again.steps[..., None].astype(int) - 1, -1)[..., 0]
-    np.testing.assert_allclose(last, probability, atol=1e-6)  # the lens at the step where it left is its answer
+        probability = (
+            run.forward(batch)
+            .logits.softmax(-1)
+            .gather(-1, batch.targets.unsqueeze(-1))
+            .squeeze(-1)
+        )
+    last = np.take_along_axis(again.target_probability, again.steps[..., None].astype(int) - 1, -1)[
+        ..., 0
+    ]
+    np.testing.assert_allclose(
+        last, probability, atol=1e-6
+    )  # the lens at the step where it left is its answer
 
 
 def test_a_typed_text_is_thought_about_too(finished):
@@ -147,7 +174,9 @@ def test_a_signal_ends_the_step_saves_and_the_resumed_losses_are_bit_for_bit_the
     assert losses(folder) == losses(finished)
     whole, resumed = (load_run(path).model.state_dict() for path in (finished, folder))
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert (folder / "config.before-update-000006.json").exists()  # the config that was replaced is kept
+    assert (
+        folder / "config.before-update-000006.json"
+    ).exists()  # the config that was replaced is kept
 
 
 def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_path):
@@ -160,21 +189,23 @@ def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_p
         file.write('{"kind": "train", "upda')  # and in the middle of a line
     assert main(["--resume", str(folder)]) == 0
     assert losses(folder) == whole
-    assert [line["update"] for line in metrics.read(folder, "train")] == list(range(1, 9))
+    assert [line["update"] for line in metrics.read_metrics(folder, "train")] == list(range(1, 9))
 
 
 def test_a_loss_that_is_lost_stops_the_run_and_the_last_good_checkpoint_stays(tmp_path, capsys):
     optimizer = {"learning_rate": 1e30, "warmup": 0, "clip": 1e30}
     assert train_only(small(tmp_path, name="good", updates=4)) == 0
     folder = tmp_path / "good"
-    assert main(["--resume", str(folder), "--updates", "40", "--optimizer.learning-rate", "1e38"]) == 1
+    assert (
+        main(["--resume", str(folder), "--updates", "40", "--optimizer.learning-rate", "1e38"]) == 1
+    )
     assert "checkpoint is" in capsys.readouterr().out
     kept = checkpoint.found(folder / "checkpoints")
     assert [path.name for path in kept] == ["update-000000", "update-000004"]
     assert load_run(kept[0]).model.head.weight.isfinite().all()
     assert train(small(tmp_path, name="lost", optimizer=optimizer)) == 1
     assert not (tmp_path / "lost" / "summary.json").exists()
-    assert metrics.read(tmp_path / "lost", "lost")
+    assert metrics.read_metrics(tmp_path / "lost", "lost")
 
 
 def test_a_time_limit_ends_a_run_as_a_finished_one(tmp_path, capsys):
@@ -186,21 +217,37 @@ def test_a_time_limit_ends_a_run_as_a_finished_one(tmp_path, capsys):
 
 def test_accumulation_changes_nothing_but_rounding(tmp_path):
     for accumulation in (1, 4):
-        assert train_only(small(tmp_path, name=f"by{accumulation}", accumulation=accumulation, updates=6)) == 0
+        assert (
+            train_only(
+                small(tmp_path, name=f"by{accumulation}", accumulation=accumulation, updates=6)
+            )
+            == 0
+        )
     one, four = (list(losses(tmp_path / f"by{number}").values()) for number in (1, 4))
     np.testing.assert_allclose(one, four, rtol=2e-5)
 
 
 def test_accumulation_leaves_a_rules_own_state_as_it_is(tmp_path):
-    """A warm-up that counted forward passes, or a bias that followed each micro-batch, would move faster."""
-    rule = {"kind": "TokenChoiceRouter", "options": {"balance": "bias", "bias_rate": 0.05, "warmup": 2}}
+    """A warm-up that counted forward passes, or a bias that followed each micro-batch, would move
+    faster."""
+    rule = {
+        "kind": "TokenChoiceRouter",
+        "options": {"balance": "bias", "bias_rate": 0.05, "warmup": 2},
+    }
     states = []
     for accumulation in (1, 4):
         name = f"balanced{accumulation}"
-        assert train_only(small(tmp_path, name=name, accumulation=accumulation, updates=6, halting=rule)) == 0
+        assert (
+            train_only(
+                small(tmp_path, name=name, accumulation=accumulation, updates=6, halting=rule)
+            )
+            == 0
+        )
         states.append(load_run(tmp_path / name).model.recurrence.rule.state_dict())
     assert states[0]["updates"] == states[1]["updates"] == 6
-    assert torch.equal(states[0]["moves"], states[1]["moves"]) and states[0]["moves"].abs().sum() > 0
+    assert (
+        torch.equal(states[0]["moves"], states[1]["moves"]) and states[0]["moves"].abs().sum() > 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +259,10 @@ def test_accumulation_leaves_a_rules_own_state_as_it_is(tmp_path):
         (["pointer_chase", "--penalty.value", "nan"], "--penalty.value is nan"),
         (["pointer_chase", "--data.length", "1"], "length"),
         (["bytes", "--data.text", "/nowhere/at/all"], "/nowhere/at/all"),
-        (["pointer_chase", "--halting.rule", "FixedSteps", "--cost.kind", "ExpectedSteps"], "spreads its mass"),
+        (
+            ["pointer_chase", "--halting.kind", "FixedSteps", "--cost.kind", "ExpectedSteps"],
+            "spreads its mass",
+        ),
         (["bytes", "--halting.per-sequence"], "causal"),
         (["pointer_chase", "--device", "cuda"], "no GPU"),
         (["--resume", "nowhere"], "not a run folder"),
@@ -229,8 +279,9 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch, 
 
 
 def test_a_run_through_the_compiler_goes_as_without(tmp_path, unchecked, fresh_compiler):
-    """Its weights are read back and evaluated without it. That each compiled part computes what it should,
-    tests/act/layers/test_compiled.py says; so the injection, which is compiled four times over, is left out here."""
+    """Its weights are read back and evaluated without it. That each compiled part computes what it
+    should, tests/act/layers/test_compiled.py says; so the injection, which is compiled four times
+    over, is left out here."""
     model = {"width": 16, "num_heads": 2, "positions": "learned", "injection": "none"}
     for name, compiled, run in (("plain", False, train_only), ("compiled", True, train)):
         loop = {"max_steps": 4, "compiled": compiled, "attention": "ragged"}

@@ -19,7 +19,15 @@ def sweep_of(folder: Path, *words: str, budget: str | None = "5updates") -> tupl
 
 
 def figures(accuracy: float, steps: float, collapsed: bool = False) -> dict[str, Any]:
-    names = ("sequence_accuracy", "loss", "bits", "std_steps", "mean_ponder", "share_at_step_1", "share_at_max")
+    names = (
+        "sequence_accuracy",
+        "loss",
+        "bits",
+        "std_steps",
+        "mean_ponder",
+        "share_at_step_1",
+        "share_at_max",
+    )
     known = {
         "flops_per_token": 1000 * steps,
         "max_steps": 10,

@@ -1,4 +1,5 @@
-"""Checkpoints: written beside, then renamed, and everything that an exact resume needs is in them."""
+"""Checkpoints: written beside, then renamed, and everything that an exact resume needs is in
+them."""
 
 import errno
 import json
@@ -15,10 +16,11 @@ from training.checkpoints import manifest
 from training.checkpoints.random_state import random_state, restore_random_state, seed_rank
 from training.distributed import collectives
 from training.engine.engine import Engine
-from training.engine.held import own_elements
+from training.engine.state_access import own_elements
 
 _NAME = re.compile(r"update-(\d+)")
-PARTIAL, _REPLACED = ".partial-", ".replaced-"
+PARTIAL = ".partial-"
+_REPLACED = ".replaced-"
 _NEARLY_NOTHING = 1 << 16
 _DEEP_ENOUGH = 1.1  # mean steps: below, almost all tokens stop at step 1
 
@@ -34,7 +36,8 @@ class Progress:
         penalty: state of the ponder penalty.
         best: the best validation accuracy so far.
         dealing: what the dealer has learned.
-        flops: floating-point operations of training so far, over all ranks, by the steps that tokens took.
+        flops: floating-point operations of training so far, over all ranks, by the steps that
+            tokens took.
         mean_steps: executed steps a token in the last update; None before the first.
         first_loss: the task's loss at the first update, nats; None before it.
         recoveries: how often the run was taken back from a collapse.
@@ -63,16 +66,23 @@ def folder_of(checkpoints: Path, update: int) -> Path:
 
 def found(checkpoints: Path) -> list[Path]:
     """The finished checkpoints, oldest first."""
-    named = [(int(match[1]), path) for path in checkpoints.glob("update-*") if (match := _NAME.fullmatch(path.name))]
+    named = [
+        (int(match[1]), path)
+        for path in checkpoints.glob("update-*")
+        if (match := _NAME.fullmatch(path.name))
+    ]
     return [path for _, path in sorted(named) if (path / manifest.FILE).is_file()]
 
 
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose every file is as it was written, and what is wrong with those that are newer, in
-    words. Called by all ranks, which read them together and come to one verdict."""
+    """The newest checkpoint whose every file is as it was written, and what is wrong with those
+    that are newer, in words. Called by all ranks, which read them together and come to one
+    verdict."""
     first = collectives.rank() == 0
-    kept = collectives.told_by_first(found(checkpoints) if first else None)
-    unfinished = collectives.told_by_first(sorted(checkpoints.glob(f"{PARTIAL}*")) if first else None)
+    kept = collectives.broadcast_object(found(checkpoints) if first else None)
+    unfinished = collectives.broadcast_object(
+        sorted(checkpoints.glob(f"{PARTIAL}*")) if first else None
+    )
     wrong = [f"{path}: it was never finished" for path in unfinished]
     for path in reversed(kept):
         damage = manifest.damage(path)
@@ -90,8 +100,8 @@ def save(
     keep_every: int | None = None,
     keep_good: bool = False,
 ) -> Path:
-    """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole and on the disk, and
-    older ones are removed only after that.
+    """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole and
+    on the disk, and older ones are removed only after that.
 
     Args:
         checkpoints: the folder that holds them.
@@ -115,7 +125,11 @@ def save(
     def write_own() -> None:
         torch.save(random_state(), partial / f"random-{collectives.rank():04d}.pt")
         if collectives.rank() == 0:
-            shape = {"ranks": collectives.world_size(), "stage": engine.stage, "shapes": shapes(engine)}
+            shape = {
+                "ranks": collectives.world_size(),
+                "stage": engine.stage,
+                "shapes": shapes(engine),
+            }
             text = json.dumps({**asdict(progress), **shape}, indent=1)
             (partial / "progress.json").write_text(text, encoding="utf-8")
 
@@ -132,7 +146,8 @@ def save(
 
 
 def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> None:
-    """One step of writing on all ranks. Where a write fails on any, all raise, and say what that one saw.
+    """One step of writing on all ranks. Where a write fails on any, all raise, and say what that
+    one saw.
 
     Raises:
         UsageError: for a failed write; what else was raised, as it is.
@@ -142,7 +157,7 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
         step()
     except (OSError, RuntimeError) as error:
         failure = error
-    told = collectives.gathered(failure and _failed_write(failure, checkpoints))
+    told = collectives.all_gather_object(failure and _failed_write(failure, checkpoints))
     says = next((each for each in told if each), None)
     if says is None:
         if failure is not None:
@@ -151,17 +166,23 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
     if collectives.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
     kept = found(checkpoints)
-    last = f"The last whole checkpoint is {kept[-1]}." if kept else "No checkpoint had been written before."
+    last = (
+        f"The last whole checkpoint is {kept[-1]}."
+        if kept
+        else "No checkpoint had been written before."
+    )
     raise UsageError(
         f"A checkpoint could not be written into {checkpoints}: {says}.",
         f"Training on without being able to save would lose the work. {last}",
-        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of it.",
+        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of "
+        "it.",
     ) from failure
 
 
 def _drop_old(newest: Path, keep_last: int, keep_every: int | None, spared: Path | None) -> None:
-    """Removes what is older than the last few. Those of later updates than the one just written do not count: the run
-    has passed them over as damaged, and they must not take the places of whole ones."""
+    """Removes what is older than the last few. Those of later updates than the one just written do
+    not count: the run has passed them over as damaged, and they must not take the places of whole
+    ones."""
     checkpoints = newest.parent
     there = found(checkpoints)
     for old in there[: there.index(newest) + 1][: -max(1, keep_last)]:
@@ -172,8 +193,8 @@ def _drop_old(newest: Path, keep_last: int, keep_every: int | None, spared: Path
 
 
 def last_good(checkpoints: Path) -> Path | None:
-    """The newest checkpoint that halting had not collapsed in: whose last update took its tokens well beyond step 1, or
-    that was written before the first."""
+    """The newest checkpoint that halting had not collapsed in: whose last update took its tokens
+    well beyond step 1, or that was written before the first."""
     for path in reversed(found(checkpoints)):
         steps = json.loads((path / "progress.json").read_text(encoding="utf-8")).get("mean_steps")
         if steps is None or steps > _DEEP_ENOUGH:
@@ -189,8 +210,8 @@ def drop_after(kept: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Takes a checkpoint away: under another name first, so that one that is half removed is never taken for a whole
-    one."""
+    """Takes a checkpoint away: under another name first, so that one that is half removed is never
+    taken for a whole one."""
     gone = folder.with_name(f"{_REPLACED}{folder.name}")
     folder.rename(gone)
     shutil.rmtree(gone)
@@ -209,7 +230,10 @@ def _failed_write(error: Exception, checkpoints: Path) -> str | None:
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
     root = next((each for each in chain if isinstance(each, OSError)), None)
-    if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _free_bytes(checkpoints) < _NEARLY_NOTHING:
+    if (
+        getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or _free_bytes(checkpoints) < _NEARLY_NOTHING
+    ):
         return "the disk is full"  # torch tells of it by a RuntimeError
     return None if root is None else root.strerror or str(root)
 
@@ -229,19 +253,23 @@ def has_finite_weights(engine: Engine) -> bool:
 
 
 def load(folder: Path, engine: Engine) -> Progress:
-    """Restores engine and random state; gives the progress. Called by all ranks, of any number and at any ZeRO stage.
+    """Restores engine and random state; gives the progress. Called by all ranks, of any number and
+    at any ZeRO stage.
 
-    The position in the data is the global batch's, so it means the same to any number of ranks. Random numbers are
-    drawn by each rank: with as many ranks as before, or fewer, each goes on where the rank of its number stood. Those
-    that are new take seeds drawn from an old rank's state, the same at each try and none twice: with a copy of
-    another's state two ranks would draw alike on different examples.
+    The position in the data is the global batch's, so it means the same to any number of ranks.
+    Random numbers are drawn by each rank: with as many ranks as before, or fewer, each goes on
+    where the rank of its number stood. Those that are new take seeds drawn from an old rank's
+    state, the same at each try and none twice: with a copy of another's state two ranks would draw
+    alike on different examples.
 
     Raises:
         UsageError: for a checkpoint of another model, or one that cannot be read.
     """
     about = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    ranks, _, saved = about.pop("ranks"), about.pop("stage"), about.pop("shapes")
-    refuse_other_model(saved, shapes(engine), folder)
+    ranks = about.pop("ranks")
+    _ = about.pop("stage")
+    saved = about.pop("shapes")
+    check_same_model(saved, shapes(engine), folder)
     engine.load(folder)
     rank = collectives.rank()
     of_rank = rank if rank < ranks else 0
@@ -253,16 +281,21 @@ def load(folder: Path, engine: Engine) -> Progress:
 
 def shapes(engine: Engine) -> dict[str, list[int]]:
     """The name and shape of every parameter, whole even where it is sharded."""
-    return {name: list(getattr(p, "ds_shape", p.shape)) for name, p in engine.model.named_parameters()}
+    return {
+        name: list(getattr(p, "ds_shape", p.shape)) for name, p in engine.model.named_parameters()
+    }
 
 
-def refuse_other_model(saved: dict[str, list[int]], wanted: dict[str, list[int]], source: Path) -> None:
+def check_same_model(
+    saved: dict[str, list[int]], wanted: dict[str, list[int]], source: Path
+) -> None:
     """Raises UsageError naming the first parameter in which a checkpoint and a model differ."""
     for name in sorted({*saved, *wanted}):
         if saved.get(name) != wanted.get(name):
             raise UsageError(
-                f"{source} is of another model: parameter {name} is {saved.get(name, 'missing')} there and "
-                f"{wanted.get(name, 'missing')} here.",
+                f"{source} is of another model: parameter {name} is {saved.get(name, 'missing')} "
+                f"there and {wanted.get(name, 'missing')} here.",
                 "Its weights cannot be put into this one.",
-                "Resume with the run's own config (ponder train --resume RUN), or train from scratch.",
+                "Resume with the run's own config (ponder train --resume RUN), or train from "
+                "scratch.",
             )

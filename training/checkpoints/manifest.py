@@ -12,16 +12,19 @@ _VERSION = 1
 
 
 def write(folder: Path) -> None:
-    """Takes down every file of a folder; called by all ranks, each of which reads its share. The files are on the disk
-    when this returns, not in its cache alone."""
-    mine, failure = {}, None
+    """Takes down every file of a folder; called by all ranks, each of which reads its share. The
+    files are on the disk when this returns, not in its cache alone."""
+    mine = {}
+    failure = None
     try:
         mine = {name: [size, digest] for name, size, digest in map(_measured, *_share(folder))}
     except OSError as error:
         failure = error
-    if any(collectives.gathered(failure is not None)):
+    if any(collectives.all_gather_object(failure is not None)):
         raise failure or OSError("another rank could not read what was written")
-    files = {name: about for each in collectives.gathered(mine) for name, about in each.items()}
+    files = {
+        name: about for each in collectives.all_gather_object(mine) for name, about in each.items()
+    }
     if collectives.rank() == 0:
         text = json.dumps({"version": _VERSION, "files": dict(sorted(files.items()))}, indent=1)
         with (folder / FILE).open("w", encoding="utf-8") as file:
@@ -32,14 +35,14 @@ def write(folder: Path) -> None:
 
 
 def damage(folder: Path) -> list[str]:
-    """What is wrong with a folder, in words, the same on all ranks: empty where every file is as it was written. Called
-    by all ranks, each of which reads its share."""
-    listed = collectives.told_by_first(_listed(folder) if collectives.rank() == 0 else None)
+    """What is wrong with a folder, in words, the same on all ranks: empty where every file is as it
+    was written. Called by all ranks, each of which reads its share."""
+    listed = collectives.broadcast_object(_listed(folder) if collectives.rank() == 0 else None)
     if isinstance(listed, str):
         return [listed]
     names = sorted(listed)[collectives.rank() :: collectives.world_size()]
     found = [says for name in names if (says := _wrong(folder / name, *listed[name])) is not None]
-    return sorted(says for each in collectives.gathered(found) for says in each)
+    return sorted(says for each in collectives.all_gather_object(found) for says in each)
 
 
 def sync_folder(folder: Path) -> None:

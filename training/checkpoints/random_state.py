@@ -1,4 +1,5 @@
-"""What a rank draws from: seeded by the run and the rank, kept in checkpoints, restored from them."""
+"""What a rank draws from: seeded by the run and the rank, kept in checkpoints, restored from
+them."""
 
 import random
 
@@ -7,8 +8,8 @@ import torch
 
 
 def seed_rank(seed: int, rank: int) -> None:
-    """Seeds torch, numpy and Python by the run's seed and the rank, so that a run can be repeated whatever the process
-    drew before, and no rank draws what another draws."""
+    """Seeds torch, numpy and Python by the run's seed and the rank, so that a run can be repeated
+    whatever the process drew before, and no rank draws what another draws."""
     words = np.random.SeedSequence([seed, rank]).generate_state(2)
     torch.manual_seed(int(words[0]) << 32 | int(words[1]))
     np.random.seed(words)
@@ -21,7 +22,13 @@ def random_state() -> dict:
     version, words, python_gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
-        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "numpy": [
+            kind,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            gauss,
+        ],
         "python": [version, list(words), python_gauss],
     }
     if torch.cuda.is_available():

@@ -1,4 +1,5 @@
-"""Taking a run back from a collapse: to the last checkpoint before it, with a lower penalty and halting bias."""
+"""Taking a run back from a collapse: to the last checkpoint before it, with a lower penalty and
+halting bias."""
 
 import re
 import shutil
@@ -11,13 +12,14 @@ from training.checkpoints import checkpoint
 from training.checkpoints.checkpoint import Progress
 from training.distributed import collectives
 from training.engine.engine import Engine
-from training.engine.held import MOMENTS
 from training.engine.portable import OPTIMIZER, WEIGHTS
+from training.engine.state_access import MOMENTS
 
 MOST = 4
 """After so many times, a run that collapses again is stopped."""
 PENALTY_FACTOR = 1 / 3
-_LOWER_BY, _AT_MOST = 2.0, -1.0  # at −1 a token starts with four steps: docs/halting_rules.md
+_LOWER_BY = 2.0
+_AT_MOST = -1.0  # at −1 a token starts with four steps: docs/halting_rules.md
 _BIAS = re.compile(r"recurrence\.rule\.(?:\w+\.)*gate\.bias")
 
 
@@ -35,15 +37,15 @@ class TakenBack:
 
 
 def take_back(checkpoints: Path, engine: Engine) -> TakenBack | None:
-    """Puts the engine where the last good checkpoint stood, with a lower halting bias, and removes those that came
-    after it; called by all ranks. None where there is no good one.
+    """Puts the engine where the last good checkpoint stood, with a lower halting bias, and removes
+    those that came after it; called by all ranks. None where there is no good one.
     """
     first = collectives.rank() == 0
-    good = collectives.told_by_first(checkpoint.last_good(checkpoints) if first else None)
+    good = collectives.broadcast_object(checkpoint.last_good(checkpoints) if first else None)
     if good is None:
         return None
     beside = checkpoints / f"{checkpoint.PARTIAL}recovery"
-    told = collectives.told_by_first(_copy_lowered(good, beside) if first else None)
+    told = collectives.broadcast_object(_copy_lowered(good, beside) if first else None)
     progress = checkpoint.load(beside, engine)
     collectives.barrier()
     if first:
@@ -54,11 +56,16 @@ def take_back(checkpoints: Path, engine: Engine) -> TakenBack | None:
 
 
 def _copy_lowered(good: Path, beside: Path) -> tuple[float, float] | None:
-    """A copy of a checkpoint in which the halting bias is lower, and AdamW has forgotten where it was going."""
+    """A copy of a checkpoint in which the halting bias is lower, and AdamW has forgotten where it
+    was going."""
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(good, beside)
-    weights, moments = load_file(beside / WEIGHTS), load_file(beside / OPTIMIZER)
-    named = next((name for name, each in weights.items() if _BIAS.fullmatch(name) and each.numel() == 1), None)
+    weights = load_file(beside / WEIGHTS)
+    moments = load_file(beside / OPTIMIZER)
+    named = next(
+        (name for name, each in weights.items() if _BIAS.fullmatch(name) and each.numel() == 1),
+        None,
+    )
     if named is None:
         return None
     before = float(weights[named])

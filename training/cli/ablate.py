@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from halting.errors import UsageError
-from training.cli.evaluate import evaluate_exit, refuse_counts
+from training.cli.evaluate import check_counts, evaluate_exit
+from training.console.output_files import check_absent, write_text
 from training.console.table import aligned
-from training.console.written import refuse_existing, write_text
 from training.exits.exit import Exit
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.metrics import to_json
@@ -39,19 +39,26 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Options, args=list(argv), prog="ponder ablate", description=Options.__doc__)
     if not options.steps or min(options.steps) < 1:
         raise UsageError(
-            f"--steps {' '.join(map(str, options.steps))}.", "A depth is one step or more.", "Write --steps 1 2 4 8 16."
+            f"--steps {' '.join(map(str, options.steps))}.",
+            "A depth is one step or more.",
+            "Write --steps 1 2 4 8 16.",
         )
-    refuse_counts(examples=options.examples, batch_size=options.batch_size)
-    refuse_existing(options.json)
+    check_counts(examples=options.examples, batch_size=options.batch_size)
+    check_absent(options.json)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     num_examples = options.examples or run.config.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)
-    about = f"{options.split} split, {num_examples} examples, trained with at most {run.config.loop.max_steps} steps"
+    about = (
+        f"{options.split} split, {num_examples} examples, trained with at most "
+        f"{run.config.loop.max_steps} steps"
+    )
     print(f"{run.folder}, {about}\n")
     print(table(rows))
     print(
-        "\nstopped: had all tokens stopped at that step, by the model's own readout with the remaining mass on it."
-        "\nbare: the state of that step alone, which a model trained to be averaged was never asked to answer from."
+        "\nstopped: had all tokens stopped at that step, by the model's own readout with the "
+        "remaining mass on it."
+        "\nbare: the state of that step alone, which a model trained to be averaged was never "
+        "asked to answer from."
     )
     if options.json is not None:
         write_text(options.json, to_json(rows, indent=2) + "\n")
@@ -59,8 +66,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def ablate(run: Run, steps: Sequence[int], split: str, num_examples: int, batch_size: int) -> list[dict[str, Any]]:
-    """A row a depth, and one for the learned exit: figures by the model's own readout, and of the bare state."""
+def ablate(
+    run: Run, steps: Sequence[int], split: str, num_examples: int, batch_size: int
+) -> list[dict[str, Any]]:
+    """A row a depth, and one for the learned exit: figures by the model's own readout, and of the
+    bare state."""
     rows: list[dict[str, Any]] = []
     exits = [Exit("learned"), *(Exit(f"fixed:{depth}", depth) for depth in sorted(set(steps)))]
     for each in exits:
@@ -77,7 +87,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The rows of `ablate`, aligned."""
     lines = []
     for row in rows:
-        stopped, bare = row["stopped"], row.get("bare")
+        stopped = row["stopped"]
+        bare = row.get("bare")
         lines.append(
             (
                 row["exit"] + (" *" if row["beyond"] else ""),
@@ -89,7 +100,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             )
         )
     text = aligned(("exit", "executed", "stopped: tokens", "loss", "bare: tokens", "loss"), lines)
-    return text + ("\n* beyond the steps it was trained with" if any(row["beyond"] for row in rows) else "")
+    return text + (
+        "\n* beyond the steps it was trained with" if any(row["beyond"] for row in rows) else ""
+    )
 
 
 def _beyond(run: Run, each: Exit) -> bool:

@@ -1,4 +1,5 @@
-"""`ponder show --aggregates`: the figures that a paper would print of a run's maps, with intervals."""
+"""`ponder show --aggregates`: the figures that a paper would print of a run's maps, with
+intervals."""
 
 from halting.maps.aggregates import Aggregates, Group, Share
 from halting.maps.estimate import Estimate
@@ -17,7 +18,7 @@ _IN_ASCII = str.maketrans({"·": "|", "–": "-"})
 def deeper_map(run: Run, batch: Batch, max_steps: int) -> PonderMap:
     """The map of a batch when all its tokens take all steps, by the model's own readout."""
     leaving = Exit(f"fixed:{max_steps}", max_steps)
-    with leaving.on(run):
+    with leaving.applied_to(run):
         return run.ponder_map(batch, max_steps)
 
 
@@ -28,29 +29,51 @@ def text(found: Aggregates, ponder_map: PonderMap, ascii_only: bool = False) -> 
         _counts(found),
         _overall(found),
     ]
-    names = {"difficulty": difficulty_name(ponder_map), "type": "type of token", "correctness": "answer"}
+    names = {
+        "difficulty": difficulty_name(ponder_map),
+        "type": "type of token",
+        "correctness": "answer",
+    }
     parts += [_group_table(names.get(by, by), groups) for by, groups in found.by.items() if groups]
     parts += [_calibration_table(found)] if found.calibration else []
     said = "\n\n".join(parts)
-    return said.translate(_IN_ASCII).encode("ascii", "backslashreplace").decode() if ascii_only else said
+    return (
+        said.translate(_IN_ASCII).encode("ascii", "backslashreplace").decode()
+        if ascii_only
+        else said
+    )
 
 
 def _counts(found: Aggregates) -> str:
     sequences = f"{found.sequences:,} sequence{'s' if found.sequences != 1 else ''}"
-    return f"{found.tokens:,} tokens of {sequences}; in brackets 95 % of 1,000 bootstrap resamples of the sequences"
+    return (
+        f"{found.tokens:,} tokens of {sequences}; in brackets 95 % of 1,000 bootstrap resamples of "
+        "the sequences"
+    )
 
 
 def _overall(found: Aggregates) -> str:
-    rows = [("executed steps a token", f"{found.steps:.2f}"), ("ponder, steps a token", f"{found.ponder:.2f}")]
+    rows = [
+        ("executed steps a token", f"{found.steps:.2f}"),
+        ("ponder, steps a token", f"{found.ponder:.2f}"),
+    ]
     rows.append(("right, of what was asked", _percent(found.accuracy)))
     shares = (
         ("overthinking: after the answer no longer changed", found.overthinking),
-        ("wrong, though an earlier step was right", found.spoilt),
-        ("underthinking: wrong, and the chance of the right answer still rose", found.rising),
-        (f"underthinking: wrong, and right had all taken {found.deeper_steps} steps", found.right_if_deeper),
+        ("wrong, though an earlier step was right", found.degraded),
+        (
+            "underthinking: wrong, and the chance of the right answer still rose",
+            found.still_improving,
+        ),
+        (
+            f"underthinking: wrong, and right had all taken {found.deeper_steps} steps",
+            found.right_if_deeper,
+        ),
     )
     told = [(name, *_both(share)) for name, share in shares if share is not None]
-    spent = aligned(("share of compute (executed token-steps), and of tokens", "compute", "tokens"), told)
+    spent = aligned(
+        ("share of compute (executed token-steps), and of tokens", "compute", "tokens"), told
+    )
     return aligned(("all tokens", ""), rows) + (f"\n\n{spent}" if told else "")
 
 

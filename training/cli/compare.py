@@ -17,10 +17,10 @@ from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import comparison as picture_comparison
 from halting.maps.viewers.terminal import comparison as terminal_comparison
 from halting.maps.viewers.terminal.comparison import LETTERS
-from training.cli.evaluate import refuse_counts
-from training.config.run_config import Part
+from training.cli.evaluate import check_counts
+from training.config.sections import Part
+from training.console.output_files import check_absent, write_text
 from training.console.table import aligned
-from training.console.written import refuse_existing, write_text
 from training.runs.loaded import Run, load_run
 from training.runs.metrics import to_json
 from training.tasks.task import Batch
@@ -63,8 +63,8 @@ def main(argv: Sequence[str]) -> int:
             f"Two to {_MOST} can be compared; checkpoints of one run count as runs.",
             "Write ponder compare runs/A runs/B, or ponder compare runs/A@500 runs/A.",
         )
-    refuse_counts(num=options.num, sequences=options.sequences)
-    refuse_existing(options.png, options.html, options.json)
+    check_counts(num=options.num, sequences=options.sequences)
+    check_absent(options.png, options.html, options.json)
     maps = maps_of(options)
     found = [compare(maps[0], other) for other in maps[1:]]
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     said = "\n\n".join(("", overview(maps), *differences(found), by_difficulty(maps))).rstrip()
     print(said.replace("–", "-").replace("·", "|") if plain else said)
     if options.png is not None:
-        picture_comparison.save_picture(maps, options.png)
+        picture_comparison.save_comparison_picture(maps, options.png)
     if options.html is not None:
         write_text(options.html, page.to_html(maps[0], others=maps[1:]))
     if options.json is not None:
@@ -91,23 +91,35 @@ def maps_of(options: Options) -> list[PonderMap]:
     """
     runs = [load_run(given) for given in options.runs]
     for given, run in zip(options.runs, runs, strict=True):
-        _refuse_other_task(runs[0], run, given)
+        _check_same_task(runs[0], run, given)
     first = runs[0]
-    batch = first.task.batch(options.split, 0, options.num) if options.text is None else first.batch_of(options.text)
+    batch = (
+        first.task.batch(options.split, 0, options.num)
+        if options.text is None
+        else first.batch_of(options.text)
+    )
     for given, run in zip(options.runs, runs, strict=True):
-        _refuse_too_long(run, batch, given)
+        _check_length(run, batch, given)
     names = labels(options.runs)
     found = [run.ponder_map(batch) for run in runs]
-    return [replace(each, metadata={**each.metadata, "run": name}) for each, name in zip(found, names, strict=True)]
+    return [
+        replace(each, metadata={**each.metadata, "run": name})
+        for each, name in zip(found, names, strict=True)
+    ]
 
 
 def labels(given: Sequence[str]) -> list[str]:
-    """A short name for each: the folder's, with a checkpoint's update; as it was given where two would be alike."""
+    """A short name for each: the folder's, with a checkpoint's update; as it was given where two
+    would be alike."""
     short = []
     for text in given:
         path = Path(text)
         update = path.name.rpartition("-")[2].lstrip("0") or "0"
-        short.append(f"{path.parent.parent.name}@{update}" if path.parent.name == "checkpoints" else path.name)
+        short.append(
+            f"{path.parent.parent.name}@{update}"
+            if path.parent.name == "checkpoints"
+            else path.name
+        )
     return short if len(set(short)) == len(short) else list(given)
 
 
@@ -116,9 +128,24 @@ def overview(maps: Sequence[PonderMap]) -> str:
     rows = []
     for letter, each in zip(LETTERS, maps, strict=False):
         summary = each.summary()
-        figures = (summary["accuracy"], summary["mean_ponder"], summary["mean_steps"], summary["spearman"])
-        shown = ["–" if value is None else form.format(value) for value, form in zip(figures, _FORMS, strict=True)]
-        rows.append((f"{letter}  {each.metadata['run']}", str(each.metadata["rule"]), *shown, str(each.max_steps)))
+        figures = (
+            summary["accuracy"],
+            summary["mean_ponder"],
+            summary["mean_steps"],
+            summary["spearman"],
+        )
+        shown = [
+            "–" if value is None else form.format(value)
+            for value, form in zip(figures, _FORMS, strict=True)
+        ]
+        rows.append(
+            (
+                f"{letter}  {each.metadata['run']}",
+                str(each.metadata["rule"]),
+                *shown,
+                str(each.max_steps),
+            )
+        )
     return aligned(("run", "rule", "right", "ponder", "executed", "spearman", "at most"), rows)
 
 
@@ -133,7 +160,7 @@ def differences(found: Sequence[Comparison]) -> list[str]:
         ("tokens that took longer", "longer"),
         ("tokens that took less long", "shorter"),
         ("tokens with another answer", "answers"),
-        ("asked tokens right in both", "both"),
+        ("tokens with a target right in both", "both"),
         ("right in A alone", "only_first"),
         ("right in the other alone", "only_second"),
         ("right in neither", "neither"),
@@ -149,10 +176,21 @@ def by_difficulty(maps: Sequence[PonderMap]) -> str:
     if not groups[0]:
         return ""
     rows = [
-        (f"{level[0].difficulty:.4g}", f"{level[0].tokens:,}", *(f"{group.steps:.2f}" for group in level))
+        (
+            f"{level[0].difficulty:.4g}",
+            f"{level[0].tokens:,}",
+            *(f"{group.steps:.2f}" for group in level),
+        )
         for level in zip(*groups, strict=True)
     ]
-    return aligned((difficulty_name(maps[0]), "tokens", *(f"{letter}: steps" for letter in LETTERS[: len(maps)])), rows)
+    return aligned(
+        (
+            difficulty_name(maps[0]),
+            "tokens",
+            *(f"{letter}: steps" for letter in LETTERS[: len(maps)]),
+        ),
+        rows,
+    )
 
 
 def as_json(maps: Sequence[PonderMap], found: Sequence[Comparison]) -> dict[str, Any]:
@@ -163,9 +201,24 @@ def as_json(maps: Sequence[PonderMap], found: Sequence[Comparison]) -> dict[str,
         against = {} if number == 0 else {"against_first": found[number - 1].values()}
         steps = [each.steps[row][each.valid[row]].tolist() for row in range(each.num_sequences)]
         answers = each.final_prediction
-        said = [] if answers is None else [answers[row][each.valid[row]].tolist() for row in range(each.num_sequences)]
-        entries.append({"metadata": about, "summary": each.summary(), **against, "steps": steps, "answers": said})
-    return {"texts": [maps[0].sequence(row).texts[0] for row in range(maps[0].num_sequences)], "maps": entries}
+        said = (
+            []
+            if answers is None
+            else [answers[row][each.valid[row]].tolist() for row in range(each.num_sequences)]
+        )
+        entries.append(
+            {
+                "metadata": about,
+                "summary": each.summary(),
+                **against,
+                "steps": steps,
+                "answers": said,
+            }
+        )
+    return {
+        "texts": [maps[0].sequence(row).texts[0] for row in range(maps[0].num_sequences)],
+        "maps": entries,
+    }
 
 
 def _percent(of: Estimate) -> str:
@@ -179,8 +232,9 @@ def _named(task: Part) -> str:
     return f"{task.kind} {task.options}" if task.options else task.kind
 
 
-def _refuse_other_task(first: Run, run: Run, given: str) -> None:
-    mine, other = first.config.data, run.config.data
+def _check_same_task(first: Run, run: Run, given: str) -> None:
+    mine = first.config.data
+    other = run.config.data
     if mine.kind != other.kind or first.task.vocab_size != run.task.vocab_size:
         raise UsageError(
             f"{given} learned {_named(other)}, and the first run {_named(mine)}.",
@@ -189,7 +243,7 @@ def _refuse_other_task(first: Run, run: Run, given: str) -> None:
         )
 
 
-def _refuse_too_long(run: Run, batch: Batch, given: str) -> None:
+def _check_length(run: Run, batch: Batch, given: str) -> None:
     length = batch.valid.shape[1]
     if run.config.model.positions == "learned" and length > run.task.max_length:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""`ponder doctor`: what works here, what doesn't, and the mend."""
+"""`ponder doctor`: what works here, what doesn't, and the fix."""
 
 import json
 import sys
@@ -18,13 +18,14 @@ from training.doctor.remote import Remote
 
 _MARKS = {"works": "✓", "warns": "!", "broken": "✗"}
 _PLAIN_MARKS = {"works": "+", "warns": "!", "broken": "x"}
-_NAME_WIDTH, _COLUMNS = 14, 80
+_NAME_WIDTH = 14
+_COLUMNS = 80
 
 
 @dataclass(frozen=True)
 class Options:
-    """What works on this machine, what doesn't, and the mend. Exit code 0 if training works, 1 if something that it
-    needs is broken."""
+    """What works on this machine, what doesn't, and the fix. Exit code 0 if training works, 1 if
+    something that it needs is broken."""
 
     quick: bool = False
     """leave out the two ranks that try to talk (a few seconds)"""
@@ -57,7 +58,11 @@ def main(argv: Sequence[str]) -> int:
             print(as_text(finding, plain), flush=True)
     broken = [finding.name for finding in found if finding.state == "broken"]
     if options.json:
-        print(json.dumps({"works": not broken, "findings": [asdict(finding) for finding in found]}, indent=2))
+        print(
+            json.dumps(
+                {"works": not broken, "findings": [asdict(finding) for finding in found]}, indent=2
+            )
+        )
     else:
         print(f"\n{verdict(found)}")
     return 1 if broken else 0
@@ -91,13 +96,18 @@ def examine(quick: bool = False, output: Path = Path("runs")) -> Iterator[Findin
 
 
 def as_text(finding: Finding, plain: bool = False) -> str:
-    """A line for what was found and an indented one for the mend, wrapped at 80 columns; commands stay whole."""
+    """A line for what was found and an indented one for the fix, wrapped at 80 columns; commands
+    stay whole."""
     mark = (_PLAIN_MARKS if plain else _MARKS)[finding.state]
-    text = _wrapped(f"{mark} {finding.name.ljust(_NAME_WIDTH)} ", finding.says, " " * (_NAME_WIDTH + 3))
-    if not finding.mend:
+    text = _wrapped(
+        f"{mark} {finding.name.ljust(_NAME_WIDTH)} ", finding.says, " " * (_NAME_WIDTH + 3)
+    )
+    if not finding.fix:
         return text
-    prose, *commands = finding.mend.split("\n")
-    return "\n".join([text, _wrapped("    ", prose, "    "), *(f"    {command}" for command in commands)])
+    prose, *commands = finding.fix.split("\n")
+    return "\n".join(
+        [text, _wrapped("    ", prose, "    "), *(f"    {command}" for command in commands)]
+    )
 
 
 def verdict(found: Sequence[Finding]) -> str:

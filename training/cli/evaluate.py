@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.output_files import check_absent, write_text
 from training.console.table import aligned
-from training.console.written import refuse_existing, write_text
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
 from training.exits.exit import Exit, exit_of, parse_exit
@@ -26,8 +26,8 @@ class Options:
     run: Annotated[str | None, tyro.conf.Positional] = None
     """run folder, or one of its checkpoints; the newest run if left out"""
     exit: tuple[str, ...] = ()
-    """how tokens leave; learned if left out, and calibrated beside it where there is a guarantee. One or several of
-    learned (the trained rule), learned:q=0.7 (with another option),
+    """how tokens leave; learned if left out, and calibrated beside it where there is a guarantee.
+    One or several of learned (the trained rule), learned:q=0.7 (with another option),
     fixed:8 (all at one step),
     convergence, convergence:1e-3, convergence:kl:5e-4
     (what settles: state, cosine, entropy, kl, argmax),
@@ -53,13 +53,16 @@ def main(argv: Sequence[str]) -> int:
     for spec in options.exit:
         if not is_calibrated(spec):
             parse_exit(spec)
-    refuse_counts(examples=options.examples, batch_size=options.batch_size)
-    refuse_existing(options.json)
+    check_counts(examples=options.examples, batch_size=options.batch_size)
+    check_absent(options.json)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     guarantees = guarantees_of(run, options.exit)
     exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
     num_examples = options.examples or run.config.test_examples
-    tallies = {each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size) for each in exits}
+    tallies = {
+        each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size)
+        for each in exits
+    }
     print(f"{run.folder}, {options.split} split, {num_examples} examples\n")
     print(exits_table(tallies))
     for name, guarantee in guarantees.items():
@@ -68,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
         print("\n" + difficulty_table(tallies, run.task.difficulty_name))
     if options.json is not None:
         rows = [
-            {"exit": name, **tally.figures(), "by_difficulty": tally.by_difficulty()} for name, tally in tallies.items()
+            {"exit": name, **tally.figures(), "by_difficulty": tally.by_difficulty()}
+            for name, tally in tallies.items()
         ]
         write_text(options.json, to_json(rows, indent=2) + "\n")
         print(f"\nwrote {options.json}")
@@ -81,7 +85,8 @@ def is_calibrated(spec: str) -> bool:
 
 
 def guarantees_of(run: Run, specs: Sequence[str]) -> dict[str, Guarantee]:
-    """The guarantees of the calibrated exits among these; where none is asked for, the run's own, if it has one."""
+    """The guarantees of the calibrated exits among these; where none is asked for, the run's own,
+    if it has one."""
     wanted = [spec for spec in specs if is_calibrated(spec)] if specs else [CALIBRATED]
     found = {}
     for spec in wanted:
@@ -92,10 +97,14 @@ def guarantees_of(run: Run, specs: Sequence[str]) -> dict[str, Guarantee]:
     return found
 
 
-def evaluate_exit(run: Run, leaving: Exit, split: str, num_examples: int, batch_size: int) -> Tally:
+def evaluate_exit(
+    run: Run, exit_policy: Exit, split: str, num_examples: int, batch_size: int
+) -> Tally:
     """The counts of a run under another exit."""
-    with leaving.on(run):
-        return evaluate(run, run.task, split, num_examples, batch_size, max_steps=leaving.limit(run))
+    with exit_policy.applied_to(run):
+        return evaluate(
+            run, run.task, split, num_examples, batch_size, max_steps=exit_policy.limit(run)
+        )
 
 
 def exits_table(tallies: dict[str, Tally]) -> str:
@@ -119,7 +128,8 @@ def exits_table(tallies: dict[str, Tally]) -> str:
 
 
 def difficulty_table(tallies: dict[str, Tally], difficulty_name: str | None) -> str:
-    """A row a difficulty, with steps and accuracy of each exit; ten groups where there are many difficulties."""
+    """A row a difficulty, with steps and accuracy of each exit; ten groups where there are many
+    difficulties."""
     found = {name: tally.by_difficulty() for name, tally in tallies.items()}
     levels = list(next(iter(found.values())))
     if not levels:
@@ -137,9 +147,11 @@ def difficulty_table(tallies: dict[str, Tally], difficulty_name: str | None) -> 
     return aligned(head, rows)
 
 
-def refuse_counts(**counts: int | None) -> None:
+def check_counts(**counts: int | None) -> None:
     """Raises UsageError for a count below one."""
     for name, value in counts.items():
         if value is not None and value < 1:
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} is {value}.", "It counts something.", f"Write {flag} 1 or more.")
+            raise UsageError(
+                f"{flag} is {value}.", "It counts something.", f"Write {flag} 1 or more."
+            )

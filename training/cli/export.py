@@ -10,26 +10,28 @@ import tyro
 
 from halting.errors import UsageError
 from training.config.run_config import RunConfig
-from training.console.written import refuse_existing, write_text
+from training.console.output_files import check_absent, write_text
 from training.engine.portable import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
 from training.runs.loaded import locate, newest_run, read_config, read_weights
 
 WHERE = ("name", "output", "accumulation", "device", "threads", "timeout", "deepspeed_config")
-"""What a config says of where and how a run trained, which its weights do not depend on: left out of an export."""
+"""What a config says of where and how a run trained, which its weights do not depend on: left out
+of an export."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """A run's weights (model.safetensors) and what they are of (config.json), the same bytes whatever ranks and ZeRO
-    stage trained them."""
+    """A run's weights (model.safetensors) and what they are of (config.json), the same bytes
+    whatever ranks and ZeRO stage trained them."""
 
     run: Annotated[str | None, tyro.conf.Positional] = None
     """run folder, or one of its checkpoints; the newest run if left out"""
     to: Literal["safetensors"] = "safetensors"
     """the form"""
     output: Path | None = None
-    """folder to make; export, or export-update-000500 for that checkpoint, in the run folder if left out"""
+    """folder to make; export, or export-update-000500 for that checkpoint, in the run folder if
+    left out"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,12 +41,16 @@ def main(argv: Sequence[str]) -> int:
     home, weights = locate(given)
     output = options.output or home / ("export" if given == home else f"export-{given.name}")
     num_parameters = export(home, weights, output)
-    print(f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS} and {output / 'config.json'}")
+    print(
+        f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS} and "
+        f"{output / 'config.json'}"
+    )
     return 0
 
 
 def export(home: Path, weights: Path, output: Path) -> int:
-    """Writes the files into a new folder, which appears when both are whole; gives how many numbers there are.
+    """Writes the files into a new folder, which appears when both are whole; gives how many numbers
+    there are.
 
     Args:
         home: the run folder.
@@ -52,12 +58,16 @@ def export(home: Path, weights: Path, output: Path) -> int:
         output: the folder.
 
     Raises:
-        UsageError: where something stands at the output, a folder cannot be written, or the weights are damaged.
+        UsageError: where something stands at the output, a folder cannot be written, or the weights
+            are damaged.
     """
     partial = output.with_name(f".partial-{output.name}")
-    refuse_existing(output, partial)
-    config, state = read_config(home), read_weights(weights)
-    shapes = {name: TensorShape(tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+    check_absent(output, partial)
+    config = read_config(home)
+    state = read_weights(weights)
+    shapes = {
+        name: TensorShape(tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()
+    }
     try:
         partial.mkdir(parents=True)
         with TensorFile(partial / WEIGHTS, shapes) as file:

@@ -15,18 +15,20 @@ import torch
 
 from halting.errors import UsageError
 from training.checkpoints import checkpoint
-from training.distributed.launch_command import refuse_command
+from training.cli.train_request import read_request
+from training.distributed.launch_command import check_command
 from training.runs import folder as run_folder
-from training.runs.metrics import FILE, read
-from training.train import read_request
+from training.runs.metrics import FILE, read_metrics
 
 _USAGE = """usage: ponder launch [--max-restarts N] [--wait SECONDS] -- DEEPSPEED'S ARGUMENTS
 
-  ponder launch --max-restarts 5 -- --num_gpus 8 --module training.train RECIPE --deepspeed_config FILE
+  ponder launch --max-restarts 5 -- --num_gpus 8 --module training.train RECIPE \\
+      --deepspeed_config FILE
 
-Runs deepspeed with these arguments. When the job dies, because a rank was killed, a machine failed or the launcher
-went, it is started again from the last whole checkpoint, at most N times (3). Not started again: a run that ended as
-asked, one that was stopped by a signal, bad input, a loss that is no number, one that dies twice at the same update.
+Runs deepspeed with these arguments. When the job dies, because a rank was killed, a machine failed
+or the launcher went, it is started again from the last whole checkpoint, at most N times (3). Not
+started again: a run that ended as asked, one that was stopped by a signal, bad input, a loss that
+is no number, one that dies twice at the same update.
 
   --max-restarts N   how often (default 3)
   --wait SECONDS     before each restart (default 5)"""
@@ -37,7 +39,7 @@ _NOTICED = {"PDSH_SSH_ARGS_APPEND": "-oServerAliveInterval=5 -oServerAliveCountM
 
 
 @dataclass(frozen=True)
-class Job:
+class LaunchedJob:
     """What is started.
 
     Args:
@@ -52,10 +54,19 @@ class Job:
 
     def command(self) -> list[str]:
         """What is run."""
-        return [sys.executable, "-m", "deepspeed.launcher.runner", *self.launcher, "--module", _MODULE, *self.words]
+        return [
+            sys.executable,
+            "-m",
+            "deepspeed.launcher.runner",
+            *self.launcher,
+            "--module",
+            _MODULE,
+            *self.words,
+        ]
 
-    def again(self) -> "Job":
-        """The same from its last checkpoint; from scratch in a folder of the next number where it has none."""
+    def again(self) -> "LaunchedJob":
+        """The same from its last checkpoint; from scratch in a folder of the next number where it
+        has none."""
         return replace(self, words=("--resume", str(self.folder)))
 
     @property
@@ -71,18 +82,27 @@ def main(argv: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE)
         return 0
-    mine, given = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else ([], words)
-    restarts, wait = _number(mine, "--max-restarts", 3), _number(mine, "--wait", 5)
+    mine, given = (
+        (words[: words.index("--")], words[words.index("--") + 1 :])
+        if "--" in words
+        else ([], words)
+    )
+    restarts = _number(mine, "--max-restarts", 3)
+    wait = _number(mine, "--wait", 5)
     if mine:
-        raise UsageError(f"{' '.join(mine)} stands before --.", "Deepspeed's arguments come after it.", _USAGE)
+        raise UsageError(
+            f"{' '.join(mine)} stands before --.", "Deepspeed's arguments come after it.", _USAGE
+        )
     return supervise(job_of(given), int(restarts), wait)
 
 
-def job_of(given: Sequence[str]) -> Job:
-    """The job that deepspeed's arguments ask for. The run gets its folder's name here, so that it can be found again.
+def job_of(given: Sequence[str]) -> LaunchedJob:
+    """The job that deepspeed's arguments ask for. The run gets its folder's name here, so that it
+    can be found again.
 
     Raises:
-        UsageError: for arguments without training.train, and what training.train and deepspeed refuse.
+        UsageError: for arguments without training.train, and what training.train and deepspeed
+            refuse.
     """
     words = list(given)
     place = next((at for at, word in enumerate(words) if word == _MODULE), None)
@@ -90,39 +110,47 @@ def job_of(given: Sequence[str]) -> Job:
         raise UsageError(
             f"{' '.join(given) or 'Nothing'} does not start {_MODULE}.",
             "What dies is started again from its run folder, which only a training of ours has.",
-            f"Write ponder launch -- --num_gpus 8 --module {_MODULE} RECIPE --deepspeed_config FILE.",
+            f"Write ponder launch -- --num_gpus 8 --module {_MODULE} RECIPE --deepspeed_config "
+            "FILE.",
         )
     launcher = tuple(word for word in words[:place] if word != "--module")
-    refuse_command(launcher, 1, torch.cuda.is_available())
+    check_command(launcher, 1, torch.cuda.is_available())
     mine = words[place + 1 :]
     request = read_request(mine)
     if request.resume is not None:
-        return Job(launcher, tuple(mine), request.resume)
+        return LaunchedJob(launcher, tuple(mine), request.resume)
     folder = run_folder.next_free(request.config)
     named = [] if request.config.name is not None else ["--name", folder.name]
-    return Job(launcher, (*mine, *named), folder)
+    return LaunchedJob(launcher, (*mine, *named), folder)
 
 
-def supervise(job: Job, restarts: int, wait: float) -> int:
+def supervise(job: LaunchedJob, restarts: int, wait: float) -> int:
     """Starts a job, and starts it again while that may help; gives the last exit code."""
-    done, last = 0, None
+    done = 0
+    last = None
     while True:
         attempt = Attempt(job.command())
         code = attempt.run()
         reason = _why_not_again(job, code, attempt.told_to_stop, last)
         if reason is None and done == restarts:
-            reason = f"it has been started again {restarts} times" if restarts else "--max-restarts is 0"
+            reason = (
+                f"it has been started again {restarts} times" if restarts else "--max-restarts is 0"
+            )
         if reason is not None:
             if code:
                 _say(f"the job ended with code {code} and is not started again: {reason}")
             return code if code >= 0 else 128 - code
-        last, done = job.update, done + 1
-        _say(f"the job ended with code {code}; restart {done} of {restarts} from update {last} in {wait:g} s")
+        last = job.update
+        done = done + 1
+        _say(
+            f"the job ended with code {code}; restart {done} of {restarts} from update {last} in "
+            f"{wait:g} s"
+        )
         time.sleep(wait)
         job = job.again()
 
 
-def _why_not_again(job: Job, code: int, told_to_stop: bool, last: int | None) -> str | None:
+def _why_not_again(job: LaunchedJob, code: int, told_to_stop: bool, last: int | None) -> str | None:
     """Why another start would be wrong or in vain; None where it may help."""
     if code == 0:
         return "it ended as it was meant to"
@@ -132,7 +160,9 @@ def _why_not_again(job: Job, code: int, told_to_stop: bool, last: int | None) ->
         return "its input has to be mended first"
     if job.update is None:
         return "it died before its first checkpoint"
-    if (job.folder / FILE).exists() and [line for line in read(job.folder) if line["kind"] == "lost"][-1:]:
+    if (job.folder / FILE).exists() and [
+        line for line in read_metrics(job.folder) if line["kind"] == "lost"
+    ][-1:]:
         return "its loss was lost, and would be again"
     if job.update == last:
         return f"it died twice after the checkpoint of update {last}"
@@ -147,20 +177,26 @@ class Attempt:
     """
 
     def __init__(self, command: Sequence[str]):
-        self.command, self.told_to_stop = command, False
+        self.command = command
+        self.told_to_stop = False
 
     def run(self) -> int:
         """Waits for its end, passing signals on; nothing of its group is left behind."""
-        process = subprocess.Popen(self.command, start_new_session=True, env={**_NOTICED, **os.environ})
+        process = subprocess.Popen(
+            self.command, start_new_session=True, env={**_NOTICED, **os.environ}
+        )
 
         def pass_on(number: int, _frame: object) -> None:
             self.told_to_stop = True
             if _has_launched(process):
                 _signal_group(process.pid, number)
-            else:  # a Ctrl-C is lost among the imports of deepspeed; nothing is there yet that would have to save
+            else:
+                # A Ctrl-C is lost among the imports of deepspeed; nothing is there yet to save.
                 process.terminate()
 
-        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             code = process.wait()
             _end_group(process.pid, _ENDING)
@@ -171,7 +207,8 @@ class Attempt:
 
 
 def _has_launched(runner: subprocess.Popen) -> bool:
-    """Whether deepspeed's command has come as far as to start its launcher, here or through pdsh."""
+    """Whether deepspeed's command has come as far as to start its launcher, here or through
+    pdsh."""
     with contextlib.suppress(psutil.Error):
         started = psutil.Process(runner.pid).children()
         return any("deepspeed.launcher." in " ".join(each.cmdline()) for each in started)
@@ -179,7 +216,8 @@ def _has_launched(runner: subprocess.Popen) -> bool:
 
 
 def _end_group(group: int, seconds: float) -> None:
-    """Waits until a process group is empty, and kills what is left after a while: its launcher may go before it."""
+    """Waits until a process group is empty, and kills what is left after a while: its launcher may
+    go before it."""
     until = time.monotonic() + seconds
     while _signal_group(group, 0) and time.monotonic() < until:
         time.sleep(0.1)
@@ -203,7 +241,11 @@ def _number(words: list[str], flag: str, default: float) -> float:
     value = words[at + 1] if at + 1 < len(words) else ""
     del words[at : at + 2]
     if not value.isdecimal():
-        raise UsageError(f"{flag} is {value or 'not given'}.", "It is a whole number.", f"Write {flag} {default:g}.")
+        raise UsageError(
+            f"{flag} is {value or 'not given'}.",
+            "It is a whole number.",
+            f"Write {flag} {default:g}.",
+        )
     return float(value)
 
 

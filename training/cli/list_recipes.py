@@ -4,23 +4,30 @@ import importlib
 from collections.abc import Sequence
 
 from halting.errors import UsageError
-from training.config.parts import load_recipe, recipe_names
+from training.recipes.load import load_recipe, recipe_names
 
 
 def main(argv: Sequence[str]) -> int:
     """Lists the recipes; gives the exit code."""
     if list(argv) in (["-h"], ["--help"]):
-        print("usage: ponder recipes\n\nWhat can be trained: one line each, from the recipe's own first lines.")
+        print(
+            "usage: ponder recipes\n\nWhat can be trained: one line each, from the recipe's own "
+            "first lines."
+        )
         return 0
     if argv:
         raise UsageError(
-            f"ponder recipes {argv[0]}.", "It takes no arguments.", f"Write ponder train {argv[0]} --help."
+            f"ponder recipes {argv[0]}.",
+            "It takes no arguments.",
+            f"Write ponder train {argv[0]} --help.",
         )
     names = recipe_names()
     width = max(map(len, names))
     for name in names:
         config = load_recipe(name)
-        says, _, more = (importlib.import_module(f"training.recipes.{name}").__doc__ or "").partition("\n\n")
+        says, _, more = (
+            importlib.import_module(f"training.recipes.{name}").__doc__ or ""
+        ).partition("\n\n")
         print(f"{name.ljust(width)}  {says.strip()}")
         penalty = "of the cost" if config.penalty.value is None else f"{config.penalty.value:g}"
         rule = f"{config.halting.kind}, at most {config.loop.max_steps} steps, penalty {penalty}"

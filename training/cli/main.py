@@ -9,25 +9,52 @@ from training.console.entry import run_entry
 
 VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
-    "tune": ("training.cli.tune", "many short trainings: accuracy against compute over penalties, and which to take"),
-    "launch": ("training.cli.launch", "deepspeed, started again from the last whole checkpoint when a job dies"),
+    "tune": (
+        "training.cli.tune",
+        "many short trainings: accuracy against compute over penalties, and which to take",
+    ),
+    "launch": (
+        "training.cli.launch",
+        "deepspeed, started again from the last whole checkpoint when a job dies",
+    ),
     "show": ("training.cli.show", "the ponder map of a run: who thought how long"),
-    "compare": ("training.cli.compare", "runs, or checkpoints (RUN@500), on the same examples: where they differ"),
-    "serve": ("training.cli.serve", "a page to type texts into, and their maps as JSON; for this machine alone"),
-    "eval": ("training.cli.evaluate", "accuracy against steps, by difficulty: the learned exit, others, fixed depths"),
-    "ablate": ("training.cli.ablate", "a trained run at fixed depths: where more steps help, stop helping, hurt"),
+    "compare": (
+        "training.cli.compare",
+        "runs, or checkpoints (RUN@500), on the same examples: where they differ",
+    ),
+    "serve": (
+        "training.cli.serve",
+        "a page to type texts into, and their maps as JSON; for this machine alone",
+    ),
+    "eval": (
+        "training.cli.evaluate",
+        "accuracy against steps, by difficulty: the learned exit, others, fixed depths",
+    ),
+    "ablate": (
+        "training.cli.ablate",
+        "a trained run at fixed depths: where more steps help, stop helping, hurt",
+    ),
     "calibrate": (
         "training.cli.calibrate",
         "the cheapest exit whose loss of quality is bounded, with a stated confidence",
     ),
-    "report": ("training.cli.report", "was learned halting worth it? against other exits, at equal compute"),
-    "profile": ("training.cli.profile_run", "a run's FLOPs and time, where they go, what halting and packing save"),
+    "report": (
+        "training.cli.report",
+        "was learned halting worth it? against other exits, at equal compute",
+    ),
+    "profile": (
+        "training.cli.profile_run",
+        "a run's FLOPs and time, where they go, what halting and packing save",
+    ),
     "export": (
         "training.cli.export",
         "a run's weights as files for elsewhere, the same whatever ranks and stage trained it",
     ),
     "recipes": ("training.cli.list_recipes", "what can be trained, and what it teaches"),
-    "doctor": ("training.cli.doctor", "versions, device, DeepSpeed: what works here, what doesn't, and the mend"),
+    "doctor": (
+        "training.cli.doctor",
+        "versions, device, DeepSpeed: what works here, what doesn't, and the fix",
+    ),
 }
 
 

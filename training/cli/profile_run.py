@@ -1,4 +1,5 @@
-"""`ponder profile`: what a trained run computes, where its time goes, and what halting and packing save."""
+"""`ponder profile`: what a trained run computes, where its time goes, and what halting and packing
+save."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +14,14 @@ import tyro
 from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
 from act.accounting.flops import count_flops
 from act.loop.backprop import Checkpointed
-from training.cli.evaluate import refuse_counts
+from training.cli.evaluate import check_counts
+from training.console.output_files import check_absent, write_text
 from training.console.screen import thousands
 from training.console.table import aligned
-from training.console.written import refuse_existing, write_text
 from training.exits.exit import Exit
 from training.resources.break_even import MODES, break_even
 from training.resources.section_timer import BACKWARD, SECTIONS
-from training.resources.workload import LEARNED, Way, Workload, race, unchanged
+from training.resources.workload import LEARNED, TimedCase, Workload, race, unchanged
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.metrics import to_json
 
@@ -47,12 +48,12 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Profiles; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder profile", description=Options.__doc__)
-    refuse_counts(batch_size=options.batch_size, repeats=options.repeats)
-    refuse_existing(options.json)
+    check_counts(batch_size=options.batch_size, repeats=options.repeats)
+    check_absent(options.json)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     batch_size = options.batch_size or run.config.batch_size // run.config.accumulation
     figures = profile(run, options.split, batch_size, options.repeats)
-    print(report(figures))
+    print(profile_text(figures))
     if options.json is not None:
         write_text(options.json, to_json(figures, indent=2) + "\n")
         print(f"\nwrote {options.json}")
@@ -60,7 +61,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def profile(run: Run, split: str, batch_size: int, repeats: int) -> dict[str, Any]:
-    """All figures of one batch; the run's model is as it was afterwards. Seconds, FLOPs, and shares of 1.
+    """All figures of one batch; the run's model is as it was afterwards. Seconds, FLOPs, and shares
+    of 1.
 
     Args:
         run: a trained run.
@@ -85,19 +87,25 @@ def profile(run: Run, split: str, batch_size: int, repeats: int) -> dict[str, An
             "repeats": repeats,
         }
         figures |= {name: _of_one_batch(work, training) for name, training in MODES.items()}
-        figures["fixed_depth"] = _against_fixed_depth(work, figures["inference"]["mean_steps"], repeats)
+        figures["fixed_depth"] = _against_fixed_depth(
+            work, figures["inference"]["mean_steps"], repeats
+        )
         for name, training in MODES.items():
             seconds = figures["fixed_depth"][0][name]["seconds"]
             figures[name] |= {"seconds": seconds, "tokens_per_second": work.tokens / seconds}
-            figures[name]["shares"] = work.shares(Way(training), repeats)
-        figures["break_even"] = break_even(run, batch, repeats) if run.model.recurrence.block.packable else None
+            figures[name]["shares"] = work.shares(TimedCase(training), repeats)
+        figures["break_even"] = (
+            break_even(run, batch, repeats) if run.model.recurrence.block.packable else None
+        )
     return figures
 
 
 def _of_one_batch(work: Workload, training: bool) -> dict[str, Any]:
     """Steps and FLOPs of the run's own halting and path."""
-    way, model = Way(training), work.run.model
-    trace, packs = work.trace(way), work.packs(way)
+    way = TimedCase(training)
+    model = work.run.model
+    trace = work.trace(way)
+    packs = work.packs(way)
     checkpointed = isinstance(model.recurrence.backprop, Checkpointed)
     formula = count_flops(model, trace.valid.shape[1], checkpointed, inference=not training)
     steps = mean_steps(trace)
@@ -114,25 +122,30 @@ def _of_one_batch(work: Workload, training: bool) -> dict[str, Any]:
 
 
 def _against_fixed_depth(work: Workload, steps: float, repeats: int) -> list[dict[str, Any]]:
-    """A row for the run's own halting, one for all tokens at its mean depth rounded up, one for all at the limit."""
+    """A row for the run's own halting, one for all tokens at its mean depth rounded up, one for all
+    at the limit."""
     depths = sorted({math.ceil(round(steps, 6)), work.run.model.recurrence.max_steps})
     exits = [LEARNED, *(Exit(f"fixed:{depth}", depth) for depth in depths)]
     rows: list[dict[str, Any]] = [{"exit": each.name, "depth": each.steps} for each in exits]
     for name, training in MODES.items():
-        ways = [Way(training, each) for each in exits]
+        ways = [TimedCase(training, each) for each in exits]
         taken = race([partial(work.seconds, way) for way in ways], repeats)
         for row, way, seconds in zip(rows, ways, taken, strict=True):
             trace = work.trace(way)
             flops = computed_flops(work.run.model, trace, work.packs(way), training) / work.tokens
-            row[name] = {"mean_steps": mean_steps(trace), "flops_per_token": flops, "seconds": seconds}
+            row[name] = {
+                "mean_steps": mean_steps(trace),
+                "flops_per_token": flops,
+                "seconds": seconds,
+            }
     return rows
 
 
-def report(figures: dict[str, Any]) -> str:
+def profile_text(figures: dict[str, Any]) -> str:
     """The figures of `profile` as text."""
     parts = [
-        f"{figures['run']}, {figures['split']} split, {figures['batch_size']} examples of at most {figures['length']} "
-        f"positions, {figures['tokens']:,} tokens\n{_how(figures)}",
+        f"{figures['run']}, {figures['split']} split, {figures['batch_size']} examples of at most "
+        f"{figures['length']} positions, {figures['tokens']:,} tokens\n{_how(figures)}",
         _flops(figures),
         _time(figures),
         _saving(figures["fixed_depth"]),
@@ -143,9 +156,17 @@ def report(figures: dict[str, Any]) -> str:
 
 def _how(figures: dict[str, Any]) -> str:
     paths = " and ".join(f"{figures[name]['path']} in {name}" for name in MODES)
-    threads, trained = figures["threads"], figures["trained_with_threads"]
-    says = f"path {figures['path']}: {paths}; {figures['device']}, {threads} thread{'s' if threads > 1 else ''}"
-    says += "" if trained in (None, threads) else f" (trained with {trained}: OMP_NUM_THREADS={trained})"
+    threads = figures["threads"]
+    trained = figures["trained_with_threads"]
+    says = (
+        f"path {figures['path']}: {paths}; {figures['device']}, {threads} "
+        f"thread{'s' if threads > 1 else ''}"
+    )
+    says += (
+        ""
+        if trained in (None, threads)
+        else f" (trained with {trained}: OMP_NUM_THREADS={trained})"
+    )
     return f"{says}, medians of {figures['repeats']}"
 
 
@@ -161,7 +182,8 @@ def _flops(figures: dict[str, Any]) -> str:
     text = aligned(("FLOPs a token", "inference", "training"), rows)
     if any(abs(each["computed_over_counted"] - 1) > _CLOSE for each in of):
         text += (
-            "\nThe formula takes gradients to go back through every step and all weights, and a rule to apply its\n"
+            "\nThe formula takes gradients to go back through every step and all weights, and a "
+            "rule to apply its\n"
             "weights once a step; where torch counts otherwise, that is not so in this run."
         )
     return text
@@ -180,11 +202,13 @@ def _time(figures: dict[str, Any]) -> str:
 
 
 def _saving(rows: list[dict[str, Any]]) -> str:
-    lines, own = [], rows[0]
+    lines = []
+    own = rows[0]
     for row in rows:
         line = [row["exit"]]
         for name in MODES:
-            flops, seconds = row[name]["flops_per_token"], row[name]["seconds"]
+            flops = row[name]["flops_per_token"]
+            seconds = row[name]["seconds"]
             line += [f"{row[name]['mean_steps']:.2f}", thousands(flops)]
             line += [f"{flops / own[name]['flops_per_token']:.2f}", f"{1e3 * seconds:.3g}"]
             line.append(f"{seconds / own[name]['seconds']:.2f}")
@@ -202,14 +226,23 @@ def _break_even(figures: dict[str, Any]) -> str:
     for row in found["rows"]:
         cells = [(f"{row[name]['ratio']:.2f}", row[name]["auto"]) for name in MODES]
         rows.append((f"batch {row['batch_size']}", f"{row['tokens']:,}", *cells[0], *cells[1]))
-    head = ("packed time / dense time", "tokens", "inference", "auto takes", "training", "auto takes")
+    head = (
+        "packed time / dense time",
+        "tokens",
+        "inference",
+        "auto takes",
+        "training",
+        "auto takes",
+    )
     return "\n".join((aligned(head, rows), *(_verdict(figures, name) for name in MODES)))
 
 
 def _verdict(figures: dict[str, Any], name: str) -> str:
     """From where packing pays, and whether `auto` knows."""
-    found, own = figures["break_even"], figures["batch_size"]
-    pays, auto = found["pays_from"][name], found["auto_packs_from"][name]
+    found = figures["break_even"]
+    own = figures["batch_size"]
+    pays = found["pays_from"][name]
+    auto = found["auto_packs_from"][name]
     measured = f"does not pay at {own}" if pays is None else f"pays from a batch of {pays} on"
     if auto is None:
         known = "is dense at any size"

@@ -1,4 +1,5 @@
-"""`ponder serve`: a page to type texts into, whose maps are drawn as one types, and the same as JSON for programs."""
+"""`ponder serve`: a page to type texts into, whose maps are drawn as one types, and the same as
+JSON for programs."""
 
 import errno
 import signal
@@ -26,7 +27,8 @@ _LAST_TURN = 5.0  # seconds that the text in hand has, when the server ends
 
 @dataclass(frozen=True)
 class Options:
-    """A page to type texts into, and their ponder maps as JSON. For this machine alone, unless told otherwise."""
+    """A page to type texts into, and their ponder maps as JSON. For this machine alone, unless told
+    otherwise."""
 
     run: Annotated[str | None, tyro.conf.Positional] = None
     """run folder, or one of its checkpoints; the newest run if left out"""
@@ -54,7 +56,10 @@ def main(argv: Sequence[str]) -> int:
     _check(options)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     server = make_server(run, options)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts what it runs behind with SIGINT ignored
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a shell starts what it runs behind with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     reach = "other machines can reach it" if options.expose else "for this machine alone"
     print(f"{run.folder} is at {server.url} ({reach}); Ctrl-C ends it", flush=True)
@@ -81,7 +86,9 @@ def make_server(run: Run, options: Options) -> MapServer:
         batch = run.batch_of(text)
         if (length := batch.targets.shape[1]) > limits.tokens:
             raise UsageError(
-                f"The text has {length} tokens.", f"The limit is {limits.tokens}.", "Write a shorter text."
+                f"The text has {length} tokens.",
+                f"The limit is {limits.tokens}.",
+                "Write a shorter text.",
             )
         return run.ponder_map(batch, max_steps)
 
@@ -90,11 +97,14 @@ def make_server(run: Run, options: Options) -> MapServer:
     address = (addresses(options.host)[0], options.port)
     names = frozenset(name.lower() for name in options.name)
     try:
-        return MapServer(address, think, text, about(run, limits), limits, options.most_waiting, names)
+        return MapServer(
+            address, think, text, about(run, limits), limits, options.most_waiting, names
+        )
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         raise UsageError(
-            f"--host {options.host} --port {options.port}: nothing can listen there ({error.strerror}).",
+            f"--host {options.host} --port {options.port}: nothing can listen there "
+            f"({error.strerror}).",
             "Another program does already." if taken else "The system does not allow it.",
             "Write another --port, or --port 0 for any that is free.",
         ) from error
@@ -142,7 +152,9 @@ def example_text(run: Run) -> str:
 def _check(options: Options) -> None:
     """Refuses what cannot be, and an address that lets others in without being told to."""
     if not 0 <= options.port <= 65535:
-        raise UsageError(f"--port is {options.port}.", "Ports go from 0 to 65535.", "Write one of them.")
+        raise UsageError(
+            f"--port is {options.port}.", "Ports go from 0 to 65535.", "Write one of them."
+        )
     for name, value in (
         ("most-bytes", options.most_bytes),
         ("most-tokens", options.most_tokens),
@@ -150,7 +162,9 @@ def _check(options: Options) -> None:
         ("most-waiting", options.most_waiting),
     ):
         if value < 1:
-            raise UsageError(f"--{name} is {value}.", "Nothing would be answered.", "Write 1 or more.")
+            raise UsageError(
+                f"--{name} is {value}.", "Nothing would be answered.", "Write 1 or more."
+            )
     if not options.expose and not only_here(options.host):
         raise UsageError(
             f"--host {options.host} lets other machines in.",

@@ -21,9 +21,9 @@ from halting.maps.viewers.picture import aggregates as picture_aggregates
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.cli import aggregates_text as aggregating
-from training.console.written import refuse_existing, write_text
+from training.console.output_files import check_absent, write_text
 from training.resources.compute_saved import draw_saved
-from training.resources.saving import measure_saved
+from training.resources.compute_savings import measure_saved
 from training.runs import growth
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.metrics import to_json
@@ -31,7 +31,8 @@ from training.tasks.task import SPLITS, Batch
 from training.tuning.pareto_file import read_points
 from training.tuning.pareto_picture import draw_pareto
 
-_SHOWN, _AGGREGATED = 3, 256
+_SHOWN = 3
+_AGGREGATED = 256
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ class Options:
     split: str | None = None
     """fresh examples of train, validation or test, instead of the map that the run kept"""
     num: int | None = None
-    """how many sequences to show, 3 if left out; with --split also how many to run, 256 with --aggregates"""
+    """how many sequences to show, 3 if left out; with --split also how many to run, 256 with
+    --aggregates"""
     max_steps: int | None = None
     """another step limit"""
     png: Path | None = None
     """write a picture"""
     pareto: Path | None = None
-    """the folder of a sweep, for the picture; or a JSON list of points with label, accuracy and compute"""
+    """the folder of a sweep, for the picture; or a JSON list of points with label, accuracy and
+    compute"""
     measure: bool = True
     """measure, for the picture, what halting saves against a fixed depth"""
     html: Path | None = None
@@ -61,8 +64,9 @@ class Options:
     open: bool = False
     """open the page in a browser"""
     aggregates: bool = False
-    """instead of the map, what a paper would print of it: mean steps by group with intervals, calibration, compute
-    spent in vain; as a table, with --png as a picture, with --json as numbers"""
+    """instead of the map, what a paper would print of it: mean steps by group with intervals,
+    calibration, compute spent in vain; as a table, with --png as a picture, with --json as
+    numbers"""
     bars: bool = False
     """histograms of steps, and of steps by difficulty"""
     ascii: bool = False
@@ -74,7 +78,7 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Shows a map; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder show", description=Options.__doc__)
-    refuse_existing(options.png, options.html, options.json)
+    check_absent(options.png, options.html, options.json)
     points = [] if options.pareto is None else read_points(options.pareto)
     folder = Path(options.run) if options.run is not None else newest_run()
     found = find_map(folder, options)
@@ -84,9 +88,13 @@ def main(argv: Sequence[str]) -> int:
         print(aggregating.text(figures, found, ascii_only=plain))
     else:
         figures = None
-        print(terminal.render(found, options.num or _SHOWN, options.width, ascii_only=plain, bars=options.bars))
+        print(
+            terminal.render(
+                found, options.num or _SHOWN, options.width, ascii_only=plain, bars=options.bars
+            )
+        )
     if options.png is not None and figures is not None:
-        picture_aggregates.save_picture(figures, found, options.png)
+        picture_aggregates.save_aggregates_picture(figures, found, options.png)
     elif options.png is not None:
         beside: list[picture.Panel] = []
         if points:
@@ -95,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
             run = load_run(folder)
             saved = measure_saved(run, _measured_batch(run, options))
             beside.append(partial(draw_saved, ponder_map=found, saved=saved))
-        picture.save_picture(found, options.png, beside=beside)
+        picture.save_map_picture(found, options.png, beside=beside)
     page_file = options.html
     if options.open and page_file is None:
         page_file = Path(found.metadata.get("run", "ponder_map") + ".html")
@@ -103,7 +111,9 @@ def main(argv: Sequence[str]) -> int:
         latest, before = _grown(folder, options, found)
         write_text(page_file, page.to_html(latest, growth=before))
     if options.json is not None:
-        numbers = as_json(found) if figures is None else {"metadata": _about(found), **figures.values()}
+        numbers = (
+            as_json(found) if figures is None else {"metadata": _about(found), **figures.values()}
+        )
         write_text(options.json, to_json(numbers) + "\n")
     for path in (options.png, page_file, options.json):
         if path is not None:
@@ -119,17 +129,26 @@ def find_map(folder: Path, options: Options) -> PonderMap:
         raise UsageError(f"--num is {options.num}.", "Nothing would be shown.", "Write 1 or more.")
     if options.text is not None and options.split is not None:
         raise UsageError(
-            "Both --text and --split are given.", "Each says what the model shall read.", "Keep one of the two."
+            "Both --text and --split are given.",
+            "Each says what the model shall read.",
+            "Keep one of the two.",
         )
     kept = folder / "ponder_map.npz"
-    if options.text is None and options.split is None and options.max_steps is None and kept.is_file():
+    if (
+        options.text is None
+        and options.split is None
+        and options.max_steps is None
+        and kept.is_file()
+    ):
         return PonderMap.load(folder / "ponder_map")
     run = load_run(folder)
     if options.text is not None:
         return run.ponder_map(options.text, options.max_steps)
     split = options.split or "test"
     if split not in SPLITS:
-        raise UsageError(f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them.")
+        raise UsageError(
+            f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them."
+        )
     num = options.num or (_AGGREGATED if options.aggregates else _SHOWN)
     return run.ponder_map(run.task.batch(split, 0, num), options.max_steps)
 
@@ -138,7 +157,7 @@ def _grown(folder: Path, options: Options, found: PonderMap) -> tuple[PonderMap,
     """The map, and how it grew where it is the one that the run kept."""
     if options.text is not None or options.split is not None or options.max_steps is not None:
         return found, []
-    maps, wrong = growth.read(folder)
+    maps, wrong = growth.read_growth(folder)
     for says in wrong:
         print(f"left out: {says}", file=sys.stderr)
     return growth.grown(found, maps)
@@ -148,16 +167,21 @@ def _measured_batch(run: Run, options: Options) -> Batch:
     """The typed text, or as many examples as an update of its training has."""
     if options.text is not None:
         return run.batch_of(options.text)
-    return run.task.batch(options.split or "test", 0, run.config.batch_size // run.config.accumulation)
+    return run.task.batch(
+        options.split or "test", 0, run.config.batch_size // run.config.accumulation
+    )
 
 
 def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | None:
-    """The same examples with all steps for every token; None for a text, to which no right answer is known."""
+    """The same examples with all steps for every token; None for a text, to which no right answer
+    is known."""
     if options.text is not None:
         return None
     run = load_run(folder)
     batch = run.task.batch(options.split or "test", 0, found.num_sequences)
-    same = np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
+    same = (
+        np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
+    )
     return aggregating.deeper_map(run, batch, found.max_steps) if same else None
 
 
@@ -178,16 +202,22 @@ def as_json(found: PonderMap) -> dict:
                 token["difficulty"] = float(one.difficulty[0, place])
             if one.final_prediction is not None:
                 token["answer"] = one.answer_text(int(one.final_prediction[0, place]))
-            if one.targets is not None and one.asked[0, place]:
+            if one.targets is not None and one.has_target[0, place]:
                 token["target"] = one.answer_text(int(one.targets[0, place]))
                 token["correct"] = bool(one.correct[0, place])
             if one.predictions is not None:
-                token["had_it_stopped"] = [one.answer_text(int(index)) for index in one.predictions[0, place]]
+                token["had_it_stopped"] = [
+                    one.answer_text(int(index)) for index in one.predictions[0, place]
+                ]
             if one.target_probability is not None:
-                token["target_probability"] = one.target_probability[0, place].astype(float).tolist()
+                token["target_probability"] = (
+                    one.target_probability[0, place].astype(float).tolist()
+                )
             tokens.append(token)
         sequences.append(tokens)
-    return json.loads(to_json({"metadata": _about(found), "summary": found.summary(), "sequences": sequences}))
+    return json.loads(
+        to_json({"metadata": _about(found), "summary": found.summary(), "sequences": sequences})
+    )
 
 
 def _about(found: PonderMap) -> dict[str, Any]:

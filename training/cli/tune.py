@@ -1,4 +1,5 @@
-"""`ponder tune`: many short trainings, accuracy against compute, and the setting to train for good."""
+"""`ponder tune`: many short trainings, accuracy against compute, and the setting to train for
+good."""
 
 import sys
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ import tyro
 
 from halting.errors import UsageError
 from training.build import build_all
-from training.config.parts import recipe_names
 from training.console.entry import run_entry
+from training.recipes.load import recipe_names
 from training.runs.folder import base_name
 from training.tuning.display import Display
 from training.tuning.space import Point, Space, not_given
@@ -22,9 +23,9 @@ from training.tuning.worker import Keep, Worker
 _USAGE = """usage: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 1e-1 [flags]
        ponder tune --out DIR [flags]   go on with a sweep, or add to it
 
-Any flag of ponder train with several values is swept: all combinations are trained, each under every seed. One range,
-LOW..HIGH or LOW..HIGH:log, has Optuna draw values instead (--trials says how many). A flag with one value is for all
-trials. Recipes: {recipes}, or path/to/file.py:function."""
+Any flag of ponder train with several values is swept: all combinations are trained, each under
+every seed. One range, LOW..HIGH or LOW..HIGH:log, has Optuna draw values instead (--trials says how
+many). A flag with one value is for all trials. Recipes: {recipes}, or path/to/file.py:function."""
 _LARGE = 20_000_000  # parameters: above this, only the first setting is built beforehand
 
 
@@ -33,8 +34,8 @@ class Options:
     """Accuracy against compute over penalties, or whatever is swept."""
 
     trial_budget: str | None = None
-    """what a trial may spend: 30s, 2000updates or 1e12flops, with the recipe's whole schedule laid over it;
-    the recipe's updates if left out"""
+    """what a trial may spend: 30s, 2000updates or 1e12flops, with the recipe's whole schedule laid
+    over it; the recipe's updates if left out"""
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """trainings of each setting"""
     jobs: Annotated[int, tyro.conf.arg(metavar="N")] = 1
@@ -44,13 +45,15 @@ class Options:
     quality: Literal["accuracy", "sequence_accuracy", "bits"] = "accuracy"
     """what is to be high (bits: low), on the validation split"""
     keep: Keep = "figures"
-    """what stays of a trial: its config, metrics and log; the whole run folder with weights; or nothing"""
+    """what stays of a trial: its config, metrics and log; the whole run folder with weights; or
+    nothing"""
     out: Path | None = None
     """the sweep's folder; runs/tune-RECIPE if left out"""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sweeps; gives the exit code: 0 when all trials are done, 1 when some failed, 130 when it was stopped."""
+    """Sweeps; gives the exit code: 0 when all trials are done, 1 when some failed, 130 when it was
+    stopped."""
     words = list(argv)
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE.format(recipes=", ".join(recipe_names())) + "\n")
@@ -58,11 +61,13 @@ def main(argv: Sequence[str]) -> int:
     recipe = None if words[0].startswith("-") else words.pop(0)
     own, rest = _parted(words)
     options = tyro.cli(Options, args=own, prog="ponder tune RECIPE", description=Options.__doc__)
-    _refuse_counts(options)
+    _check_counts(options)
     sweep, space, options = _joined(recipe, rest, options)
     budget = None if options.trial_budget is None else TrialBudget.read(options.trial_budget)
     for place, point in enumerate(space.probes() or [{}]):
-        built = build_all(space.config(point))  # what cannot be built is refused before a folder is made
+        built = build_all(
+            space.config(point)
+        )  # what cannot be built is refused before a folder is made
         if place == 0 and sum(each.numel() for each in built.model.parameters()) > _LARGE:
             break
     sweep.begin(space, budget, options.quality)
@@ -70,14 +75,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _work(sweep: Sweep, space: Space, budget: TrialBudget | None, options: Options) -> int:
-    display, seeds = Display(sweep), range(options.seeds)
+    display = Display(sweep)
+    seeds = range(options.seeds)
     draws = any(axis.is_range for axis in sweep.axes().values())
     new = 0 if draws else sweep.queue(space.grid() or _points_there(sweep), seeds)
     counts = sweep.counts()
-    to_come = f"{options.trials} settings are drawn in all" if draws else f"{counts['waiting']} to come, {new} new"
+    to_come = (
+        f"{options.trials} settings are drawn in all"
+        if draws
+        else f"{counts['waiting']} to come, {new} new"
+    )
     display.say(
-        f"{sweep.folder} · {space.recipe} · {budget or 'the updates of the recipe'} a trial · {counts['done']} trials "
-        f"done, {to_come} · {options.jobs} at a time"
+        f"{sweep.folder} · {space.recipe} · {budget or 'the updates of the recipe'} a trial · "
+        f"{counts['done']} trials done, {to_come} · {options.jobs} at a time"
     )
     with display:
         worker = Worker(
@@ -96,12 +106,14 @@ def _work(sweep: Sweep, space: Space, budget: TrialBudget | None, options: Optio
 
 
 def _joined(recipe: str | None, rest: list[str], options: Options) -> tuple[Sweep, Space, Options]:
-    """The sweep that is meant, what it varies, and the options that it was begun with where it is there already."""
+    """The sweep that is meant, what it varies, and the options that it was begun with where it is
+    there already."""
     if recipe is None and options.out is None:
         raise UsageError(
             "Neither a recipe nor a sweep is named.",
             "The recipe says what is trained; a sweep that is there knows its own.",
-            "Write ponder tune RECIPE --penalty.value 0 1e-3 1e-2 1e-1, or ponder tune --out DIR to go on.",
+            "Write ponder tune RECIPE --penalty.value 0 1e-3 1e-2 1e-1, or ponder tune --out DIR "
+            "to go on.",
         )
     if recipe is None:
         assert options.out is not None
@@ -124,9 +136,14 @@ def _joined(recipe: str | None, rest: list[str], options: Options) -> tuple[Swee
 
 
 def _points_there(sweep: Sweep) -> list[Point]:
-    """The settings that were tried before, where the command names no new ones: they get the seeds that they lack."""
+    """The settings that were tried before, where the command names no new ones: they get the seeds
+    that they lack."""
     return list(
-        {repr(sorted(point.items())): point for trial in sweep.trials() for point in [told_of(trial)[0]]}.values()
+        {
+            repr(sorted(point.items())): point
+            for trial in sweep.trials()
+            for point in [told_of(trial)[0]]
+        }.values()
     )
 
 
@@ -143,11 +160,13 @@ def _parted(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def _refuse_counts(options: Options) -> None:
+def _check_counts(options: Options) -> None:
     for name in ("seeds", "jobs", "trials"):
         if getattr(options, name) < 1:
             raise UsageError(
-                f"--{name} is {getattr(options, name)}.", "It counts something.", f"Write --{name} 1 or more."
+                f"--{name} is {getattr(options, name)}.",
+                "It counts something.",
+                f"Write --{name} 1 or more.",
             )
 
 

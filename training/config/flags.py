@@ -1,4 +1,5 @@
-"""Command-line flags: every field of a RunConfig, and every option of the parts that are chosen, is one."""
+"""Command-line flags: every field of a RunConfig, and every option of the parts that are chosen, is
+one."""
 
 import inspect
 import re
@@ -10,17 +11,28 @@ from typing import Annotated, Any
 import tyro
 
 from halting.errors import UsageError
-from training.config.parts import ROLES, Option, Role, check_options, exported_name, resolve, signature_fields
-from training.config.run_config import HaltingPart, Part, Record, RunConfig
+from training.config.parts import (
+    ROLES,
+    Option,
+    Role,
+    check_options,
+    exported_name,
+    resolve,
+    signature_fields,
+)
+from training.config.record import Record
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, Part
 
 
 def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") -> RunConfig:
     """The recipe's config, changed by flags.
 
-    The options that exist are those of the classes chosen: on the command line, else by the recipe, else by the rule,
-    which brings its own readout and cost. Choosing another class drops the recipe's options for the old one; choosing
-    another rule drops the recipe's readout and cost too, and another cost its penalty, for steps and nats don't weigh
-    alike. `recipe` itself is no flag: it comes before them.
+    The options that exist are those of the classes chosen: on the command line, else by the recipe,
+    else by the rule, which brings its own readout and cost. Choosing another class drops the
+    recipe's options for the old one; choosing another rule drops the recipe's readout and cost too,
+    and another cost its penalty, for steps and nats don't weigh alike. `recipe` itself is no flag:
+    it comes before them.
 
     Args:
         recipe: what to start from.
@@ -29,8 +41,8 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
 
     Raises:
         UsageError: for values that cannot work.
-        SystemExit: with code 2 for an unknown flag (the message names the one that was meant) or a value that its type
-            cannot take; with code 0 for `--help`.
+        SystemExit: with code 2 for an unknown flag (the message names the one that was meant) or a
+            value that its type cannot take; with code 0 for `--help`.
     """
     given = _given(argv)
     choices = _choices(recipe, given)
@@ -44,7 +56,12 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
             members.append(_group(name, _members(value), type(value).__doc__ or ""))
         elif name != "recipe":
             members.append(_Member(name, info.annotation, value, info.description or ""))
-    flags = tyro.cli(_record("Flags", members, ""), args=list(argv), prog=prog, description=f"Recipe {recipe.recipe}.")
+    flags = tyro.cli(
+        _record("Flags", members, ""),
+        args=list(argv),
+        prog=prog,
+        description=f"Recipe {recipe.recipe}.",
+    )
     values: dict[str, Any] = dict(vars(flags), recipe=recipe.recipe)
     for name, value in values.items():
         if name in choices:
@@ -100,18 +117,28 @@ class _Choice:
 
     def members(self) -> list[_Member]:
         names = ", ".join([*self.role.names, "module:Class or file.py:Class"])
-        own = f"; None: the rule's own, {self.cls.__name__ if self.cls else 'none'}" if self.kind is None else ""
+        own = (
+            f"; None: the rule's own, {self.cls.__name__ if self.cls else 'none'}"
+            if self.kind is None
+            else ""
+        )
         annotation = str | None if self.role.optional else str
-        fixed = [_Member(self.role.selector, annotation, self.kind, names + own)]
+        fixed = [_Member("kind", annotation, self.kind, names + own)]
         if isinstance(self.recipe, HaltingPart):
-            fixed += [member for member in _members(self.recipe) if member.name not in Part.model_fields]
+            fixed += [
+                member for member in _members(self.recipe) if member.name not in Part.model_fields
+            ]
         if taken := {member.name for member in fixed} & {option.name for option in self.options}:
             raise UsageError(
                 f"{self.kind} has an argument {min(taken)}.",
                 f"{self.role.flag(min(taken))} already means something else.",
                 "Rename the argument.",
             )
-        known = check_options(self.cls, self.recipe.options) if self.cls and self.recipe and self.recipe.options else {}
+        known = (
+            check_options(self.cls, self.recipe.options)
+            if self.cls and self.recipe and self.recipe.options
+            else {}
+        )
         helps = _argument_help(self.cls) if self.cls else {}
         for option in self.options:
             value = known.get(option.name, MISSING if option.required else option.default)
@@ -119,18 +146,23 @@ class _Choice:
         return fixed
 
     def part(self, values: dict[str, Any], given: dict[str, str]) -> Part | None:
-        """The part, from the values of its flags. Options that neither recipe nor flags name stay out of it."""
+        """The part, from the values of its flags. Options that neither recipe nor flags name stay
+        out of it."""
         kept = self.recipe.options if self.recipe else {}
         options = {
             option.name: option.adapter.dump_python(values[option.name], mode="json")
             for option in self.options
-            if option.name in kept or given.keys() & {f"{self.role.group}.{word}{option.name}" for word in ("", "no_")}
+            if option.name in kept
+            or given.keys() & {f"{self.role.group}.{word}{option.name}" for word in ("", "no_")}
         }
         kind = self.kind or (exported_name(self.cls) if self.cls and options else None)
         if kind is None:
             return None
         if isinstance(self.recipe, HaltingPart):
-            extra = {name: values[name] for name in HaltingPart.model_fields.keys() - Part.model_fields.keys()}
+            extra = {
+                name: values[name]
+                for name in HaltingPart.model_fields.keys() - Part.model_fields.keys()
+            }
             return HaltingPart(kind=kind, options=options, **extra)
         return Part(kind=kind, options=options)
 
@@ -140,7 +172,7 @@ def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
 
     def choose(name: str, part: Part | None, own: type | None) -> _Choice:
         role = ROLES[name]
-        kind = given.get(f"{name}.{role.selector}") or (part.kind if part else None)
+        kind = given.get(f"{name}.kind") or (part.kind if part else None)
         if kind is None or (role.optional and kind == "None"):
             return _Choice(role, None, own, None)
         cls = resolve(kind, role.base)
@@ -150,8 +182,12 @@ def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
 
     halting = choose("halting", recipe.halting, None)
     same_rule = halting.cls is resolve(recipe.halting.kind, ROLES["halting"].base)
-    cost = choose("cost", recipe.cost if same_rule else None, getattr(halting.cls, "default_cost", None))
-    meant = getattr(cost.cls, "default_readout", None) or getattr(halting.cls, "default_readout", None)
+    cost = choose(
+        "cost", recipe.cost if same_rule else None, getattr(halting.cls, "default_cost", None)
+    )
+    meant = getattr(cost.cls, "default_readout", None) or getattr(
+        halting.cls, "default_readout", None
+    )
     return {
         "halting": halting,
         "readout": choose("readout", recipe.readout if same_rule else None, meant),
@@ -163,7 +199,11 @@ def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
 def _with_penalty_of(recipe: RunConfig, cost: type | None) -> RunConfig:
     """The recipe without its penalty where the cost is not its own."""
     rule = resolve(recipe.halting.kind, ROLES["halting"].base)
-    own = resolve(recipe.cost.kind, ROLES["cost"].base) if recipe.cost else getattr(rule, "default_cost", None)
+    own = (
+        resolve(recipe.cost.kind, ROLES["cost"].base)
+        if recipe.cost
+        else getattr(rule, "default_cost", None)
+    )
     if cost is None or cost is own:
         return recipe
     warmup = recipe.penalty.warmup if cost.warms_up else 0
@@ -187,18 +227,24 @@ def _argument_help(cls: type) -> dict[str, str]:
 
 
 def _given(argv: Sequence[str]) -> dict[str, str]:
-    """The flags that are there, with underscores, and the value of each ("" if it has none); tyro does the parsing."""
+    """The flags that are there, with underscores, and the value of each ("" if it has none); tyro
+    does the parsing."""
     found = {}
     for word, following in zip_longest(argv, argv[1:], fillvalue=""):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
-            found[name.replace("-", "_")] = value or ("" if equals or following.startswith("--") else following)
+            found[name.replace("-", "_")] = value or (
+                "" if equals or following.startswith("--") else following
+            )
     return found
 
 
 def _members(record: Record) -> list[_Member]:
     fields = type(record).model_fields.items()
-    return [_Member(name, info.annotation, getattr(record, name), info.description or "") for name, info in fields]
+    return [
+        _Member(name, info.annotation, getattr(record, name), info.description or "")
+        for name, info in fields
+    ]
 
 
 def _group(name: str, members: list[_Member], text: str) -> _Member:
@@ -212,7 +258,9 @@ def _record(name: str, members: list[_Member], text: str) -> type:
         (
             member.name,
             Annotated[member.annotation, tyro.conf.arg(help=member.help)],
-            field() if member.value is MISSING else field(default_factory=lambda value=member.value: value),
+            field()
+            if member.value is MISSING
+            else field(default_factory=lambda value=member.value: value),
         )
         for member in members
     ]

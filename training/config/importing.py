@@ -1,4 +1,5 @@
-"""Things by the place they stand: "module:name" and "path/to/file.py:name", for parts and recipes of one's own."""
+"""Things by the place they stand: "module:name" and "path/to/file.py:name", for parts and recipes
+of one's own."""
 
 import hashlib
 import importlib
@@ -14,7 +15,8 @@ from training.config.spelling import did_you_mean
 
 
 def absolute(spec: str) -> str:
-    """A spec "file.py:name" with the file's whole path, so that any directory finds it; other names as they are."""
+    """A spec "file.py:name" with the file's whole path, so that any directory finds it; other names
+    as they are."""
     where, _, name = spec.rpartition(":")
     return f"{Path(where).absolute()}:{name}" if where.endswith(".py") else spec
 
@@ -27,22 +29,31 @@ def load(spec: str, asked: str) -> Any:
         asked: what the user wrote, which opens the messages.
 
     Raises:
-        UsageError: for a file or module that is not there or does not import, and a name that it has not got.
+        UsageError: for a file or module that is not there or does not import, and a name that it
+            has not got.
     """
     where, _, name = spec.rpartition(":")
-    module = _import_file(Path(where), asked) if where.endswith(".py") else _import_module(where, asked)
+    module = (
+        _import_file(Path(where), asked) if where.endswith(".py") else _import_module(where, asked)
+    )
     if not hasattr(module, name):
-        defined = [key for key, thing in vars(module).items() if getattr(thing, "__module__", None) == module.__name__]
+        defined = [
+            key
+            for key, thing in vars(module).items()
+            if getattr(thing, "__module__", None) == module.__name__
+        ]
         raise UsageError(
             f"{asked}: {where} has no {name!r}.",
             f"It defines {', '.join(defined) or 'nothing'}.",
-            f"{did_you_mean(name, defined)}Write the name after the colon as it stands in the file.",
+            f"{did_you_mean(name, defined)}Write the name after the colon as it stands in the "
+            "file.",
         )
     return getattr(module, name)
 
 
 def _import_module(name: str, asked: str) -> ModuleType:
-    # A console script has no current directory on its path. Last, so that nothing there hides an installed module.
+    # A console script has no current directory on its path. Last, so that nothing there hides an
+    # installed module.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -62,12 +73,16 @@ def _import_module(name: str, asked: str) -> ModuleType:
 def _import_file(path: Path, asked: str) -> ModuleType:
     """Imports a file by its own name where that is free, else under a name made from its path.
 
-    By its own name its classes can be pickled, and are the same ones as when another module imports it. Its folder
-    becomes importable, for its siblings.
+    By its own name its classes can be pickled, and are the same ones as when another module imports
+    it. Its folder becomes importable, for its siblings.
     """
     path = path.resolve()
     if not path.is_file():
-        raise UsageError(f"{asked}: there is no file {path}.", "The part before the colon is a path.", "Mend the path.")
+        raise UsageError(
+            f"{asked}: there is no file {path}.",
+            "The part before the colon is a path.",
+            "Mend the path.",
+        )
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     importlib.invalidate_caches()

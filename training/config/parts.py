@@ -1,9 +1,9 @@
-"""Exchangeable parts by name: from "PonderNet", "my_rule:MyRule" or "my_rule.py:MyRule" to class and object."""
+"""Exchangeable parts by name: from "PonderNet", "my_rule:MyRule" or "my_rule.py:MyRule" to class
+and object."""
 
 import importlib
 import inspect
 import json
-import pkgutil
 import sys
 import typing
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from halting import HaltingRule, PonderCost, Readout, UsageError
-from training.config.importing import absolute, load
+from training.config.importing import load
 from training.config.spelling import did_you_mean
 from training.tasks.task import Task
 
 if TYPE_CHECKING:
-    from training.config.run_config import Part, RunConfig
+    from training.config.sections import Part
 
 PartT = TypeVar("PartT")
 
@@ -32,8 +32,8 @@ class Role:
         base: the class that every part of this role derives from.
         package: where the names that need no module are exported.
         group: its field in RunConfig, and the first word of its flags.
-        selector: the flag that chooses the class, within the group.
-        context: arguments that the run itself hands over when it builds the part, so they are no options.
+        context: arguments that the run itself hands over when it builds the part, so they are no
+            options.
         optional: a config may leave it to the halting rule, which brings its own.
     """
 
@@ -41,7 +41,6 @@ class Role:
     base: type
     package: str
     group: str
-    selector: str
     context: tuple[str, ...] = ()
     optional: bool = False
 
@@ -57,8 +56,13 @@ class Role:
 
     @property
     def names(self) -> list[str]:
-        """The exported names that can be chosen: complete classes, all of whose arguments are data."""
-        return sorted(name for name, thing in self.exported.items() if self.holds(thing) and _is_complete(thing))
+        """The exported names that can be chosen: complete classes, all of whose arguments are
+        data."""
+        return sorted(
+            name
+            for name, thing in self.exported.items()
+            if self.holds(thing) and _is_complete(thing)
+        )
 
     def holds(self, thing: Any) -> bool:
         """Whether it is a class of this role."""
@@ -68,10 +72,10 @@ class Role:
 ROLES = {
     role.group: role
     for role in (
-        Role("halting rule", HaltingRule, "halting", "halting", "rule", ("dim", "max_steps")),
-        Role("readout", Readout, "halting", "readout", "kind", optional=True),
-        Role("ponder cost", PonderCost, "halting", "cost", "kind", ("max_steps",), optional=True),
-        Role("task", Task, "training.tasks", "data", "task", ("seed",)),
+        Role("halting rule", HaltingRule, "halting", "halting", ("dim", "max_steps")),
+        Role("readout", Readout, "halting", "readout", optional=True),
+        Role("ponder cost", PonderCost, "halting", "cost", ("max_steps",), optional=True),
+        Role("task", Task, "training.tasks", "data", ("seed",)),
     )
 }
 
@@ -106,46 +110,58 @@ def resolve(kind: str, base: type[PartT]) -> type[PartT]:
     """The class that `kind` names.
 
     Args:
-        kind: an exported name, "module:Class" (the current directory is importable) or "path/to/file.py:Class".
+        kind: an exported name, "module:Class" (the current directory is importable) or
+            "path/to/file.py:Class".
         base: the base class of its role.
 
     Raises:
         UsageError: for an unknown name, a module that does not import, or a class of another role.
     """
     role = role_of(base)
-    asked = f"{role.flag(role.selector)} {kind}"
+    asked = f"{role.flag('kind')} {kind}"
     cls: Any = load(kind, asked) if ":" in kind else role.exported.get(kind)
     if ":" not in kind and not isinstance(cls, type):
         raise UsageError(
             f"{asked}: there is no {role.noun} of this name.",
             f"Those that exist are {', '.join(role.names)}.",
-            f"{did_you_mean(kind, role.names)}Write one of them, or your own as module:Class or path/to/file.py:Class.",
+            f"{did_you_mean(kind, role.names)}Write one of them, or your own as module:Class or "
+            "path/to/file.py:Class.",
         )
     if not role.holds(cls):
-        other = next((f"a {other.noun}" for other in ROLES.values() if other.holds(cls)), "something else")
+        other = next(
+            (f"a {other.noun}" for other in ROLES.values() if other.holds(cls)), "something else"
+        )
         raise UsageError(
             f"{asked} is {other}, not a {role.noun}.",
             f"A {role.noun} is a subclass of {role.base.__name__}.",
-            f"Write one of {', '.join(role.names)}, or a class of your own that derives from {role.base.__name__}.",
+            f"Write one of {', '.join(role.names)}, or a class of your own that derives from "
+            f"{role.base.__name__}.",
         )
     return cast(type[PartT], cls)
 
 
 def exported_name(cls: type) -> str:
-    """The `kind` that finds a class again: its exported name, file.py:Class for a loose file, else module:Class."""
-    name, module = cls.__name__, sys.modules[cls.__module__]
+    """The `kind` that finds a class again: its exported name, file.py:Class for a loose file, else
+    module:Class."""
+    name = cls.__name__
+    module = sys.modules[cls.__module__]
     if role_of(cls).exported.get(name) is cls:
         return name
     loose = not module.__package__ and module.__file__
-    return f"{Path(module.__file__).absolute()}:{name}" if loose and module.__file__ else f"{cls.__module__}:{name}"
+    return (
+        f"{Path(module.__file__).absolute()}:{name}"
+        if loose and module.__file__
+        else f"{cls.__module__}:{name}"
+    )
 
 
 def signature_fields(cls: type) -> tuple[Option, ...]:
-    """The options of a part, read from its signature. An argument that no flag can hold is left out if it has a
-    default.
+    """The options of a part, read from its signature. An argument that no flag can hold is left out
+    if it has a default.
 
     Raises:
-        UsageError: where such an argument has no default, so that nothing could build the class from a config.
+        UsageError: where such an argument has no default, so that nothing could build the class
+            from a config.
     """
     try:
         hints = typing.get_type_hints(cls.__init__, include_extras=True)
@@ -157,7 +173,10 @@ def signature_fields(cls: type) -> tuple[Option, ...]:
         ) from error
     options = []
     for argument in inspect.signature(cls).parameters.values():
-        if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD) or argument.name in role_of(cls).context:
+        if (
+            argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
+            or argument.name in role_of(cls).context
+        ):
             continue
         annotation = hints.get(argument.name, type(argument.default))
         if adapter := _data_adapter(annotation):
@@ -165,7 +184,8 @@ def signature_fields(cls: type) -> tuple[Option, ...]:
         elif argument.default is argument.empty:
             raise UsageError(
                 f"{cls.__name__} cannot be built from a config: it needs `{argument}`.",
-                "Options are numbers, texts and lists of them, told apart by the argument's annotation.",
+                "Options are numbers, texts and lists of them, told apart by the argument's "
+                "annotation.",
                 "Annotate it as one of these, give it a default, or choose another class.",
             )
     return tuple(options)
@@ -175,10 +195,16 @@ def check_options(cls: type, options: dict[str, Any]) -> dict[str, Any]:
     """The options of a part (JSON values) as its class wants them.
 
     Raises:
-        UsageError: for an option that the class has not got, one that it lacks, and a value of the wrong type.
+        UsageError: for an option that the class has not got, one that it lacks, and a value of the
+            wrong type.
     """
-    role, known = role_of(cls), {option.name: option for option in signature_fields(cls)}
-    listed = f"Its options are {', '.join(map(_describe, known.values()))}." if known else "It has no options."
+    role = role_of(cls)
+    known = {option.name: option for option in signature_fields(cls)}
+    listed = (
+        f"Its options are {', '.join(map(_describe, known.values()))}."
+        if known
+        else "It has no options."
+    )
     for name, value in options.items():
         if name not in known:
             raise UsageError(
@@ -191,12 +217,14 @@ def check_options(cls: type, options: dict[str, Any]) -> dict[str, Any]:
         if option.name in options:
             value = options[option.name]
             try:
-                # Through JSON, so that strictness is JSON's: a list may become a tuple, but "3" never a number.
+                # Through JSON, so that strictness is JSON's: a list may become a tuple, but "3"
+                # never a number.
                 checked[option.name] = option.adapter.validate_json(json.dumps(value), strict=True)
             except ValidationError as error:
                 raise UsageError(
                     f"{role.flag(option.name)} is {value!r}.",
-                    f"{cls.__name__} takes {_type_name(option.annotation)} there: {error.errors()[0]['msg'].lower()}.",
+                    f"{cls.__name__} takes {_type_name(option.annotation)} there: "
+                    f"{error.errors()[0]['msg'].lower()}.",
                     listed,
                 ) from None
         elif option.required:
@@ -214,7 +242,8 @@ def build(part: "Part", base: type[PartT], **context: Any) -> PartT:
     Args:
         part: its class and options.
         base: the base class of its role.
-        context: what the run hands over (dim, max_steps, seed): those that the signature asks for are passed on.
+        context: what the run hands over (dim, max_steps, seed): those that the signature asks for
+            are passed on.
     """
     cls = resolve(part.kind, base)
     asked_for = inspect.signature(cls).parameters
@@ -222,48 +251,9 @@ def build(part: "Part", base: type[PartT], **context: Any) -> PartT:
     return cls(**handed, **check_options(cls, part.options))
 
 
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    package = importlib.import_module("training.recipes")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
-def load_recipe(name: str) -> "RunConfig":
-    """The config that a recipe returns. Its `recipe` field finds it again.
-
-    Args:
-        name: a recipe of the package (dashes equal underscores), "path/to/file.py:function" or "module:function".
-
-    Raises:
-        UsageError: for an unknown recipe, and one that returns something else than a RunConfig.
-    """
-    from training.config.run_config import RunConfig  # here, because a config checks its parts with this module
-
-    if name.endswith(".py"):
-        name += ":recipe"
-    module = name.replace("-", "_")
-    if ":" not in name and module not in recipe_names():
-        raise UsageError(
-            f"There is no recipe {name}.",
-            f"Those that exist are {', '.join(recipe_names()) or 'none'}.",
-            f"{did_you_mean(module, recipe_names())}Write one of them, or your own as path/to/file.py:function.",
-        )
-    found = absolute(name) if ":" in name else name
-    recipe = load(found if ":" in name else f"training.recipes.{module}:recipe", f"Recipe {name}")
-    config = recipe() if callable(recipe) else recipe
-    if not isinstance(config, RunConfig):
-        raise UsageError(
-            f"Recipe {name} gives {config!r}.",
-            "A recipe is a function without arguments that returns a RunConfig.",
-            "Write `def recipe() -> RunConfig: return RunConfig(...)`.",
-        )
-    if ":" not in name and config.recipe.replace("-", "_") == module:
-        return config
-    return config.model_copy(update={"recipe": found})
-
-
 def _data_adapter(annotation: Any) -> TypeAdapter | None:
-    """The adapter of a type whose values can be written as JSON; None for others (modules, tensors, functions)."""
+    """The adapter of a type whose values can be written as JSON; None for others (modules, tensors,
+    functions)."""
     if annotation in (type, type(None), Any):  # no annotation and no default to tell the type
         return None
     try:
@@ -275,7 +265,8 @@ def _data_adapter(annotation: Any) -> TypeAdapter | None:
 
 
 def _is_complete(cls: type) -> bool:
-    """Whether nothing abstract is left (an nn.Module has no ABCMeta to say so), and a config can hold its arguments."""
+    """Whether nothing abstract is left (an nn.Module has no ABCMeta to say so), and a config can
+    hold its arguments."""
     if any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls)):
         return False
     try:
@@ -291,4 +282,8 @@ def _describe(option: Option) -> str:
 
 
 def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    return (
+        annotation.__name__
+        if isinstance(annotation, type)
+        else str(annotation).replace("typing.", "")
+    )

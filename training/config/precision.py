@@ -16,8 +16,10 @@ class Arithmetic:
     """What a precision means. The halting arithmetic is float32 under all of them (law 5).
 
     Args:
-        autocast: what matrix products are computed in, the weights being float32; None: in what the weights are.
-        weights: what the model's weights are. Where they are narrow the optimizer keeps them in float32 beside.
+        autocast: what matrix products are computed in, the weights being float32; None: in what the
+            weights are.
+        weights: what the model's weights are. Where they are narrow the optimizer keeps them in
+            float32 beside.
         scaled: the loss is scaled, so that small gradients do not vanish.
         says: in words.
     """
@@ -34,13 +36,19 @@ class Arithmetic:
 
 ARITHMETIC: dict[Precision, Arithmetic] = {
     "float32": Arithmetic(None, torch.float32, False, "float32"),
-    "bf16": Arithmetic(torch.bfloat16, torch.float32, False, "bf16 autocast, weights and halting in float32"),
-    "bf16_weights": Arithmetic(None, torch.bfloat16, False, "bf16 weights, halting in float32 from them"),
-    "fp16": Arithmetic(torch.float16, torch.float32, True, "fp16 autocast, weights and halting in float32"),
+    "bf16": Arithmetic(
+        torch.bfloat16, torch.float32, False, "bf16 autocast, weights and halting in float32"
+    ),
+    "bf16_weights": Arithmetic(
+        None, torch.bfloat16, False, "bf16 weights, halting in float32 from them"
+    ),
+    "fp16": Arithmetic(
+        torch.float16, torch.float32, True, "fp16 autocast, weights and halting in float32"
+    ),
 }
 
 
-def refuse_precision(precision: Precision, device: torch.device, deepspeed: bool) -> None:
+def check_precision(precision: Precision, device: torch.device, deepspeed: bool) -> None:
     """Refuses what an engine or a device does not have.
 
     Args:
@@ -54,13 +62,16 @@ def refuse_precision(precision: Precision, device: torch.device, deepspeed: bool
     if precision == "fp16" and device.type == "cpu":
         raise UsageError(
             "--precision fp16 on a CPU.",
-            "Processors compute it by way of float32 and gain nothing, and DeepSpeed has it on GPUs alone.",
-            "Write --precision float32; bf16 runs on a CPU too, and is fast where ponder doctor says native.",
+            "Processors compute it by way of float32 and gain nothing, and DeepSpeed has it on "
+            "GPUs alone.",
+            "Write --precision float32; bf16 runs on a CPU too, and is fast where ponder doctor "
+            "says native.",
         )
     if precision == "bf16_weights" and not deepspeed:
         raise UsageError(
             "--precision bf16_weights without --deepspeed-config.",
-            "Steps smaller than bf16 can tell apart would be lost: ZeRO keeps the weights in float32 beside, and plain "
-            "PyTorch does not.",
-            "Write --precision bf16, whose weights are float32, or add --deepspeed-config ds_configs/zero1.json.",
+            "Steps smaller than bf16 can tell apart would be lost: ZeRO keeps the weights in "
+            "float32 beside, and plain PyTorch does not.",
+            "Write --precision bf16, whose weights are float32, or add --deepspeed-config "
+            "ds_configs/zero1.json.",
         )

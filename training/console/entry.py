@@ -25,8 +25,9 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
             raise
         where = f" ({error.filename})" if error.filename else ""
         print(
-            f"error: the disk is full{where}.\n  why:  what a run measures and learns is written as it goes.\n"
-            "  mend: make room; a run goes on from its last checkpoint: ponder train --resume RUN",
+            f"error: the disk is full{where}.\n  why:  what a run measures and learns is written "
+            "as it goes.\n"
+            "  fix:  make room; a run goes on from its last checkpoint: ponder train --resume RUN",
             file=sys.stderr,
         )
         return 2
@@ -37,4 +38,4 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
 
 def in_three_parts(error: UsageError) -> str:
     """What a person reads: what is wrong, why, and what to write."""
-    return f"error: {error.what}\n  why:  {error.why}\n  mend: {error.write}"
+    return f"error: {error.what}\n  why:  {error.why}\n  fix:  {error.write}"

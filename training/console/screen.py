@@ -1,4 +1,5 @@
-"""What a person sees while a run trains: a header, a line an evaluation, a live line between them, warnings."""
+"""What a person sees while a run trains: a header, a line an evaluation, a live line between them,
+warnings."""
 
 import os
 import sys
@@ -35,7 +36,8 @@ class Screen:
         """A line that stays."""
         if self.out is None:
             return
-        clear, self._pending = _CLEAR if self._pending else "", False
+        clear = _CLEAR if self._pending else ""
+        self._pending = False
         encoding = self.out.encoding or "utf-8"
         self.out.write(clear + text.encode(encoding, "replace").decode(encoding) + "\n")
         self.out.flush()
@@ -65,14 +67,20 @@ def standard_screen(rank: int) -> Screen:
 
 
 def position(update: int, updates: int, stretched_to: float | None = None) -> str:
-    """`step  250/1500 17%`; `step  250 42%` of a run that a limit ends, where 42 % of it are spent."""
+    """`step  250/1500 17%`; `step  250 42%` of a run that a limit ends, where 42 % of it are
+    spent."""
     if stretched_to is not None:
         return f"step {update:>{len(str(updates))}} {stretched_to:4.0%}"
     return f"step {update:>{len(str(updates))}}/{updates} {update / updates:4.0%}"
 
 
 def evaluation_line(
-    where: str, figures: dict[str, float], survival: list[float], max_steps: int, rate: float, eta: float
+    where: str,
+    figures: dict[str, float],
+    survival: list[float],
+    max_steps: int,
+    rate: float,
+    eta: float,
 ) -> str:
     """One line an evaluation.
 
@@ -101,7 +109,10 @@ def bars(shares: list[float], most: int = 12) -> str:
     """Shares from 0 to 1 as a row of at most `most` little bars; only exact zeros are blank."""
     if len(shares) > most:
         shares = [shares[number * len(shares) // most] for number in range(most)]
-    return "".join(_BARS[min(int(share * len(_BARS)), len(_BARS) - 1)] if share > 0 else " " for share in shares)
+    return "".join(
+        _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)] if share > 0 else " "
+        for share in shares
+    )
 
 
 def thousands(number: float) -> str:

@@ -8,7 +8,8 @@ from training.tasks.task import Batch, Task
 
 
 class ByDifficulty(Predictor):
-    """A token costs 1 + its difficulty, in the task's own unit: who has farther to go thinks longer.
+    """A token costs 1 + its difficulty, in the task's own unit: who has farther to go thinks
+    longer.
 
     Args:
         task: whose examples these are.
@@ -20,9 +21,9 @@ class ByDifficulty(Predictor):
     def __init__(self, task: Task):
         if task.difficulty_name is None:
             raise UsageError(
-                f"--deal-by difficulty comes with {type(task).__name__}.",
+                f"--balance-by difficulty comes with {type(task).__name__}.",
                 "The task does not know how difficult its tokens are.",
-                "Write --deal-by ponder, which learns what they take, or --deal-by length.",
+                "Write --balance-by ponder, which learns what they take, or --balance-by length.",
             )
 
     def costs(self, batch: Batch) -> Tensor:

@@ -7,7 +7,8 @@ from training.tasks.task import Batch
 
 
 class ByLength(Predictor):
-    """A sequence costs as much as it has valid tokens: for rules under which all tokens think about as long."""
+    """A sequence costs as much as it has valid tokens: for rules under which all tokens think about
+    as long."""
 
     def costs(self, batch: Batch) -> Tensor:
         return batch.valid.sum(1).double()

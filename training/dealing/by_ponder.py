@@ -11,13 +11,16 @@ _MOST_KINDS = 4096
 
 
 class ByPonder(Predictor):
-    """A token costs what tokens of its kind took in the last updates, on all ranks: the model's own last ponder map.
+    """A token costs what tokens of its kind took in the last updates, on all ranks: the model's own
+    last ponder map.
 
-        cost = (Σ steps + mean) / (Σ tokens + 1), over the tokens of that kind; an update k ago weighs 0.9^k
+        cost = (Σ steps + mean) / (Σ tokens + 1), over the tokens of that kind; an update k ago
+        weighs 0.9^k
 
-    The kind is the difficulty of a token where the task knows one, else the token itself (its number modulo 4096),
-    else, where positions read vectors, its position. A kind that has hardly been seen costs what the mean token does;
-    before the first update all cost the same, so that length alone decides.
+    The kind is the difficulty of a token where the task knows one, else the token itself (its
+    number modulo 4096), else, where positions read vectors, its position. A kind that has hardly
+    been seen costs what the mean token does; before the first update all cost the same, so that
+    length alone decides.
 
     Costs two numbers a kind in the update's last sum over the ranks, and a table look-up a token.
 
@@ -48,7 +51,8 @@ class ByPonder(Predictor):
 
     def learn(self, sums: Tensor) -> None:
         tokens, steps = sums.cpu().chunk(2)
-        self._tokens, self._steps = _MEMORY * self._tokens + tokens, _MEMORY * self._steps + steps
+        self._tokens = _MEMORY * self._tokens + tokens
+        self._steps = _MEMORY * self._steps + steps
 
     def state_dict(self) -> dict:
         """{kind: [tokens, steps]} of the kinds that have been seen."""
@@ -65,4 +69,7 @@ class ByPonder(Predictor):
             return batch.difficulty.nan_to_num(0.0).round().long().clamp(0, self._kinds - 1)
         if self._by_token:
             return batch.tokens % self._kinds
-        return torch.arange(batch.valid.shape[1], device=batch.valid.device).expand_as(batch.valid) % self._kinds
+        return (
+            torch.arange(batch.valid.shape[1], device=batch.valid.device).expand_as(batch.valid)
+            % self._kinds
+        )

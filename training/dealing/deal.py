@@ -1,4 +1,5 @@
-"""A deal: which sequences of a global batch go to which rank, so that the ranks compute equally long."""
+"""A deal: which sequences of a global batch go to which rank, so that the ranks compute equally
+long."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +14,28 @@ def in_order(num_rows: int, micro_batches: int, ranks: int) -> NDArray[np.int64]
 
 
 def deal(costs: NDArray[np.float64], micro_batches: int, ranks: int) -> NDArray[np.int64]:
-    """[M R b]: the rows of micro-batch m on rank r, every row once, b = B / (M·R) to each, costs as even as can be.
+    """[M R b]: the rows of micro-batch m on rank r, every row once, b = B / (M·R) to each, costs as
+    even as can be.
 
-    The hands are dealt in rounds, a row each: the heaviest rows of a round go to the lightest hands (longest processing
-    time first, Graham 1969, with equal numbers of rows). Then hands that are too heavy exchange a row with hands that
-    are too light. Hands of nearly the same cost make a micro-batch, since ranks may meet in each of them, and within it
-    the heaviest goes to the rank that has had least, since they surely meet at the end. Never worse than rows as they
-    come, by `slowest`.
+    The hands are dealt in rounds, a row each: the heaviest rows of a round go to the lightest hands
+    (longest processing time first, Graham 1969, with equal numbers of rows). Then hands that are
+    too heavy exchange a row with hands that are too light. Hands of nearly the same cost make a
+    micro-batch, since ranks may meet in each of them, and within it the heaviest goes to the rank
+    that has had least, since they surely meet at the end. Never worse than rows as they come, by
+    `slowest`.
 
-    A function of its arguments alone, so ranks that know the same costs need not talk. O(B log B) and, for the
-    exchanges, O(B·b); no loop over rows.
+    A function of its arguments alone, so ranks that know the same costs need not talk. O(B log B)
+    and, for the exchanges, O(B·b); no loop over rows.
 
     Args:
         costs: [B] what each row is expected to cost, in any unit, finite.
         micro_batches: M.
         ranks: R; M·R divides B.
     """
-    naive, num_hands = in_order(len(costs), micro_batches, ranks), micro_batches * ranks
-    hands, loads = np.empty((num_hands, naive.shape[2]), dtype=np.int64), np.zeros(num_hands)
+    naive = in_order(len(costs), micro_batches, ranks)
+    num_hands = micro_batches * ranks
+    hands = np.empty((num_hands, naive.shape[2]), dtype=np.int64)
+    loads = np.zeros(num_hands)
     for number, rows in enumerate(np.argsort(-costs, kind="stable").reshape(-1, num_hands)):
         lightest = np.argsort(loads, kind="stable")
         hands[lightest, number] = rows
@@ -49,27 +54,38 @@ def slowest(costs: NDArray[np.float64], dealt: NDArray[np.int64]) -> float:
 
 
 def _exchange(hands: NDArray[np.int64], costs: NDArray[np.float64]) -> bool:
-    """Pairs the heaviest hand with the lightest, the second with the second, …; each pair exchanges the two rows that
-    bring it nearest to even. Whether any did."""
+    """Pairs the heaviest hand with the lightest, the second with the second, …; each pair exchanges
+    the two rows that bring it nearest to even. Whether any did."""
     by_load = np.argsort(-costs[hands].sum(1), kind="stable")
     half = len(hands) // 2
-    heavy, light = by_load[:half], by_load[::-1][:half]
-    of_heavy, of_light = costs[hands[heavy]], costs[hands[light]]
+    heavy = by_load[:half]
+    light = by_load[::-1][:half]
+    of_heavy = costs[hands[heavy]]
+    of_light = costs[hands[light]]
     gap = of_heavy.sum(1) - of_light.sum(1)
-    left = np.abs(gap[:, None, None] - 2 * (of_heavy[:, :, None] - of_light[:, None, :])).reshape(half, -1)
-    best, pairs = left.argmin(1), np.arange(half)
+    left = np.abs(gap[:, None, None] - 2 * (of_heavy[:, :, None] - of_light[:, None, :])).reshape(
+        half, -1
+    )
+    best = left.argmin(1)
+    pairs = np.arange(half)
     helps = left[pairs, best] < gap * (1 - 1e-9)
     give, take = np.divmod(best[helps], hands.shape[1])
-    heavy, light = heavy[helps], light[helps]
+    heavy = heavy[helps]
+    light = light[helps]
     hands[heavy, give], hands[light, take] = hands[light, take], hands[heavy, give]
     return bool(helps.any())
 
 
-def _lay_out(hands: NDArray[np.int64], costs: NDArray[np.float64], micro_batches: int, ranks: int) -> NDArray[np.int64]:
+def _lay_out(
+    hands: NDArray[np.int64], costs: NDArray[np.float64], micro_batches: int, ranks: int
+) -> NDArray[np.int64]:
     """[M R b]: which hand is whose, and when."""
     loads = costs[hands].sum(1)
-    dealt, had = np.empty((micro_batches, ranks, hands.shape[1]), dtype=np.int64), np.zeros(ranks)
-    for micro, meeting in enumerate(np.argsort(-loads, kind="stable").reshape(micro_batches, ranks)):
+    dealt = np.empty((micro_batches, ranks, hands.shape[1]), dtype=np.int64)
+    had = np.zeros(ranks)
+    for micro, meeting in enumerate(
+        np.argsort(-loads, kind="stable").reshape(micro_batches, ranks)
+    ):
         least_first = np.argsort(had, kind="stable")
         dealt[micro, least_first] = hands[meeting]
         had[least_first] += loads[meeting]

@@ -9,10 +9,11 @@ from training.tasks.task import Batch
 
 
 class Predictor(ABC):
-    """Guesses the cost of sequences, in any unit that is the same for all: executed token-steps, times a constant.
+    """Guesses the cost of sequences, in any unit that is the same for all: executed token-steps,
+    times a constant.
 
-    One that learns is told by `count` what the tokens of this rank took, and by `learn` the sums over all ranks: so it
-    knows the same on every rank, and its state is the same whoever saves it.
+    One that learns is told by `count` what the tokens of this rank took, and by `learn` the sums
+    over all ranks: so it knows the same on every rank, and its state is the same whoever saves it.
     """
 
     @abstractmethod
@@ -20,8 +21,8 @@ class Predictor(ABC):
         """[B] float64 on the CPU: of each row of a batch on the CPU; finite, 0 or more."""
 
     def count(self, batch: Batch, steps: Tensor) -> Tensor:
-        """What a micro-batch teaches, as sums that add up over micro-batches and ranks: float64, whole numbers, always
-        as many. Nothing by default.
+        """What a micro-batch teaches, as sums that add up over micro-batches and ranks: float64,
+        whole numbers, always as many. Nothing by default.
 
         Args:
             batch: this rank's rows, on its device.

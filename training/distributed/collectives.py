@@ -1,4 +1,5 @@
-"""What the ranks must agree on, and how they do: sums, flags, the step count. Alone, every rank agrees with itself."""
+"""What the ranks must agree on, and how they do: sums, flags, the step count. Alone, every rank
+agrees with itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ def world_size() -> int:
     return dist.get_world_size() if is_distributed() else 1
 
 
-def total(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum over all ranks, element by element."""
     if not is_distributed():
         return values
@@ -42,12 +43,12 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def someone_active(device: torch.device) -> Callable[[int], bool]:
-    """A recurrence's `keep_going` for loops in which all ranks do something together: told how many tokens are active
-    here, it says whether any rank still has one."""
+    """A recurrence's `keep_going` for loops in which all ranks do something together: told how many
+    tokens are active here, it says whether any rank still has one."""
     return lambda active: any_rank(active > 0, device)
 
 
-def everyone(value: float, device: torch.device) -> list[float]:
+def all_gather(value: float, device: torch.device) -> list[float]:
     """The value of each rank, in order."""
     if not is_distributed():
         return [value]
@@ -63,7 +64,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """A plain value of each rank, in order, on all ranks."""
     if not is_distributed():
         return [value]
@@ -72,7 +73,7 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def told_by_first(value: Any) -> Any:
+def broadcast_object(value: Any) -> Any:
     """Rank 0's plain value, on all ranks."""
     if not is_distributed():
         return value

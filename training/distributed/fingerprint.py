@@ -1,4 +1,5 @@
-"""What has to be the same on all ranks of a run: config, versions, code. As a module, it tells what a machine has."""
+"""What has to be the same on all ranks of a run: config, versions, code. As a module, it tells what
+a machine has."""
 
 import contextlib
 import hashlib
@@ -32,12 +33,14 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, object]:
-    """What this machine has: versions, code, GPUs, cores, and addresses in the order in which `deepspeed --hostfile`
-    reads them."""
+    """What this machine has: versions, code, GPUs, cores, and addresses in the order in which
+    `deepspeed --hostfile` reads them."""
     addresses = []
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         addresses = subprocess.check_output(["hostname", "-I"], text=True, timeout=10).split()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     found = {"gpus": torch.cuda.device_count(), "cores": cores, "addresses": addresses}
     return {**versions(), "code": code(), **found}
 
@@ -59,7 +62,11 @@ def _own_files(value: object) -> Iterator[Path]:
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _own_files(each)
-    elif isinstance(value, str) and (path := Path(value.rpartition(":")[0])).suffix == ".py" and path.is_file():
+    elif (
+        isinstance(value, str)
+        and (path := Path(value.rpartition(":")[0])).suffix == ".py"
+        and path.is_file()
+    ):
         yield path
 
 

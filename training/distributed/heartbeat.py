@@ -1,4 +1,5 @@
-"""Signs of life between machines: ranks beat where they met, and one that falls silent is named on all of them."""
+"""Signs of life between machines: ranks beat where they met, and one that falls silent is named on
+all of them."""
 
 import atexit
 import json
@@ -21,25 +22,33 @@ def say_present(store: Store, rank: int) -> None:
 
 
 class Heartbeat:
-    """A pulled cable, a machine that lost its power and a process that is stopped close no connection: whoever waits
-    for them in a collective waits until its time limit. So every rank counts up a number at the place where the ranks
-    met. Rank 0 compares them, and writes down who is silent; the others read that, and notice themselves when the
-    place does not answer. So a beat costs a rank two short messages, whatever the number of ranks.
+    """A pulled cable, a machine that lost its power and a process that is stopped close no
+    connection: whoever waits for them in a collective waits until its time limit. So every rank
+        counts up a number at the place where the ranks
+    met. Rank 0 compares them, and writes down who is silent; the others read that, and notice
+    themselves when the place does not answer. So a beat costs a rank two short messages, whatever
+    the number of ranks.
 
-    What a rank has waited between two beats of its own counts as two beats at most, so that one that was stopped itself
-    accuses nobody when it goes on.
+    What a rank has waited between two beats of its own counts as two beats at most, so that one
+    that was stopped itself accuses nobody when it goes on.
 
     Args:
-        connect: makes a connection of its own to the place: one that is cut off may never return from a question.
+        connect: makes a connection of its own to the place: one that is cut off may never return
+            from a question.
         rank: of this process.
         world: how many there are.
         limit: seconds without a sign of life after which a rank counts as lost.
     """
 
     def __init__(self, connect: Callable[[], Store], rank: int, world: int, limit: float):
-        self._connect, self.rank, self.world, self.limit = connect, rank, world, limit
+        self._connect = connect
+        self.rank = rank
+        self.world = world
+        self.limit = limit
         self._interval = limit / _BEATS
-        self._leaving, self._suspicious, self._closed = threading.Event(), threading.Event(), threading.Event()
+        self._leaving = threading.Event()
+        self._suspicious = threading.Event()
+        self._closed = threading.Event()
         self._beating: threading.Thread | None = None
         self._answers = 0
         self._lost: list[int] = []
@@ -58,17 +67,21 @@ class Heartbeat:
         """From now on this rank beats, and is told once who is lost, in a thread of its own."""
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._beating.start()
-        atexit.register(self.leave)  # a thread that is inside the store when Python ends would abort the process
+        atexit.register(
+            self.leave
+        )  # a thread that is inside the store when Python ends would abort the process
         threading.Thread(target=self._watch, args=(on_lost,), daemon=True).start()
 
     def leave(self) -> None:
-        """From here on this rank's silence means nothing; the others know it before the process ends."""
+        """From here on this rank's silence means nothing; the others know it before the process
+        ends."""
         self._leaving.set()
         if self._beating is not None:
             self._beating.join(self.limit / 4)
 
     def suspect(self) -> list[int]:
-        """After a collective has failed: waits a few beats for who may have caused it; gives who is silent."""
+        """After a collective has failed: waits a few beats for who may have caused it; gives who is
+        silent."""
         if self._beating is None:
             return []
         self._suspicious.set()
@@ -79,9 +92,11 @@ class Heartbeat:
 
     def _beat(self) -> None:
         try:
-            store, number = self._connect(), 0
+            store = self._connect()
+            number = 0
             silent = {rank: 0.0 for rank in range(self.world) if rank != self.rank}
-            seen, clock = dict.fromkeys(silent, "0"), _Clock(self._interval)
+            seen = dict.fromkeys(silent, "0")
+            clock = _Clock(self._interval)
             while not self._leaving.is_set():
                 number += 1
                 store.set(f"beat/{self.rank}", str(number))
@@ -99,8 +114,11 @@ class Heartbeat:
         except OSError:
             return  # no way there; `_watch` sees that no answers come
 
-    def _judge(self, store: Store, seen: dict[int, str], silent: dict[int, float], passed: float) -> None:
-        """Adds up how long each other rank has been silent; afterwards `_lost` holds who was so for too long."""
+    def _judge(
+        self, store: Store, seen: dict[int, str], silent: dict[int, float], passed: float
+    ) -> None:
+        """Adds up how long each other rank has been silent; afterwards `_lost` holds who was so for
+        too long."""
         most = _SHORT * self._interval if store.check(["suspicion"]) else self.limit
         told = store.multi_get([f"beat/{rank}" for rank in seen])
         for rank, value in zip(seen, told, strict=True):
@@ -113,7 +131,9 @@ class Heartbeat:
             self._lost = lost
 
     def _watch(self, on_lost: Callable[[Sequence[int]], None]) -> None:
-        answers, silent, clock = -1, 0.0, _Clock(self._interval)
+        answers = -1
+        silent = 0.0
+        clock = _Clock(self._interval)
         while not self._leaving.is_set() and not self.closed:
             time.sleep(self._interval)
             passed = clock.passed()
@@ -132,9 +152,11 @@ class _Clock:
     """Tells what has passed since it was last asked, two beats at most."""
 
     def __init__(self, interval: float):
-        self._most, self._last = 2 * interval, time.monotonic()
+        self._most = 2 * interval
+        self._last = time.monotonic()
 
     def passed(self) -> float:
         now = time.monotonic()
-        passed, self._last = min(self._most, now - self._last), now
+        passed = min(self._most, now - self._last)
+        self._last = now
         return passed

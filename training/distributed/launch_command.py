@@ -6,12 +6,21 @@ from pathlib import Path
 
 from halting.errors import UsageError
 
-_COUNTS = ("--num_gpus", "--num_accelerators", "--include", "-i", "--exclude", "-e", "--hostfile", "-H")
+_COUNTS = (
+    "--num_gpus",
+    "--num_accelerators",
+    "--include",
+    "-i",
+    "--exclude",
+    "-e",
+    "--hostfile",
+    "-H",
+)
 _HOSTFILE = ("--hostfile", "-H")
 _ENTRY = re.compile(r"(\S+)\s+slots=(\d+)")
 
 
-def refuse_command(words: Sequence[str], world: int, has_gpu: bool) -> None:
+def check_command(words: Sequence[str], world: int, has_gpu: bool) -> None:
     """Refuses a launcher's command that started something else than was meant.
 
     Args:
@@ -20,22 +29,23 @@ def refuse_command(words: Sequence[str], world: int, has_gpu: bool) -> None:
         has_gpu: whether this machine has a GPU.
 
     Raises:
-        UsageError: for a hostfile that is not there or names a machine twice, a machine that it does not name, and no
-            count where there are no GPUs to count.
+        UsageError: for a hostfile that is not there or names a machine twice, a machine that it
+            does not name, and no count where there are no GPUs to count.
     """
     if not words:
         return
     named = value_of(words, _HOSTFILE)
     if named is not None:
         listed = hosts(Path(named))
-        _refuse_unlisted(value_of(words, ("--include", "-i")), listed, named)
-        _refuse_unlisted(value_of(words, ("--exclude", "-e")), listed, named)
+        _check_hosts_listed(value_of(words, ("--include", "-i")), listed, named)
+        _check_hosts_listed(value_of(words, ("--exclude", "-e")), listed, named)
     told = any(word.partition("=")[0] in _COUNTS for word in words)
     if not told and world == 1 and not has_gpu:
         raise UsageError(
             "deepspeed was started without a number of ranks, and made one.",
             "It counts GPUs, and this machine has none; nobody starts a launcher for one rank.",
-            "Write deepspeed --num_gpus 2 … (--num_accelerators is the same), or ponder train … for one process.",
+            "Write deepspeed --num_gpus 2 … (--num_accelerators is the same), or ponder train … "
+            "for one process.",
         )
 
 
@@ -43,7 +53,8 @@ def hosts(path: Path) -> dict[str, int]:
     """The machines of a hostfile, and the ranks on each.
 
     Raises:
-        UsageError: for a file that is not there, a line that is no entry, a machine that is named twice, and no entry.
+        UsageError: for a file that is not there, a line that is no entry, a machine that is named
+            twice, and no entry.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -51,7 +62,8 @@ def hosts(path: Path) -> dict[str, int]:
         raise UsageError(
             f"--hostfile {path} cannot be read: {error.strerror}.",
             "deepspeed says so in one line and goes on with this machine alone.",
-            "Write the path of the file, which holds a line such as `machine1 slots=8` for each machine.",
+            "Write the path of the file, which holds a line such as `machine1 slots=8` for each "
+            "machine.",
         ) from None
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
@@ -61,7 +73,8 @@ def hosts(path: Path) -> dict[str, int]:
             raise UsageError(
                 f"{path}, line {number}: {entry}.",
                 "It names a machine a second time." if match else "It is no entry.",
-                "Write one line for each machine: its name, a space, and slots=, with the number of its ranks.",
+                "Write one line for each machine: its name, a space, and slots=, with the number "
+                "of its ranks.",
             )
         if match:
             found[match[1]] = int(match[2])
@@ -84,12 +97,13 @@ def value_of(words: Sequence[str], names: Sequence[str]) -> str | None:
     return value
 
 
-def _refuse_unlisted(chosen: str | None, listed: dict[str, int], path: str) -> None:
+def _check_hosts_listed(chosen: str | None, listed: dict[str, int], path: str) -> None:
     for part in (chosen or "").split("@"):
         host = part.partition(":")[0]
         if host and host not in listed:
             raise UsageError(
                 f"{chosen} names the machine {host}, and {path} does not.",
                 "deepspeed takes its machines from there.",
-                f"Add the line `{host} slots=8` with the number of its ranks, or write one of {', '.join(listed)}.",
+                f"Add the line `{host} slots=8` with the number of its ranks, or write one of "
+                f"{', '.join(listed)}.",
             )

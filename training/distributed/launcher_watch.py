@@ -4,20 +4,28 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-_LAUNCHERS = ("deepspeed.launcher.launch", "torchrun", "torch.distributed.run", "torch/distributed/run")
+_LAUNCHERS = (
+    "deepspeed.launcher.launch",
+    "torchrun",
+    "torch.distributed.run",
+    "torch/distributed/run",
+)
 
 
 @dataclass(frozen=True)
 class LauncherWatch:
     """The processes above this one, as they were at the start.
 
-    `deepspeed` is a runner that starts a launcher that starts the ranks. A SIGTERM to the runner alone ends the runner
-    and nothing else: its ranks would train on as orphans. So each of them looks now and then.
+    `deepspeed` is a runner that starts a launcher that starts the ranks. A SIGTERM to the runner
+    alone ends the runner and nothing else: its ranks would train on as orphans. So each of them
+    looks now and then.
 
     Args:
-        parent: the launcher's process; None where no known launcher started this one (a shell may go as it likes).
+        parent: the launcher's process; None where no known launcher started this one (a shell may
+            go as it likes).
         grandparent: the runner's; None under torchrun, which is both.
-        words: of the `deepspeed` command on this machine, up to the script or module; empty where it is not known.
+        words: of the `deepspeed` command on this machine, up to the script or module; empty where
+            it is not known.
     """
 
     parent: int | None
@@ -58,7 +66,9 @@ def _words(pid: int) -> list[str]:
 def _launcher_words(words: list[str]) -> tuple[str, ...]:
     """Deepspeed's own flags out of its command line: from its name to the module or script."""
     starts = [
-        at for at, word in enumerate(words) if word == "deepspeed.launcher.runner" or Path(word).stem == "deepspeed"
+        at
+        for at, word in enumerate(words)
+        if word == "deepspeed.launcher.runner" or Path(word).stem == "deepspeed"
     ]
     if not starts:
         return ()

@@ -15,9 +15,12 @@ _GRACE = 5.0
 
 
 def this_machine() -> str:
-    """Tells machines, and containers with processes of their own, apart: many have the same name."""
+    """Tells machines, and containers with processes of their own, apart: many have the same
+    name."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink(
+            "/proc/self/ns/pid"
+        )
     except OSError:
         return socket.gethostname()
 
@@ -52,26 +55,34 @@ class Members:
     """
 
     def __init__(self, everyone: Sequence[Member], rank: int, heartbeat: Heartbeat | None = None):
-        self.everyone, self.rank = tuple(everyone), rank
+        self.everyone = tuple(everyone)
+        self.rank = rank
         several = len({(each.host, each.machine) for each in everyone}) > 1
         self._heartbeat = heartbeat if several else None
         self._watching = threading.Event()
         self._folder: Path | None = None
 
     def listen(self) -> None:
-        """From now on ranks of several machines give signs of life, and this process ends when another's stay away."""
+        """From now on ranks of several machines give signs of life, and this process ends when
+        another's stay away."""
         if self._heartbeat is not None:
             limit = self._heartbeat.limit
-            self._heartbeat.start(lambda lost: end_cut_off([self.everyone[rank] for rank in lost], self._folder, limit))
+            self._heartbeat.start(
+                lambda lost: end_cut_off(
+                    [self.everyone[rank] for rank in lost], self._folder, limit
+                )
+            )
 
     def gone(self) -> list[Member]:
-        """The ranks on this machine whose process has ended. Of other machines `heartbeat` knows."""
+        """The ranks on this machine whose process has ended. Of other machines `heartbeat`
+        knows."""
         here = this_machine()
         return [each for each in self.everyone if each.machine == here and not _runs(each.pid)]
 
     def await_gone(self, seconds: float = 2.0) -> list[Member]:
-        """After a collective has failed: the same, looked at until somebody is gone or the time is over, for a process
-        that dies closes its connections shortly before it has ended; then those of other machines that are silent."""
+        """After a collective has failed: the same, looked at until somebody is gone or the time is
+        over, for a process that dies closes its connections shortly before it has ended; then those
+        of other machines that are silent."""
         until = time.monotonic() + seconds
         while not (gone := self.gone()) and time.monotonic() < until:
             time.sleep(0.05)
@@ -80,8 +91,9 @@ class Members:
         return [self.everyone[rank] for rank in self._heartbeat.suspect()]
 
     def watch(self, folder: Path) -> None:
-        """From now on, a thread looks whether a rank of this machine has died. Most often the next collective fails by
-        itself; where it would wait instead (NCCL), this process ends with a message after a grace of five seconds.
+        """From now on, a thread looks whether a rank of this machine has died. Most often the next
+        collective fails by itself; where it would wait instead (NCCL), this process ends with a
+        message after a grace of five seconds.
 
         Args:
             folder: of the run, for the message.
@@ -108,21 +120,24 @@ class Members:
 
 
 def end_without(gone: Sequence[Member], folder: Path) -> None:
-    """Says which ranks are gone, and ends this process at once: nothing collective can be done any more."""
+    """Says which ranks are gone, and ends this process at once: nothing collective can be done any
+    more."""
     _end(
         f"{_names(gone)} {'is' if len(gone) == 1 else 'are'} gone",
-        "killed, out of memory, or ended by an error of its own (its last lines say so); the others cannot go on "
-        "without it",
+        "killed, out of memory, or ended by an error of its own (its last lines say so); the "
+        "others cannot go on without it",
         folder,
     )
 
 
 def end_cut_off(lost: Sequence[Member], folder: Path | None, seconds: float) -> None:
-    """The same for ranks of other machines that give no sign of life; `folder` is None before there is a run."""
+    """The same for ranks of other machines that give no sign of life; `folder` is None before there
+    is a run."""
     _end(
-        f"{_names(lost)} {'has' if len(lost) == 1 else 'have'} given no sign of life for {seconds:g} s",
-        "the machine is off, or cut from the network, or its process is stopped; the others would wait for it until "
-        "--timeout",
+        f"{_names(lost)} {'has' if len(lost) == 1 else 'have'} given no sign of life for "
+        f"{seconds:g} s",
+        "the machine is off, or cut from the network, or its process is stopped; the others would "
+        "wait for it until --timeout",
         folder,
     )
 
@@ -133,13 +148,13 @@ def _names(members: Sequence[Member]) -> str:
 
 
 def _end(what: str, why: str, folder: Path | None) -> None:
-    mend = (
+    fix = (
         "nothing was trained yet: start again when it is back."
         if folder is None
-        else f"go on from the last checkpoint: … --module training.train --resume {folder}; ponder launch "
-        "--max-restarts N does so by itself."
+        else f"go on from the last checkpoint: … --module training.train --resume {folder}; ponder "
+        "launch --max-restarts N does so by itself."
     )
-    print(f"\nerror: {what}.\n  why:  {why}.\n  mend: {mend}", file=sys.stderr, flush=True)
+    print(f"\nerror: {what}.\n  why:  {why}.\n  fix:  {fix}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(1)
 

@@ -9,12 +9,12 @@ _NAMES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def choose_interface(address: str) -> str | None:
-    """Has gloo and NCCL talk through the interface by which this machine reaches an address, unless the environment
-    names one.
+    """Has gloo and NCCL talk through the interface by which this machine reaches an address, unless
+    the environment names one.
 
-    By itself gloo takes the address that the machine's own name has, which is often one of this machine alone
-    (127.0.1.1) or none; NCCL takes the first interface that looks like a network. Where the ranks meet, all of them
-    come.
+    By itself gloo takes the address that the machine's own name has, which is often one of this
+    machine alone (127.0.1.1) or none; NCCL takes the first interface that looks like a network.
+    Where the ranks meet, all of them come.
 
     Args:
         address: where the ranks meet, a name or a number.

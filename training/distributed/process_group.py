@@ -1,4 +1,5 @@
-"""How a process becomes a rank: environment, process group, time limits, and where DeepSpeed's chatter goes."""
+"""How a process becomes a rank: environment, process group, time limits, and where the logs of
+libraries go."""
 
 import contextlib
 import functools
@@ -51,7 +52,7 @@ def start(
     timeout: timedelta = TIMEOUT,
     *,
     cpu: bool = False,
-    chatter: Path | None = None,
+    library_log: Path | None = None,
     facts: Mapping[str, str] = MappingProxyType({}),
     lost_after: float = 20.0,
 ) -> Joined:
@@ -60,29 +61,36 @@ def start(
     Nothing is compiled. Call it once, before any other use of DeepSpeed.
 
     Args:
-        timeout: how long a rank waits for the others; of every process group that is made from here on.
+        timeout: how long a rank waits for the others; of every process group that is made from here
+            on.
         cpu: run on the CPU even where there is a GPU.
-        chatter: a file for what DeepSpeed, torch and Python's warnings have to say; the screen if None.
+        library_log: a file for what DeepSpeed, torch and Python's warnings have to say; the screen
+            if None.
         facts: what has to be the same on all ranks (`training.distributed.fingerprint`).
-        lost_after: seconds without a sign of life after which a rank of another machine counts as lost.
+        lost_after: seconds without a sign of life after which a rank of another machine counts as
+            lost.
 
     Raises:
-        UsageError: where DeepSpeed is not installed, and for what keeps ranks from meeting (`rendezvous.meet`).
+        UsageError: where DeepSpeed is not installed, and for what keeps ranks from meeting
+            (`rendezvous.meet`).
     """
     cpu = cpu or not torch.cuda.is_available()
     _prepare_environment(cpu)
-    if chatter is not None:
-        chatter_to(chatter)
+    if library_log is not None:
+        redirect_library_logs(library_log)
     try:
         import deepspeed  # late: it takes its time, and reads DS_ACCELERATOR when imported
     except ImportError as error:
         raise UsageError(
-            f"--deepspeed-config and --report-to need DeepSpeed, which cannot be imported: {error}.",
+            "--deepspeed-config and --report-to need DeepSpeed, which cannot be imported: "
+            f"{error}.",
             "ZeRO, offload and the monitors are DeepSpeed's; one process runs without.",
             "Run `pip install deepspeed`, or leave these flags out.",
         ) from error
-    if chatter is not None:
-        chatter_to(chatter)  # once more: importing DeepSpeed gives its logger a handler for the screen
+    if library_log is not None:
+        redirect_library_logs(
+            library_log
+        )  # once more: importing DeepSpeed gives its logger a handler for the screen
     if cpu:
         skip_shared_memory_op()
         leave_muon_uncompiled()
@@ -102,7 +110,9 @@ def start(
         timeout=timeout,
     )
     deepspeed.init_distributed(timeout=timeout, verbose=False)
-    return Joined(torch.device("cpu") if cpu else torch.device("cuda", int(os.environ["LOCAL_RANK"])), members)
+    return Joined(
+        torch.device("cpu") if cpu else torch.device("cuda", int(os.environ["LOCAL_RANK"])), members
+    )
 
 
 def stop() -> None:
@@ -111,8 +121,9 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def chatter_to(path: Path) -> None:
-    """Sends the log lines of DeepSpeed and torch, and Python's warnings, to a file instead of the screen."""
+def redirect_library_logs(path: Path) -> None:
+    """Sends the log lines of DeepSpeed and torch, and Python's warnings, to a file instead of the
+    screen."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
@@ -122,14 +133,16 @@ def chatter_to(path: Path) -> None:
         logger = logging.getLogger(name)
         for old in logger.handlers:
             old.close()
-        logger.handlers, logger.propagate = [handler], False
+        logger.handlers = [handler]
+        logger.propagate = False
 
 
 def skip_shared_memory_op() -> None:
     """Has the process group do without DeepSpeed's shared-memory reduce for CPUs.
 
-    It would be compiled at the start (over a minute), and a build that was killed leaves a lock on which every later
-    start waits for ever. The table is private to DeepSpeed; a test checks that it still decides.
+    It would be compiled at the start (over a minute), and a build that was killed leaves a lock on
+    which every later start waits for ever. The table is private to DeepSpeed; a test checks that it
+    still decides.
     """
     import deepspeed
 
@@ -137,17 +150,21 @@ def skip_shared_memory_op() -> None:
 
 
 def leave_muon_uncompiled() -> None:
-    """Imports DeepSpeed's Muon optimizer, as every engine does, without having torch.compile look at it.
+    """Imports DeepSpeed's Muon optimizer, as every engine does, without having torch.compile look
+    at it.
 
-    No run can choose that optimizer, and the compiler that is imported for it takes a second of every rank's start. The
-    function that gives the decorator is private to DeepSpeed; a test checks that the compiler stays out.
+    No run can choose that optimizer, and the compiler that is imported for it takes a second of
+    every rank's start. The function that gives the decorator is private to DeepSpeed; a test checks
+    that the compiler stays out.
     """
     from deepspeed.runtime import compiler
 
     usual = compiler.compile
     compiler.compile = lambda: lambda function: function
     try:
-        with contextlib.suppress(ImportError):  # where it has another place, engines take that second as before
+        with contextlib.suppress(
+            ImportError
+        ):  # where it has another place, engines take that second as before
             importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
     finally:
         compiler.compile = usual
@@ -156,8 +173,8 @@ def leave_muon_uncompiled() -> None:
 def limit_waiting(timeout: timedelta) -> None:
     """Gives every process group that is made from here on a time limit.
 
-    DeepSpeed makes its own by `torch.distributed.new_group(ranks)`, without one: torch's default of half an hour would
-    hold there, whatever the first group was given.
+    DeepSpeed makes its own by `torch.distributed.new_group(ranks)`, without one: torch's default of
+    half an hour would hold there, whatever the first group was given.
     """
     dist.new_group = functools.partial(dist.new_group, timeout=timeout)
 
@@ -165,12 +182,17 @@ def limit_waiting(timeout: timedelta) -> None:
 def _prepare_environment(cpu: bool) -> None:
     if cpu:
         os.environ["DS_ACCELERATOR"] = "cpu"
-    # Extensions of one environment are never those of another: they were built for other versions of torch.
+    # Extensions of one environment are never those of another: they were built for other versions
+    # of torch.
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
     slurm.adopt()
     if not under_launcher():
         os.environ.update(
-            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port())
+            RANK="0",
+            LOCAL_RANK="0",
+            WORLD_SIZE="1",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(free_port()),
         )
 
 

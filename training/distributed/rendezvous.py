@@ -1,4 +1,5 @@
-"""How ranks meet: each says who it is and what it is about to run; nobody starts before all agree."""
+"""How ranks meet: each says who it is and what it is about to run; nobody starts before all
+agree."""
 
 import json
 import os
@@ -42,51 +43,70 @@ class Place:
         """As launchers tell it."""
         told = os.environ
         hosted = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        return Place(int(told["RANK"]), int(told["WORLD_SIZE"]), told["MASTER_ADDR"], int(told["MASTER_PORT"]), hosted)
+        return Place(
+            int(told["RANK"]),
+            int(told["WORLD_SIZE"]),
+            told["MASTER_ADDR"],
+            int(told["MASTER_PORT"]),
+            hosted,
+        )
 
     def __str__(self) -> str:
         return f"rank {self.rank} on {socket.gethostname()}"
 
 
-def meet(place: Place, facts: Mapping[str, str], timeout: timedelta, lost_after: float = 20.0) -> tuple[Store, Members]:
-    """Waits until all ranks are there and compares what they are about to run; gives what a process group is made from,
-    and who they are. What is being waited for is said on rank 0's screen every ten seconds, on another's while it
-    cannot reach rank 0.
+def meet(
+    place: Place, facts: Mapping[str, str], timeout: timedelta, lost_after: float = 20.0
+) -> tuple[Store, Members]:
+    """Waits until all ranks are there and compares what they are about to run; gives what a process
+    group is made from, and who they are. What is being waited for is said on rank 0's screen every
+    ten seconds, on another's while it cannot reach rank 0.
 
     Args:
         place: of this rank.
         facts: what has to be the same on all ranks, in words: its name and its value.
         timeout: how long to wait.
-        lost_after: seconds without a sign of life after which a rank of another machine will count as lost.
+        lost_after: seconds without a sign of life after which a rank of another machine will count
+            as lost.
 
     Raises:
-        UsageError: on every rank, for ranks that differ, that are there twice, or that do not come; on the rank that
-            sees it, for a port that is taken and an address that nobody has.
+        UsageError: on every rank, for ranks that differ, that are there twice, or that do not come;
+            on the rank that sees it, for a port that is taken and an address that nobody has.
     """
     until = time.monotonic() + timeout.total_seconds()
     hosts = place.rank == 0 and not place.hosted
     store = _host(place, timeout) if hosts else _reach(place, timeout, until)
-    heartbeat = Heartbeat(lambda: _knocking_client(place, timeout), place.rank, place.world, lost_after)
+    heartbeat = Heartbeat(
+        lambda: _knocking_client(place, timeout), place.rank, place.world, lost_after
+    )
     try:
         return store, _met(store, place, facts, until, timeout, heartbeat)
     except RuntimeError as error:
         says = f"rank 0 ended while the ranks were meeting ({str(error).splitlines()[0][:120]})"
         raise _unreachable(place, says) from None
     except UsageError:
-        # What rank 0 keeps is where the others read why: it stays until they have, or a little while.
+        # What rank 0 keeps is where the others read why: it stays until they have, or a little
+        # while.
         if place.rank == 0:
             _linger(store, place)
         raise
 
 
 def _met(
-    store: Store, place: Place, facts: Mapping[str, str], until: float, timeout: timedelta, heartbeat: Heartbeat
+    store: Store,
+    place: Place,
+    facts: Mapping[str, str],
+    until: float,
+    timeout: timedelta,
+    heartbeat: Heartbeat,
 ) -> Members:
-    rank, world = place.rank, place.world
+    rank = place.rank
+    world = place.world
     if store.add(f"seat/{rank}", 1) > 1:
         raise UsageError(
             f"Two processes say that they are rank {rank} of {world}.",
-            "Each rank has to be there once; a job started twice, or the same --node_rank on two machines, does this.",
+            "Each rank has to be there once; a job started twice, or the same --node_rank on two "
+            "machines, does this.",
             "Give each machine its own --node_rank, or another job another --master_port.",
         )
     about = {"host": socket.gethostname(), "pid": os.getpid(), "machine": this_machine()}
@@ -95,9 +115,12 @@ def _met(
     _wait_for_all(store, place, until, timeout)
     told = [json.loads(store.get(f"member/{each}")) for each in range(world)]
     store.set(f"read/{rank}", "")
-    members = [Member(number, each["host"], each["pid"], each["machine"]) for number, each in enumerate(told)]
+    members = [
+        Member(number, each["host"], each["pid"], each["machine"])
+        for number, each in enumerate(told)
+    ]
     for name in facts:
-        refuse_differing(name, [each.get(name, "not told") for each in told], members)
+        check_same_on_all_ranks(name, [each.get(name, "not told") for each in told], members)
     return Members(members, rank, heartbeat)
 
 
@@ -108,7 +131,7 @@ def _linger(store: Store, place: Place) -> None:
         time.sleep(_LOOK_EVERY)
 
 
-def refuse_differing(name: str, values: list[str], members: list[Member]) -> None:
+def check_same_on_all_ranks(name: str, values: list[str], members: list[Member]) -> None:
     """Refuses ranks that are about to run different things, naming the first two that differ.
 
     Raises:
@@ -119,8 +142,10 @@ def refuse_differing(name: str, values: list[str], members: list[Member]) -> Non
         return
     where, mine, theirs = _first_difference(values[0], values[other])
     raise UsageError(
-        f"{name}{where} is {mine} on rank 0 ({members[0].host}) and {theirs} on rank {other} ({members[other].host}).",
-        "All ranks have to run the same, or they train different models, or wait for one another for ever.",
+        f"{name}{where} is {mine} on rank 0 ({members[0].host}) and {theirs} on rank {other} "
+        f"({members[other].host}).",
+        "All ranks have to run the same, or they train different models, or wait for one another "
+        "for ever.",
         _MENDS.get(name, "Make them the same on all machines, and start again."),
     )
 
@@ -134,7 +159,8 @@ _MENDS = {
 def _first_difference(one: str, other: str) -> tuple[str, str, str]:
     """Of two JSON objects the first path whose values differ, else the two values as they are."""
     try:
-        mine, theirs = _flat(json.loads(one)), _flat(json.loads(other))
+        mine = _flat(json.loads(one))
+        theirs = _flat(json.loads(other))
     except ValueError:
         return "", one, other
     for path in sorted({*mine, *theirs}):
@@ -146,7 +172,11 @@ def _first_difference(one: str, other: str) -> tuple[str, str, str]:
 def _flat(value: object, path: str = "") -> dict[str, object]:
     if not isinstance(value, dict):
         return {path: value}
-    return {name: each for key, inner in value.items() for name, each in _flat(inner, f"{path}.{key}").items()}
+    return {
+        name: each
+        for key, inner in value.items()
+        for name, each in _flat(inner, f"{path}.{key}").items()
+    }
 
 
 def _host(place: Place, timeout: timedelta) -> Store:
@@ -157,7 +187,8 @@ def _host(place: Place, timeout: timedelta) -> Store:
         if "EADDRINUSE" in str(error) or "address already in use" in str(error).lower():
             raise UsageError(
                 f"Port {place.port} of {place.address} is taken.",
-                "Rank 0 listens there for the other ranks; another job does already, or one that is still ending.",
+                "Rank 0 listens there for the other ranks; another job does already, or one that "
+                "is still ending.",
                 f"Write another port, such as deepspeed --master_port {place.port + 1} …",
             ) from None
         raise _unreachable(place, str(error)) from None
@@ -165,7 +196,8 @@ def _host(place: Place, timeout: timedelta) -> Store:
 
 def _reach(place: Place, timeout: timedelta, until: float) -> Store:
     """Any other rank's."""
-    said, where = time.monotonic(), f"{place.address}:{place.port}"
+    said = time.monotonic()
+    where = f"{place.address}:{place.port}"
     while True:
         try:
             return _knocking_client(place, timeout)
@@ -188,27 +220,35 @@ def _knocking_client(place: Place, timeout: timedelta) -> Store:
 
 
 def _wait_for_all(store: Store, place: Place, until: float, timeout: timedelta) -> None:
-    said, world, where = time.monotonic(), place.world, f"{place.address}:{place.port}"
+    said = time.monotonic()
+    world = place.world
+    where = f"{place.address}:{place.port}"
     while missing := [each for each in range(world) if not store.check([f"member/{each}"])]:
         if time.monotonic() > until or store.check(["gave up"]):
             store.set("gave up", "")
             store.set(f"read/{place.rank}", "")
             raise UsageError(
                 f"{_ranks(missing)} of {world} did not come to {where} within {_words(timeout)}.",
-                "A machine that was not started, or cannot reach that address, or a process that ended at its start.",
-                "Look at the output of the machines that are missing; --timeout MINUTES waits longer.",
+                "A machine that was not started, or cannot reach that address, or a process that "
+                "ended at its start.",
+                "Look at the output of the machines that are missing; --timeout MINUTES waits "
+                "longer.",
             )
         if place.rank == 0 and time.monotonic() - said > _SAY_EVERY:
             said = time.monotonic()
-            _say(f"waiting at {where} for {_ranks(missing)} of {world}, at most {_words(timeout)} …")
+            _say(
+                f"waiting at {where} for {_ranks(missing)} of {world}, at most {_words(timeout)} …"
+            )
         time.sleep(_LOOK_EVERY)
 
 
 def _unreachable(place: Place, says: str) -> UsageError:
     return UsageError(
-        f"{str(place).capitalize()} cannot use {place.address}:{place.port}, where the ranks meet: {says}.",
+        f"{str(place).capitalize()} cannot use {place.address}:{place.port}, where the ranks meet: "
+        f"{says}.",
         "Rank 0 listens there, at MASTER_ADDR and MASTER_PORT, and all others come to it.",
-        "Give the launcher an address of the first machine that all can reach: --master_addr, --master_port.",
+        "Give the launcher an address of the first machine that all can reach: --master_addr, "
+        "--master_port.",
     )
 
 

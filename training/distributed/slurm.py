@@ -6,15 +6,16 @@ from collections.abc import Mapping, MutableMapping
 
 from halting.errors import UsageError
 
-_FIRST_PORT, _PORTS = 15000, 10000
+_FIRST_PORT = 15000
+_PORTS = 10000
 _NEEDED = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST")
 
 
 def adopt(environment: MutableMapping[str, str] = os.environ) -> None:
     """Makes this process a rank where `srun` started several and no other launcher has spoken.
 
-    Only a job step has the variables of `_NEEDED`; the batch script that calls `srun` has not. What is there already
-    (MASTER_ADDR, MASTER_PORT) stays.
+    Only a job step has the variables of `_NEEDED`; the batch script that calls `srun` has not. What
+    is there already (MASTER_ADDR, MASTER_PORT) stays.
 
     Raises:
         UsageError: for a list of machines that cannot be read.
@@ -29,8 +30,9 @@ def adopt(environment: MutableMapping[str, str] = os.environ) -> None:
 def ranks_words(step: Mapping[str, str]) -> dict[str, str]:
     """RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT of a task of a job step.
 
-    The ranks meet on the step's first machine, at a port that follows from the numbers of job and step, so that two
-    jobs on one machine seldom want the same one. A task that sees one GPU alone (--gpus-per-task) has it as its first.
+    The ranks meet on the step's first machine, at a port that follows from the numbers of job and
+    step, so that two jobs on one machine seldom want the same one. A task that sees one GPU alone
+    (--gpus-per-task) has it as its first.
     """
     gpus = step.get("CUDA_VISIBLE_DEVICES", "")
     sees_one_gpu = gpus != "" and "," not in gpus
@@ -54,7 +56,8 @@ def machines(text: str) -> list[str]:
         raise UsageError(
             f"SLURM_STEP_NODELIST is {text!r}.",
             "Rank 0 is on the first machine that it names, and it cannot be read.",
-            "Export MASTER_ADDR and MASTER_PORT yourself: a name of the first machine, and a free port.",
+            "Export MASTER_ADDR and MASTER_PORT yourself: a name of the first machine, and a free "
+            "port.",
         )
     return [name for part in re.split(r",(?![^\[]*\])", text) for name in _each(part)]
 
@@ -68,5 +71,9 @@ def _each(part: str) -> list[str]:
     numbers = []
     for span in inside.split(","):
         low, dash, high = span.partition("-")
-        numbers += [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)] if dash else [low]
+        numbers += (
+            [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
+            if dash
+            else [low]
+        )
     return [f"{before}{number}{more}" for number in numbers for more in _each(after)]

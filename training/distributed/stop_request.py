@@ -1,4 +1,5 @@
-"""Stopping on request: the first signal asks, the second ends at once; a launcher that has gone asks, too."""
+"""Stopping on request: the first signal asks, the second ends at once; a launcher that has gone
+asks, too."""
 
 import os
 import signal
@@ -12,11 +13,12 @@ _ECHO = 2.0
 
 
 class StopRequest:
-    """While it is entered, SIGINT, SIGTERM and SIGHUP (a closed terminal) set a flag that the loop reads between
-    updates; a second one ends the process at once.
+    """While it is entered, SIGINT, SIGTERM and SIGHUP (a closed terminal) set a flag that the loop
+    reads between updates; a second one ends the process at once.
 
-    A SIGTERM within two seconds of a Ctrl-C is a launcher passing it on, and does not count as a second one. A SIGHUP
-    that is ignored, as under nohup, stays so. A launcher that has gone asks to stop as a signal does.
+    A SIGTERM within two seconds of a Ctrl-C is a launcher passing it on, and does not count as a
+    second one. A SIGHUP that is ignored, as under nohup, stays so. A launcher that has gone asks to
+    stop as a signal does.
 
     Args:
         launcher: what started this process, as it was at the start; None where nobody has to stay.
@@ -39,7 +41,11 @@ class StopRequest:
         return self.signal_name or self._launcher.gone
 
     def __enter__(self) -> "StopRequest":
-        heard = [number for number in _SIGNALS if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+        heard = [
+            number
+            for number in _SIGNALS
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+        ]
         self._before = {number: signal.signal(number, self._heard) for number in heard}
         return self
 
@@ -50,7 +56,8 @@ class StopRequest:
     def _heard(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.signal_name is None:
-            self.signal_name, self._heard_at = name, time.monotonic()
+            self.signal_name = name
+            self._heard_at = time.monotonic()
         elif name == self.signal_name or time.monotonic() - self._heard_at > _ECHO:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -1,4 +1,5 @@
-"""What `ponder doctor` looks at: each check is a function that says what it found, and how to mend it."""
+"""What `ponder doctor` looks at: each check is a function that says what it found, and how to fix
+it."""
 
 import importlib.metadata
 import importlib.util
@@ -18,9 +19,12 @@ from training.doctor.probes import two_ranks
 
 State = Literal["works", "warns", "broken"]
 
-_PYTHON, _TORCH, _DEEPSPEED = (3, 11), (2, 6), (0, 19)
+_PYTHON = (3, 11)
+_TORCH = (2, 6)
+_DEEPSPEED = (0, 19)
 _NEEDED = ("jaxtyping", "numpy", "pydantic", "rich", "safetensors", "scipy", "tyro")
-_LITTLE, _TOO_LITTLE = 2e9, 1e8  # bytes: some runs of the small recipes; not even one
+_LITTLE = 2e9
+_TOO_LITTLE = 1e8  # bytes: some runs of the small recipes; not even one
 
 
 @dataclass(frozen=True)
@@ -29,23 +33,27 @@ class Finding:
 
     Args:
         name: what was looked at.
-        state: "works"; "warns", where training works but something is amiss; "broken", where something that is needed
-            does not work.
+        state: "works"; "warns", where training works but something is amiss; "broken", where
+            something that is needed does not work.
         says: in words.
-        mend: what to do; "" where nothing has to be done. Lines after the first are commands.
+        fix:  what to do; "" where nothing has to be done. Lines after the first are commands.
     """
 
     name: str
     state: State
     says: str
-    mend: str = ""
+    fix: str = ""
 
 
 def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
     """The interpreter is new enough."""
     says = f"{'.'.join(map(str, version))} ({platform.system()}, {platform.machine()})"
     return _new_enough(
-        "python", version, _PYTHON, says, "Make the environment with it: make PYTHON=/path/to/python3.12"
+        "python",
+        version,
+        _PYTHON,
+        says,
+        "Make the environment with it: make PYTHON=/path/to/python3.12",
     )
 
 
@@ -53,7 +61,9 @@ def check_ponderloop() -> Finding:
     """Which ponderloop this is."""
     folder = Path(__file__).parents[1]
     try:
-        return Finding("ponderloop", "works", f"{importlib.metadata.version('ponderloop')}, from {folder}")
+        return Finding(
+            "ponderloop", "works", f"{importlib.metadata.version('ponderloop')}, from {folder}"
+        )
     except importlib.metadata.PackageNotFoundError:
         return Finding("ponderloop", "works", f"from a clone, not installed: {folder}")
 
@@ -62,7 +72,9 @@ def check_torch(version: str = torch.__version__) -> Finding:
     """torch is new enough."""
     number = tuple(int(word) for word in version.partition("+")[0].split(".")[:2])
     built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-    return _new_enough("torch", number, _TORCH, f"{version}, {built}", "pip install --upgrade torch")
+    return _new_enough(
+        "torch", number, _TORCH, f"{version}, {built}", "pip install --upgrade torch"
+    )
 
 
 def check_libraries(names: Sequence[str] = _NEEDED) -> Finding:
@@ -70,8 +82,15 @@ def check_libraries(names: Sequence[str] = _NEEDED) -> Finding:
     found = {name: _version(name) for name in names}
     missing = [name for name, version in found.items() if version is None]
     if missing:
-        return Finding("libraries", "broken", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
-    return Finding("libraries", "works", ", ".join(f"{name} {version}" for name, version in found.items()))
+        return Finding(
+            "libraries",
+            "broken",
+            f"missing: {', '.join(missing)}",
+            f"pip install {' '.join(missing)}",
+        )
+    return Finding(
+        "libraries", "works", ", ".join(f"{name} {version}" for name, version in found.items())
+    )
 
 
 def check_optional() -> Finding:
@@ -80,60 +99,94 @@ def check_optional() -> Finding:
     missing = [name for name, version in found.items() if version is None]
     if missing:
         lost = {"tensorboard": "TensorBoard's event files", "matplotlib": "pictures (--png)"}
-        says = f"missing: {', '.join(missing)}; without, there are no {' and no '.join(lost[name] for name in missing)}"
+        says = (
+            f"missing: {', '.join(missing)}; without, there are no "
+            f"{' and no '.join(lost[name] for name in missing)}"
+        )
         return Finding("pictures", "warns", says, f"pip install {' '.join(missing)}")
-    return Finding("pictures", "works", ", ".join(f"{name} {version}" for name, version in found.items()))
+    return Finding(
+        "pictures", "works", ", ".join(f"{name} {version}" for name, version in found.items())
+    )
 
 
 def check_processor() -> Finding:
     """Cores, and the threads that torch would use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads, native = torch.get_num_threads(), _native_bf16()
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    threads = torch.get_num_threads()
+    native = _native_bf16()
     bf16 = "bf16 native" if native else "bf16 emulated (slow: keep --precision float32 here)"
     says = f"{_count(cores, 'core')}, {_count(threads, 'thread')}, {bf16}"
     if threads > cores:
-        mend = f"Threads wait for one another: export OMP_NUM_THREADS={cores}"
-        return Finding("processor", "warns", f"{says}: more threads than cores", mend)
+        fix = f"Threads wait for one another: export OMP_NUM_THREADS={cores}"
+        return Finding("processor", "warns", f"{says}: more threads than cores", fix)
     return Finding("processor", "works", says)
 
 
 def check_gpus() -> Finding:
     """GPUs, and whether torch can use those that are there."""
     if torch.cuda.is_available():
-        each = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        each = [
+            torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())
+        ]
         listed = ", ".join(f"{gpu.name} with {gpu.total_memory / 1e9:.0f} GB" for gpu in each)
         bf16 = "native" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated"
         return Finding("GPU", "works", f"{listed}; bf16 {bf16}")
     if shutil.which("nvidia-smi") is None:
         return Finding("GPU", "works", "none; training runs on the CPU")
     if torch.version.cuda is None:
-        mend = "Install a torch that was built with CUDA."
+        fix = "Install a torch that was built with CUDA."
     else:
-        mend = "Compare the driver's CUDA version (nvidia-smi) with torch's, and look at CUDA_VISIBLE_DEVICES."
-    return Finding("GPU", "warns", "a driver is installed, but torch sees no GPU; training runs on the CPU", mend)
+        fix = (
+            "Compare the driver's CUDA version (nvidia-smi) with torch's, and look at "
+            "CUDA_VISIBLE_DEVICES."
+        )
+    return Finding(
+        "GPU",
+        "warns",
+        "a driver is installed, but torch sees no GPU; training runs on the CPU",
+        fix,
+    )
 
 
 def check_deepspeed(probe: dict[str, Any]) -> Finding:
     """DeepSpeed can be imported and is new enough. `probe` is what `probe_many_ranks` gives."""
     if "error" in probe:
-        mend = "DS_BUILD_OPS=0 pip install --no-build-isolation deepspeed   (one process trains without it)"
-        return Finding("deepspeed", "broken", f"cannot be imported: {probe['error']}", mend)
+        fix = (
+            "DS_BUILD_OPS=0 pip install --no-build-isolation deepspeed   (one process trains "
+            "without it)"
+        )
+        return Finding("deepspeed", "broken", f"cannot be imported: {probe['error']}", fix)
     number = tuple(int(word) for word in probe["version"].partition("+")[0].split(".")[:2])
     says = f"{probe['version']}, accelerator {probe['accelerator']}"
     return _new_enough("deepspeed", number, _DEEPSPEED, says, "pip install --upgrade deepspeed")
 
 
 def check_ops(probe: dict[str, Any]) -> Finding:
-    """What DeepSpeed would compile. Training uses torch's optimizer and skips the one op that starting would build."""
+    """What DeepSpeed would compile. Training uses torch's optimizer and skips the one op that
+    starting would build."""
     if "error" in probe:
-        return Finding("deepspeed ops", "warns", "unknown, as DeepSpeed cannot be imported", "See deepspeed above.")
+        return Finding(
+            "deepspeed ops",
+            "warns",
+            "unknown, as DeepSpeed cannot be imported",
+            "See deepspeed above.",
+        )
     if not probe["can_skip"] and probe["accelerator"] == "cpu":
-        says = "this version no longer lists deepspeed_shm_comm: the first start on a CPU may compile for a minute"
-        return Finding("deepspeed ops", "warns", says, "Let it finish: a killed build leaves a lock behind.")
+        says = (
+            "this version no longer lists deepspeed_shm_comm: the first start on a CPU may compile "
+            "for a minute"
+        )
+        return Finding(
+            "deepspeed ops", "warns", says, "Let it finish: a killed build leaves a lock behind."
+        )
     built = f"; built: {', '.join(probe['built'])}" if probe["built"] else ""
     others = len(probe["to_compile"])
     return Finding(
-        "deepspeed ops", "works", f"training compiles none ({others} of DeepSpeed's ops could be compiled here){built}"
+        "deepspeed ops",
+        "works",
+        f"training compiles none ({others} of DeepSpeed's ops could be compiled here){built}",
     )
 
 
@@ -148,10 +201,13 @@ def check_locks(folder: Path) -> Finding:
     if not locks:
         return Finding("extensions", "works", f"no locks in {folder}")
     minutes = max(0.0, (time.time() - min(lock.stat().st_mtime for lock in locks)) / 60)
-    says = f"{', '.join(map(str, locks))} ({minutes:.0f} min old): a build that was killed, or one still running"
+    says = (
+        f"{', '.join(map(str, locks))} ({minutes:.0f} min old): a build that was killed, or one "
+        "still running"
+    )
     commands = "".join(f"\nrm '{lock}'" for lock in locks)
-    mend = f"If nothing is compiling, remove it; later builds would wait on it for ever:{commands}"
-    return Finding("extensions", "warns", says, mend)
+    fix = f"If nothing is compiling, remove it; later builds would wait on it for ever:{commands}"
+    return Finding("extensions", "warns", says, fix)
 
 
 def check_builds(folder: Path, own: Path = Path(sys.prefix)) -> Finding:
@@ -169,10 +225,16 @@ def check_builds(folder: Path, own: Path = Path(sys.prefix)) -> Finding:
     ]
     if not others:
         return Finding(name, "works", f"none of another environment in {folder}")
-    says = f"{', '.join(path.name for path in others)} in {folder}: built by another environment, for its torch"
+    says = (
+        f"{', '.join(path.name for path in others)} in {folder}: built by another environment, for "
+        "its torch"
+    )
     commands = "".join(f"\nrm -r '{path}'" for path in others)
-    mend = "Unset TORCH_EXTENSIONS_DIR (runs then use a folder of this environment's own), or remove them:"
-    return Finding(name, "warns", says, f"{mend}{commands}")
+    fix = (
+        "Unset TORCH_EXTENSIONS_DIR (runs then use a folder of this environment's own), or remove "
+        "them:"
+    )
+    return Finding(name, "warns", says, f"{fix}{commands}")
 
 
 def check_launcher(default: Path = Path("/job/hostfile")) -> Finding:
@@ -183,38 +245,53 @@ def check_launcher(default: Path = Path("/job/hostfile")) -> Finding:
     """
     if default.exists():
         says = f"without --hostfile deepspeed takes the machines of {default}"
-        mend = f"Name another file, deepspeed --hostfile FILE, or remove {default} to train on this machine alone."
-        return Finding("launcher", "warns", says, mend)
+        fix = (
+            f"Name another file, deepspeed --hostfile FILE, or remove {default} to train on this "
+            "machine alone."
+        )
+        return Finding("launcher", "warns", says, fix)
     gpus = torch.cuda.device_count()
     if gpus:
         says = f"deepspeed without --num_gpus starts {_count(gpus, 'rank')} here, one a GPU"
         return Finding("launcher", "works", says)
-    says = "deepspeed without --num_gpus starts 1 rank here, as there is no GPU to count; --num_gpus 2 starts two"
+    says = (
+        "deepspeed without --num_gpus starts 1 rank here, as there is no GPU to count; --num_gpus "
+        "2 starts two"
+    )
     return Finding("launcher", "works", says)
 
 
 def check_compiler() -> Finding:
     """A C++ compiler."""
     named = os.environ.get("CXX")
-    found = next(filter(None, map(shutil.which, [named] if named else ["c++", "g++", "clang++"])), None)
+    found = next(
+        filter(None, map(shutil.which, [named] if named else ["c++", "g++", "clang++"])), None
+    )
     if found:
         return Finding("C++ compiler", "works", found)
     says = f"CXX names {named}, which is not there" if named else "none found"
-    mend = "Install g++. Training does without; installing DeepSpeed and compiling its ops do not."
-    return Finding("C++ compiler", "warns", says, mend)
+    fix = "Install g++. Training does without; installing DeepSpeed and compiling its ops do not."
+    return Finding("C++ compiler", "warns", says, fix)
 
 
 def check_backends(probe: dict[str, Any]) -> Finding:
     """What ranks can talk through."""
     backends = probe.get("backends")
     if backends is None:
-        mend = "Install a torch that was built with it; one process trains without."
-        return Finding("communication", "warns", "torch.distributed does not answer", mend)
+        fix = "Install a torch that was built with it; one process trains without."
+        return Finding("communication", "warns", "torch.distributed does not answer", fix)
     says = ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in backends.items())
     if torch.cuda.is_available() and not backends["NCCL"]:
-        return Finding("communication", "warns", says, "GPUs talk through NCCL: install a torch that has it.")
+        return Finding(
+            "communication", "warns", says, "GPUs talk through NCCL: install a torch that has it."
+        )
     if not backends["gloo"]:
-        return Finding("communication", "warns", says, "CPU ranks talk through gloo: install a torch that has it.")
+        return Finding(
+            "communication",
+            "warns",
+            says,
+            "CPU ranks talk through gloo: install a torch that has it.",
+        )
     return Finding("communication", "works", says)
 
 
@@ -223,11 +300,13 @@ def check_two_ranks(timeout: float = 60.0) -> Finding:
     wrong = two_ranks(timeout)
     if wrong is None:
         return Finding("two ranks", "works", "two processes added two numbers over gloo")
-    mend = (
-        "One process trains without. For several: is 127.0.0.1 up, does a firewall close its ports, does "
-        "GLOO_SOCKET_IFNAME name an interface that exists?"
+    fix = (
+        "One process trains without. For several: is 127.0.0.1 up, does a firewall close its "
+        "ports, does GLOO_SOCKET_IFNAME name an interface that exists?"
     )
-    return Finding("two ranks", "broken", f"two processes could not add two numbers over gloo: {wrong}", mend)
+    return Finding(
+        "two ranks", "broken", f"two processes could not add two numbers over gloo: {wrong}", fix
+    )
 
 
 def check_disk(folder: Path, free: float | None = None) -> Finding:
@@ -242,22 +321,28 @@ def check_disk(folder: Path, free: float | None = None) -> Finding:
     says = f"{free / 1e9:.1f} GB free in {there}"
     if not os.access(there, os.W_OK):
         return Finding(
-            "disk", "broken", f"{there} cannot be written to", "Start from another folder, or write --output."
+            "disk",
+            "broken",
+            f"{there} cannot be written to",
+            "Start from another folder, or write --output.",
         )
     if free < _TOO_LITTLE:
         return Finding("disk", "broken", says, "Make room, or write --output to another disk.")
     if free < _LITTLE:
-        mend = (
-            "A checkpoint takes about 12 bytes a parameter, and --keep-last 2 are kept: make room, or write --output."
+        fix = (
+            "A checkpoint takes about 12 bytes a parameter, and --keep-last 2 are kept: make room, "
+            "or write --output."
         )
-        return Finding("disk", "warns", says, mend)
+        return Finding("disk", "warns", says, fix)
     return Finding("disk", "works", says)
 
 
-def _new_enough(name: str, version: tuple[int, ...], least: tuple[int, ...], says: str, mend: str) -> Finding:
+def _new_enough(
+    name: str, version: tuple[int, ...], least: tuple[int, ...], says: str, fix: str
+) -> Finding:
     if version >= least:
         return Finding(name, "works", says)
-    return Finding(name, "broken", f"{says}: {'.'.join(map(str, least))} or newer is needed", mend)
+    return Finding(name, "broken", f"{says}: {'.'.join(map(str, least))} or newer is needed", fix)
 
 
 def _version(name: str) -> str | None:
@@ -276,7 +361,12 @@ def _native_bf16() -> bool:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return False
-    flags = {word for line in lines if line.lower().startswith(("flags", "features")) for word in line.split()}
+    flags = {
+        word
+        for line in lines
+        if line.lower().startswith(("flags", "features"))
+        for word in line.split()
+    }
     return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 

@@ -8,8 +8,9 @@ from halting.errors import UsageError
 from training.doctor.checks import check_compiler
 
 
-def refuse_without_compiler() -> None:
-    """Refuses to compile where nothing can: it would fail at the first step, in a run folder that exists by then.
+def check_can_compile() -> None:
+    """Refuses to compile where nothing can: it would fail at the first step, in a run folder that
+    exists by then.
 
     Raises:
         UsageError: without a C++ compiler, and with a GPU without Triton.
@@ -19,7 +20,8 @@ def refuse_without_compiler() -> None:
         raise UsageError(
             "--loop.compiled.",
             f"torch.compile needs a C++ compiler: {found.says}.",
-            "Install g++ (CXX may name another), or leave --loop.compiled out: results are the same without.",
+            "Install g++ (CXX may name another), or leave --loop.compiled out: results are the "
+            "same without.",
         )
     if torch.cuda.is_available() and find_spec("triton") is None:
         raise UsageError(

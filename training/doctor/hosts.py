@@ -1,4 +1,5 @@
-"""What `ponder doctor --hostfile` looks at: whether the machines of a hostfile can train together."""
+"""What `ponder doctor --hostfile` looks at: whether the machines of a hostfile can train
+together."""
 
 import json
 import shutil
@@ -12,7 +13,7 @@ from halting.errors import UsageError
 from training.distributed.fingerprint import PACKAGES
 from training.distributed.launch_command import hosts
 from training.doctor.checks import Finding
-from training.doctor.remote import NO_FOLDER, NO_PYTHON, Ended, Remote
+from training.doctor.remote import NO_FOLDER, NO_PYTHON, Remote, RemoteResult
 
 _AT_ONCE = 32
 _SAME = ("python", *PACKAGES, "code")
@@ -27,13 +28,22 @@ with socket.create_server(("", int(sys.argv[1]))) as server:
             break
         server.accept()[0].close()
 """
-_KNOCK = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), int(sys.argv[3])).close()"
+_KNOCK = (
+    "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), "
+    "int(sys.argv[3])).close()"
+)
 
 _SSH_SAYS = {
-    "permission denied": "It asks for a password or a key: run ssh-copy-id {host} where deepspeed is started.",
-    "host key verification failed": "Its key is not known here: log in once by hand, ssh {host}, and compare the key.",
+    "permission denied": (
+        "It asks for a password or a key: run ssh-copy-id {host} where deepspeed is started."
+    ),
+    "host key verification failed": (
+        "Its key is not known here: log in once by hand, ssh {host}, and compare the key."
+    ),
     "connection refused": "Start sshd there, or write the port that it listens at: --ssh-port.",
-    "could not resolve": "Write a name that this machine knows, or the address itself, into the hostfile.",
+    "could not resolve": (
+        "Write a name that this machine knows, or the address itself, into the hostfile."
+    ),
     "timed out": "Is it up, and does a firewall close ssh's port? --ssh-port names another one.",
     "no route": "Is it up, and on a network that this machine reaches?",
 }
@@ -76,8 +86,8 @@ def check_entries(listed: Mapping[str, int], path: Path) -> Finding:
         [f"{host} {slots}" for host, slots in listed.items()]
     )
     if empty:
-        mend = f"Write how many ranks each is to have, or drop its line from {path}."
-        return Finding("hostfile", "broken", f"{says}; slots=0: {_few(empty)}", mend)
+        fix = f"Write how many ranks each is to have, or drop its line from {path}."
+        return Finding("hostfile", "broken", f"{says}; slots=0: {_few(empty)}", fix)
     return Finding("hostfile", "works", says)
 
 
@@ -89,15 +99,19 @@ def check_names(addresses: Mapping[str, set[str]]) -> Finding:
     """
     unknown = [host for host, found in addresses.items() if not found]
     if unknown:
-        mend = "Write names that this machine knows (/etc/hosts, DNS), or addresses."
-        return Finding("names", "broken", f"no address for {_few(unknown)}", mend)
+        fix = "Write names that this machine knows (/etc/hosts, DNS), or addresses."
+        return Finding("names", "broken", f"no address for {_few(unknown)}", fix)
     known = list(addresses)
     for number, one in enumerate(known):
-        other = next((each for each in known[number + 1 :] if addresses[one] & addresses[each]), None)
+        other = next(
+            (each for each in known[number + 1 :] if addresses[one] & addresses[each]), None
+        )
         if other is not None:
             both = min(addresses[one] & addresses[other])
-            mend = "Keep one line for a machine, with all of its slots."
-            return Finding("names", "broken", f"{one} and {other} are the same machine, {both}", mend)
+            fix = "Keep one line for a machine, with all of its slots."
+            return Finding(
+                "names", "broken", f"{one} and {other} are the same machine, {both}", fix
+            )
     return Finding("names", "works", f"all {len(known)} have an address of their own")
 
 
@@ -105,14 +119,16 @@ def check_pdsh(machines: int) -> Finding:
     """What deepspeed starts the other machines with."""
     if machines == 1 or shutil.which("pdsh"):
         return Finding("pdsh", "works", shutil.which("pdsh") or "not needed for one machine")
-    mend = (
-        "Install pdsh where deepspeed is started (apt install pdsh), or start each machine by hand: deepspeed --no_ssh "
-        "--node_rank N --master_addr ADDRESS …"
+    fix = (
+        "Install pdsh where deepspeed is started (apt install pdsh), or start each machine by "
+        "hand: deepspeed --no_ssh --node_rank N --master_addr ADDRESS …"
     )
-    return Finding("pdsh", "warns", "not found; deepspeed --hostfile starts machines through it", mend)
+    return Finding(
+        "pdsh", "warns", "not found; deepspeed --hostfile starts machines through it", fix
+    )
 
 
-def check_ssh(ended: Mapping[str, Ended]) -> Finding:
+def check_ssh(ended: Mapping[str, RemoteResult]) -> Finding:
     """Every machine answers without a password, and has this folder and this Python."""
     wrong = {host: each for host, each in ended.items() if each.code != 0}
     if not wrong:
@@ -133,25 +149,34 @@ def check_same(told: Mapping[str, Mapping[str, Any]]) -> Finding:
         other = next((host for host in others if told[host][name] != told[first][name]), None)
         if other is not None:
             says = f"{name} is {told[first][name]} on {first} and {told[other][name]} on {other}"
-            mend = "Ranks that differ refuse to start: bring the same environment and the same code to all machines."
-            return Finding("same", "broken", says, mend)
+            fix = (
+                "Ranks that differ refuse to start: bring the same environment and the same code "
+                "to all machines."
+            )
+            return Finding("same", "broken", says, fix)
     return Finding("same", "works", f"{', '.join(_SAME)} alike on {_few(list(told))}")
 
 
 def check_slots(listed: Mapping[str, int], told: Mapping[str, Mapping[str, Any]]) -> Finding:
     """No machine gets more ranks than it has GPUs, or cores where it has none."""
     for host, about in told.items():
-        slots, gpus, cores = listed[host], about["gpus"], about["cores"]
+        slots = listed[host]
+        gpus = about["gpus"]
+        cores = about["cores"]
         if 0 < gpus < slots:
-            mend = f"Write {host} slots={gpus}: each rank takes a GPU of its own."
-            return Finding("slots", "broken", f"{host} has {gpus} GPUs for slots={slots}", mend)
+            fix = f"Write {host} slots={gpus}: each rank takes a GPU of its own."
+            return Finding("slots", "broken", f"{host} has {gpus} GPUs for slots={slots}", fix)
         if gpus == 0 and slots > cores:
-            mend = f"Ranks on a CPU wait for one another there: write {host} slots={cores}."
-            return Finding("slots", "warns", f"{host} has {cores} cores, and no GPU, for slots={slots}", mend)
+            fix = f"Ranks on a CPU wait for one another there: write {host} slots={cores}."
+            return Finding(
+                "slots", "warns", f"{host} has {cores} cores, and no GPU, for slots={slots}", fix
+            )
     return Finding("slots", "works", "a GPU or a core for every rank")
 
 
-def check_port(first: str, told: Mapping[str, Mapping[str, Any]], port: int, remote: Remote) -> Finding:
+def check_port(
+    first: str, told: Mapping[str, Mapping[str, Any]], port: int, remote: Remote
+) -> Finding:
     """Nobody listens where the ranks would meet, and all machines can come to it.
 
     Args:
@@ -161,25 +186,47 @@ def check_port(first: str, told: Mapping[str, Mapping[str, Any]], port: int, rem
         remote: how they are asked.
     """
     if first not in told:
-        return Finding("port", "warns", f"port {port} of {first} is unknown, as it does not answer", "See ssh above.")
+        return Finding(
+            "port",
+            "warns",
+            f"port {port} of {first} is unknown, as it does not answer",
+            "See ssh above.",
+        )
     address = next(iter(told[first]["addresses"]), None)
     if address is None:
-        mend = "deepspeed asks it by `hostname -I`: name an address yourself, deepspeed --master_addr ADDRESS."
-        return Finding("port", "warns", f"{first} does not say which addresses it has", mend)
+        fix = (
+            "deepspeed asks it by `hostname -I`: name an address yourself, deepspeed --master_addr "
+            "ADDRESS."
+        )
+        return Finding("port", "warns", f"{first} does not say which addresses it has", fix)
     with remote.listening(first, _LISTEN, port) as wrong:
         if wrong is not None:
-            mend = f"Write another port, such as deepspeed --master_port {port + 1}, or end what listens there."
-            return Finding("port", "broken", f"port {port} of {first} cannot be used: {wrong}", mend)
+            fix = (
+                f"Write another port, such as deepspeed --master_port {port + 1}, or end what "
+                "listens there."
+            )
+            return Finding("port", "broken", f"port {port} of {first} cannot be used: {wrong}", fix)
         others = [host for host in told if host != first]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            ended = list(pool.map(lambda host: remote.python(host, _KNOCK, address, port, remote.connect), others))
-    barred = [f"{host} ({_last(each)})" for host, each in zip(others, ended, strict=True) if each.code != 0]
+            ended = list(
+                pool.map(
+                    lambda host: remote.python(host, _KNOCK, address, port, remote.connect), others
+                )
+            )
+    barred = [
+        f"{host} ({_last(each)})"
+        for host, each in zip(others, ended, strict=True)
+        if each.code != 0
+    ]
     if barred:
-        mend = (
-            f"{address} is what `hostname -I` names first there, and what deepspeed takes. Name one that all reach, "
-            "deepspeed --master_addr ADDRESS, or open the port in its firewall."
+        fix = (
+            f"{address} is what `hostname -I` names first there, and what deepspeed takes. Name "
+            "one that all reach, deepspeed --master_addr ADDRESS, or open the port in its "
+            "firewall."
         )
-        return Finding("port", "broken", f"no way to {address}:{port} of {first} from {_few(barred)}", mend)
+        return Finding(
+            "port", "broken", f"no way to {address}:{port} of {first} from {_few(barred)}", fix
+        )
     return Finding("port", "works", f"{address}:{port} of {first} is free, and the others reach it")
 
 
@@ -194,8 +241,13 @@ def check_port_here(first: str, addresses: Mapping[str, set[str]], port: int) ->
     try:
         socket.create_server(("", port)).close()
     except OSError as error:
-        mend = f"Write another port, such as deepspeed --master_port {port + 1}, or end what listens there."
-        return Finding("port", "broken", f"port {port} of this machine cannot be used: {error.strerror}", mend)
+        fix = (
+            f"Write another port, such as deepspeed --master_port {port + 1}, or end what listens "
+            "there."
+        )
+        return Finding(
+            "port", "broken", f"port {port} of this machine cannot be used: {error.strerror}", fix
+        )
     return Finding("port", "works", f"port {port} of this machine is free")
 
 
@@ -206,7 +258,7 @@ def _addresses(host: str) -> set[str]:
         return set()
 
 
-def _why(ended: Ended) -> str:
+def _why(ended: RemoteResult) -> str:
     if ended.code == NO_FOLDER:
         return "this folder is not there"
     if ended.code == NO_PYTHON:
@@ -214,16 +266,19 @@ def _why(ended: Ended) -> str:
     return _last(ended)
 
 
-def _mend(host: str, ended: Ended) -> str:
+def _mend(host: str, ended: RemoteResult) -> str:
     if ended.code in (NO_FOLDER, NO_PYTHON):
-        return "deepspeed uses the same paths on all machines: share the folders, or install at the same place there."
+        return (
+            "deepspeed uses the same paths on all machines: share the folders, or install at the "
+            "same place there."
+        )
     said = ended.error.lower()
-    known = next((mend for part, mend in _SSH_SAYS.items() if part in said), None)
-    known = known or "Run by hand what fails, and mend what it says: ssh -o BatchMode=yes {host}"
+    known = next((fix for part, fix in _SSH_SAYS.items() if part in said), None)
+    known = known or "Run by hand what fails, and fix what it says: ssh -o BatchMode=yes {host}"
     return known.format(host=host)
 
 
-def _last(ended: Ended) -> str:
+def _last(ended: RemoteResult) -> str:
     lines = [line.strip() for line in ended.error.splitlines() if line.strip()]
     return lines[-1] if lines else f"exit code {ended.code}"
 

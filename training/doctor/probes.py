@@ -1,4 +1,5 @@
-"""What `ponder doctor` tries in processes of their own: what is broken may hang or print, and an import stays done."""
+"""What `ponder doctor` tries in processes of their own: what is broken may hang or print, and an
+import stays done."""
 
 import json
 import os
@@ -28,7 +29,9 @@ try:
     answer |= {
         "version": deepspeed.__version__,
         "accelerator": get_accelerator().device_name(),
-        "to_compile": sorted(name for name, can in ops.items() if can and not installed_ops.get(name)),
+        "to_compile": sorted(
+            name for name, can in ops.items() if can and not installed_ops.get(name)
+        ),
         "built": sorted(name for name, is_built in installed_ops.items() if is_built),
         "can_skip": "deepspeed_shm_comm" in ops,
     }
@@ -55,16 +58,18 @@ sys.exit(0 if value.item() == 3.0 else f"the sum of 1 and 2 came back as {value.
 def probe_many_ranks(timeout: float = 120.0) -> dict[str, Any]:
     """What several ranks would run on.
 
-    Of torch: which `backends` it has. Of DeepSpeed: version, accelerator, the ops that it could compile (`to_compile`)
-    and those that were (`built`), and whether the one that starting would compile can be skipped (`can_skip`); or else
-    `error`, why it cannot be imported.
+    Of torch: which `backends` it has. Of DeepSpeed: version, accelerator, the ops that it could
+    compile (`to_compile`) and those that were (`built`), and whether the one that starting would
+    compile can be skipped (`can_skip`); or else `error`, why it cannot be imported.
     """
     environment = dict(os.environ)
     if not torch.cuda.is_available():
         environment["DS_ACCELERATOR"] = "cpu"
     with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as log:
         command = [sys.executable, "-c", _MANY_RANKS, str(answer.fileno())]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, pass_fds=(answer.fileno(),))
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, pass_fds=(answer.fileno(),)
+        )
         wrong = _wrong(process, log, timeout)
         if wrong is not None:
             return {"error": wrong}
@@ -90,12 +95,16 @@ def two_ranks(timeout: float) -> str | None:
         for rank, log in enumerate(logs):
             command = [sys.executable, "-c", _RANK, str(rank), port, str(timeout / 2)]
             ranks.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
-        found = [_wrong(rank, log, until - time.monotonic()) for rank, log in zip(ranks, logs, strict=True)]
+        found = [
+            _wrong(rank, log, until - time.monotonic())
+            for rank, log in zip(ranks, logs, strict=True)
+        ]
     return next(filter(None, found), None)
 
 
 def _wrong(process: subprocess.Popen, log: IO[bytes], timeout: float) -> str | None:
-    """Waits for a probe, and ends it when its time is over; None when it ended well, else its last line."""
+    """Waits for a probe, and ends it when its time is over; None when it ended well, else its last
+    line."""
     try:
         code = process.wait(max(0.0, timeout))
     except subprocess.TimeoutExpired:

@@ -1,4 +1,5 @@
-"""The seam of an engine: forward, backward, optimizer step and state of one model, on one process or many."""
+"""The seam of an engine: forward, backward, optimizer step and state of one model, on one process
+or many."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
-from training.config.run_config import OptimizerConfig
+from training.config.sections import OptimizerConfig
 from training.distributed import collectives
 from training.engine import portable
-from training.engine.held import Held
 from training.engine.loss_scale import LossScale
+from training.engine.state_access import StateAccess
 from training.tasks.task import Batch
 
 MakeOptimizer = Callable[[nn.Module, OptimizerConfig], torch.optim.Optimizer]
@@ -24,7 +25,8 @@ class StepResult:
     """What an optimizer step did.
 
     Args:
-        gradient_norm: L2 norm of the global gradient before clipping; NaN where the engine does not tell.
+        gradient_norm: L2 norm of the global gradient before clipping; NaN where the engine does not
+            tell.
         skipped: loss or gradient was not finite, and no parameter was changed, on any rank.
     """
 
@@ -55,14 +57,16 @@ class Engine(ABC):
         return 1.0 if self.loss_scale is None else self.loss_scale.scale
 
     @abstractmethod
-    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+    def forward(
+        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+    ) -> ModelOutput:
         """The model's output on this rank's rows."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradient of this rank's and this micro-batch's *share* of the global loss: the shares of all ranks
-        and all micro-batches of an update sum to the loss. Where the loss is not finite, no gradient of it is, and so
-        the next step changes nothing on any rank."""
+        """Adds the gradient of this rank's and this micro-batch's *share* of the global loss: the
+        shares of all ranks and all micro-batches of an update sum to the loss. Where the loss is
+        not finite, no gradient of it is, and so the next step changes nothing on any rank."""
 
     @abstractmethod
     def step(self, learning_rate: float) -> StepResult:
@@ -70,18 +74,19 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def held(self) -> Held:
+    def held(self) -> StateAccess:
         """How parameters and moments are held."""
 
     def save(self, folder: Path) -> None:
-        """Writes everything that `load` needs into an existing folder, alike from any engine, ZeRO stage and number of
-        ranks; called by all ranks between updates."""
+        """Writes everything that `load` needs into an existing folder, alike from any engine, ZeRO
+        stage and number of ranks; called by all ranks between updates."""
         portable.save(folder, self.model, self.held, self.device)
         if self.loss_scale is not None and collectives.rank() == 0:
             self.loss_scale.save(folder)
 
     def save_weights(self, folder: Path) -> None:
-        """Writes `model.safetensors` alone, whole even where parameters are sharded; called by all ranks."""
+        """Writes `model.safetensors` alone, whole even where parameters are sharded; called by all
+        ranks."""
         portable.save_weights(folder, self.model, self.held, self.device)
 
     def load(self, folder: Path) -> None:
@@ -91,9 +96,14 @@ class Engine(ABC):
         portable.load(folder, self.model, self.held, self.device)
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's whole state dict on the CPU; called by all ranks, non-empty on rank 0 only."""
+        """The model's whole state dict on the CPU; called by all ranks, non-empty on rank 0
+        only."""
         first = collectives.rank() == 0
-        return {name: whole.cpu().clone() for name, whole in portable.weights(self.model, self.held) if first}
+        return {
+            name: whole.cpu().clone()
+            for name, whole in portable.weights(self.model, self.held)
+            if first
+        }
 
     def train(self) -> None:
         """Training mode."""
@@ -107,9 +117,9 @@ class Engine(ABC):
         """Lets go of what the engine holds (process groups, files)."""
 
 
-def spoiled(loss: Tensor) -> Tensor:
-    """The same loss; where it is not finite, every gradient of it is no number. (The gradient of an infinite cross
-    entropy may be finite, and nobody else would notice.)"""
+def poison_if_nonfinite(loss: Tensor) -> Tensor:
+    """The same loss; where it is not finite, every gradient of it is no number. (The gradient of an
+    infinite cross entropy may be finite, and nobody else would notice.)"""
     return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan).to(loss.dtype)
 
 
@@ -122,14 +132,21 @@ def unscale(parameters: Iterable[nn.Parameter], scale: float) -> None:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices decay; vectors (norms, biases) and the halting unit do not. What is frozen is in no group, and no group
-    is empty."""
-    gates = {id(parameter) for name, parameter in model.named_parameters() if ".rule." in f".{name}"}
+    """Matrices decay; vectors (norms, biases) and the halting unit do not. What is frozen is in no
+    group, and no group is empty."""
+    gates = {
+        id(parameter) for name, parameter in model.named_parameters() if ".rule." in f".{name}"
+    }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decays = [parameter for parameter in trained if parameter.dim() >= 2 and id(parameter) not in gates]
+    decays = [
+        parameter for parameter in trained if parameter.dim() >= 2 and id(parameter) not in gates
+    ]
     chosen = {id(parameter) for parameter in decays}
     rest = [parameter for parameter in trained if id(parameter) not in chosen]
-    groups = [{"params": decays, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups = [
+        {"params": decays, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 

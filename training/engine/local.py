@@ -7,10 +7,17 @@ from torch import Tensor
 
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from training.config.precision import ARITHMETIC, Precision
-from training.config.run_config import OptimizerConfig
-from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
-from training.engine.held import HeldWhole
+from training.config.sections import OptimizerConfig
+from training.engine.engine import (
+    Engine,
+    MakeOptimizer,
+    StepResult,
+    adamw,
+    poison_if_nonfinite,
+    unscale,
+)
 from training.engine.loss_scale import LossScale
+from training.engine.state_access import WholeStateAccess
 from training.tasks.task import Batch
 
 
@@ -21,9 +28,10 @@ class LocalEngine(Engine):
         model: the model, on any device.
         optimizer: its settings.
         device: where to run.
-        precision: what forward computes in; narrow weights are not for this engine (`refuse_precision`).
-        make_optimizer: another optimizer than AdamW (engines are compared under SGD too, which does not amplify
-            rounding).
+        precision: what forward computes in; narrow weights are not for this engine
+            (`check_precision`).
+        make_optimizer: another optimizer than AdamW (engines are compared under SGD too, which does
+            not amplify rounding).
     """
 
     def __init__(
@@ -34,17 +42,23 @@ class LocalEngine(Engine):
         precision: Precision = "float32",
         make_optimizer: MakeOptimizer = adamw,
     ):
-        self.model, self.device, self.clip = model.to(device), device, optimizer.clip
+        self.model = model.to(device)
+        self.device = device
+        self.clip = optimizer.clip
         self.arithmetic = ARITHMETIC[precision]
         self.loss_scale = LossScale() if self.arithmetic.scaled else None
         self.optimizer = make_optimizer(model, optimizer)
 
-    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+    def forward(
+        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+    ) -> ModelOutput:
         with self.arithmetic.around(self.device):
-            return self.model(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
+            return self.model(
+                batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+            )
 
     def backward(self, loss: Tensor) -> None:
-        (spoiled(loss) * self.scale).backward()
+        (poison_if_nonfinite(loss) * self.scale).backward()
 
     def step(self, learning_rate: float) -> StepResult:
         for group in self.optimizer.param_groups:
@@ -61,5 +75,5 @@ class LocalEngine(Engine):
         return StepResult(norm, skipped)
 
     @property
-    def held(self) -> HeldWhole:
-        return HeldWhole(self.optimizer)
+    def held(self) -> WholeStateAccess:
+        return WholeStateAccess(self.optimizer)

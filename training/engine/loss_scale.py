@@ -1,4 +1,5 @@
-"""The loss scale of fp16: gradients are computed of the loss times a power of two, and divided by it afterwards."""
+"""The loss scale of fp16: gradients are computed of the loss times a power of two, and divided by
+it afterwards."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -14,10 +15,10 @@ FILE = "loss_scale.json"
 class LossScale:
     """A scale that follows the gradients (Micikevicius et al. 2018, section 3.2; arXiv 1710.03740).
 
-    It starts high. Where a gradient overflows, the update is skipped and the scale is halved; after so many updates
-    without it is doubled. So it stays near the largest that the gradients bear, and small gradients do not vanish.
-    (`torch.amp.GradScaler` does the same. This one goes with any engine and any ZeRO stage, so a run may change between
-    them.)
+    It starts high. Where a gradient overflows, the update is skipped and the scale is halved; after
+    so many updates without it is doubled. So it stays near the largest that the gradients bear, and
+    small gradients do not vanish. (`torch.amp.GradScaler` does the same. This one goes with any
+    engine and any ZeRO stage, so a run may change between them.)
 
     Args:
         scale: now; powers of two, so that nothing is rounded by it.
@@ -35,25 +36,27 @@ class LossScale:
     def update(self, overflowed: bool) -> None:
         """After an update; all ranks say the same."""
         if overflowed:
-            self.scale, self.good = max(self.least, self.scale / 2), 0
+            self.scale = max(self.least, self.scale / 2)
+            self.good = 0
             return
         self.good += 1
         if self.good >= self.window:
-            self.scale, self.good = min(self.most, self.scale * 2), 0
+            self.scale = min(self.most, self.scale * 2)
+            self.good = 0
 
     def save(self, folder: Path) -> None:
         """Writes it into a checkpoint; called by rank 0."""
         (folder / FILE).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Takes what `save` wrote; stays as it is where the checkpoint is of a run in another precision. Called by all
-        ranks, which do alike.
+        """Takes what `save` wrote; stays as it is where the checkpoint is of a run in another
+        precision. Called by all ranks, which do alike.
 
         Raises:
             UsageError: on all ranks, for a file that cannot be read.
         """
         path = folder / FILE
-        found = collectives.told_by_first(_read(path) if collectives.rank() == 0 else None)
+        found = collectives.broadcast_object(_read(path) if collectives.rank() == 0 else None)
         if isinstance(found, str):
             raise UsageError(
                 f"{path} cannot be read: {found}.",

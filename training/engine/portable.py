@@ -1,9 +1,10 @@
 """A checkpoint of an engine in a form that no ZeRO stage and no number of ranks shows in.
 
-Two files that `safetensors` reads: `model.safetensors` holds the state dict, whole; `optimizer.safetensors`, of each
-parameter that learns, `NAME.exp_avg`, `NAME.exp_avg_sq` and `NAME.step`. Rank 0 writes them tensor by tensor, and every
-rank reads its own share from them tensor by tensor: nobody ever holds more than one whole tensor beside what it has
-anyway. What is read is to the bit what was written, so a run that goes on in the same shape gives the same losses.
+Two files that `safetensors` reads: `model.safetensors` holds the state dict, whole;
+`optimizer.safetensors`, of each parameter that learns, `NAME.exp_avg`, `NAME.exp_avg_sq` and
+`NAME.step`. Rank 0 writes them tensor by tensor, and every rank reads its own share from them
+tensor by tensor: nobody ever holds more than one whole tensor beside what it has anyway. What is
+read is to the bit what was written, so a run that goes on in the same shape gives the same losses.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,13 +18,14 @@ from torch import Tensor, nn
 
 from halting.errors import UsageError
 from training.distributed import collectives
-from training.engine.held import MOMENTS, Held, wide
+from training.engine.state_access import MOMENTS, StateAccess, wide
 from training.engine.tensor_file import TensorFile, TensorShape, order
 
-WEIGHTS, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
 
 
-def save(folder: Path, model: nn.Module, held: Held, device: torch.device) -> None:
+def save(folder: Path, model: nn.Module, held: StateAccess, device: torch.device) -> None:
     """Writes both files into an existing folder; called by all ranks.
 
     Raises:
@@ -35,7 +37,7 @@ def save(folder: Path, model: nn.Module, held: Held, device: torch.device) -> No
         _write(folder / OPTIMIZER, _moment_shapes(model), _moments(model, held), device)
 
 
-def save_weights(folder: Path, model: nn.Module, held: Held, device: torch.device) -> None:
+def save_weights(folder: Path, model: nn.Module, held: StateAccess, device: torch.device) -> None:
     """Writes `model.safetensors`; called by all ranks.
 
     Raises:
@@ -46,21 +48,23 @@ def save_weights(folder: Path, model: nn.Module, held: Held, device: torch.devic
         _write(folder / WEIGHTS, _shapes(tensors), lambda name: held.weight(tensors[name]), device)
 
 
-def weights(model: nn.Module, held: Held) -> Iterator[tuple[str, Tensor]]:
-    """Names and whole values of the state dict, one by one; on all ranks, which have to go through them together."""
+def weights(model: nn.Module, held: StateAccess) -> Iterator[tuple[str, Tensor]]:
+    """Names and whole values of the state dict, one by one; on all ranks, which have to go through
+    them together."""
     with torch.no_grad():
         for name, tensor in _tensors(model).items():
             yield name, held.weight(tensor)
 
 
-def load(folder: Path, model: nn.Module, held: Held, device: torch.device) -> None:
+def load(folder: Path, model: nn.Module, held: StateAccess, device: torch.device) -> None:
     """Restores what `save` wrote, whatever shape wrote it; called by all ranks.
 
     Raises:
-        UsageError: on each rank that cannot read a file, or finds tensors there that are not the model's;
-            RuntimeError: on the others then, before anything is changed.
+        UsageError: on each rank that cannot read a file, or finds tensors there that are not the
+            model's; RuntimeError: on the others then, before anything is changed.
     """
-    tensors, parameters = _tensors(model), _trained(model)
+    tensors = _tensors(model)
+    parameters = _trained(model)
     with ExitStack() as stack:
         found = moments = failure = None
         try:
@@ -81,7 +85,9 @@ def load(folder: Path, model: nn.Module, held: Held, device: torch.device) -> No
             for name, parameter in parameters.items():
                 for key in MOMENTS:
                     held.set_moment(parameter, key, moments.get_tensor(f"{name}.{key}").to(device))
-            held.set_steps({each: moments.get_tensor(f"{name}.step") for name, each in parameters.items()})
+            held.set_steps(
+                {each: moments.get_tensor(f"{name}.step") for name, each in parameters.items()}
+            )
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -89,7 +95,9 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, TensorShape]:
@@ -101,11 +109,15 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, TensorShape]:
 
 def _moment_shapes(model: nn.Module) -> dict[str, TensorShape]:
     shapes = _shapes(_trained(model))
-    moments = {f"{name}.{key}": TensorShape(about.shape) for name, about in shapes.items() for key in MOMENTS}
+    moments = {
+        f"{name}.{key}": TensorShape(about.shape)
+        for name, about in shapes.items()
+        for key in MOMENTS
+    }
     return {**moments, **{f"{name}.step": TensorShape(()) for name in shapes}}
 
 
-def _moments(model: nn.Module, held: Held) -> Callable[[str], Tensor]:
+def _moments(model: nn.Module, held: StateAccess) -> Callable[[str], Tensor]:
     parameters = _trained(model)
 
     def values(named: str) -> Tensor:
@@ -116,10 +128,13 @@ def _moments(model: nn.Module, held: Held) -> Callable[[str], Tensor]:
 
 
 def _write(
-    path: Path, shapes: Mapping[str, TensorShape], values: Callable[[str], Tensor], device: torch.device
+    path: Path,
+    shapes: Mapping[str, TensorShape],
+    values: Callable[[str], Tensor],
+    device: torch.device,
 ) -> None:
-    """All ranks gather each tensor, and rank 0 writes it. Where it cannot, it gathers on, so that no rank waits for
-    ever."""
+    """All ranks gather each tensor, and rank 0 writes it. Where it cannot, it gathers on, so that
+    no rank waits for ever."""
     failure: OSError | None = None
     file: TensorFile | None = None
 
@@ -151,7 +166,8 @@ def _open(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape], *, wh
         raise UsageError(
             f"{path} is not there.",
             "An earlier version of ponderloop wrote this checkpoint, or it is incomplete.",
-            "Start anew from its weights (ponder train RECIPE --start-from RUN), or go on from another checkpoint.",
+            "Start anew from its weights (ponder train RECIPE --start-from RUN), or go on from "
+            "another checkpoint.",
         )
     try:
         file = stack.enter_context(safe_open(path, "pt"))
@@ -165,9 +181,11 @@ def _open(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape], *, wh
     differing = [*_missing(shapes, there, file), *(sorted(there - set(shapes)) if whole else ())]
     if differing:
         raise UsageError(
-            f"{path} does not fit: {differing[0]} is missing on one side, or has another shape there.",
+            f"{path} does not fit: {differing[0]} is missing on one side, or has another shape "
+            "there.",
             "Weights and moments belong to one model, and to the parameters of it that learn.",
-            "Resume with the run's own config (ponder train --resume RUN), or use --start-from RUN for its weights.",
+            "Resume with the run's own config (ponder train --resume RUN), or use --start-from RUN "
+            "for its weights.",
         )
     return file
 

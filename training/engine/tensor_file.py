@@ -1,4 +1,5 @@
-"""Tensors in a file that `safetensors` reads, written one at a time: the header says where each will stand."""
+"""Tensors in a file that `safetensors` reads, written one at a time: the header says where each
+will stand."""
 
 import contextlib
 import json
@@ -12,9 +13,17 @@ import torch
 from torch import Tensor
 
 _CODES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 """What the format calls each dtype."""
 
 
@@ -38,8 +47,9 @@ class TensorShape:
 class TensorFile:
     """A safetensors file as it is written.
 
-    The bytes follow from names, shapes and values alone: they are those of `safetensors.torch.save_file` without
-    metadata, which needs all tensors at once. It appears under its name when it is whole.
+    The bytes follow from names, shapes and values alone: they are those of
+    `safetensors.torch.save_file` without metadata, which needs all tensors at once. It appears
+    under its name when it is whole.
 
     Args:
         path: where; its folder is there.
@@ -49,13 +59,19 @@ class TensorFile:
     def __init__(self, path: Path, shapes: Mapping[str, TensorShape]):
         self._shapes = shapes
         self._expected = iter(order(shapes))
-        self._path, self._beside = path, path.with_name(f".{path.name}")
+        self._path = path
+        self._beside = path.with_name(f".{path.name}")
         self._file: IO[bytes] = self._beside.open("wb")
-        header, start = {}, 0
+        header = {}
+        start = 0
         for name in order(shapes):
             about = shapes[name]
             end = start + about.num_bytes
-            header[name] = {"dtype": _CODES[about.dtype], "shape": list(about.shape), "data_offsets": [start, end]}
+            header[name] = {
+                "dtype": _CODES[about.dtype],
+                "shape": list(about.shape),
+                "data_offsets": [start, end],
+            }
             start = end
         text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
         text += b" " * (-len(text) % 8)  # so that the numbers after it are aligned
@@ -65,14 +81,21 @@ class TensorFile:
         """The next tensor."""
         about = self._shapes[name]
         assert name == next(self._expected), "tensors come in the order of `order`"
-        assert (tuple(values.shape), values.dtype) == (about.shape, about.dtype), f"{name} is not as announced"
+        assert (tuple(values.shape), values.dtype) == (about.shape, about.dtype), (
+            f"{name} is not as announced"
+        )
         flat = values.detach().cpu().contiguous().reshape(-1)
         self._file.write(flat.view(torch.uint8).numpy().data)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         if kind is None:
             self.finish()
         else:
@@ -92,5 +115,6 @@ class TensorFile:
 
 
 def order(shapes: Mapping[str, TensorShape]) -> list[str]:
-    """Names in the order of the file: large elements before small ones, so that each is aligned, then by name."""
+    """Names in the order of the file: large elements before small ones, so that each is aligned,
+    then by name."""
     return sorted(shapes, key=lambda name: (-shapes[name].dtype.itemsize, name))

@@ -8,28 +8,40 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from act.loop.recurrence import Recurrence
-from act.loop.tie import tie
+from act.loop.zero_gradient import attach_zero_gradient
 from act.models.looped_transformer import LoopedTransformer, ModelOutput
 from halting.errors import UsageError
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.distributed import collectives
 from training.distributed.process_group import stop
+from training.engine.deferred_gradients import defer_parameter_gradients
 from training.engine.ds_config import deepspeed_settings
-from training.engine.engine import Engine, MakeOptimizer, StepResult, adamw, spoiled, unscale
-from training.engine.held import Held, HeldByZero3, HeldByZero12, HeldWhole
+from training.engine.engine import (
+    Engine,
+    MakeOptimizer,
+    StepResult,
+    adamw,
+    poison_if_nonfinite,
+    unscale,
+)
 from training.engine.loss_scale import LossScale
-from training.engine.together import hand_gradients_on_together
+from training.engine.state_access import (
+    StateAccess,
+    WholeStateAccess,
+    ZeroStage3Access,
+    ZeroStage12Access,
+)
 from training.tasks.task import Batch
 
 
 class DeepSpeedEngine(Engine):
     """AdamW with gradient clipping under ZeRO. `launch.start` comes first.
 
-    The whole recurrence is one ZeRO-3 leaf: its parameters are gathered once for all steps, so ranks may loop unequally
-    (law 6). Each rank loops as long as any does only where the block is `collective`, and under ZeRO-3 where something
-    outside of the leaf is called at every step: the head, by a rule that reads logits, and a coda that reads out every
-    step.
+    The whole recurrence is one ZeRO-3 leaf: its parameters are gathered once for all steps, so
+    ranks may loop unequally (law 6). Each rank loops as long as any does only where the block is
+    `collective`, and under ZeRO-3 where something outside of the leaf is called at every step: the
+    head, by a rule that reads logits, and a coda that reads out every step.
 
     Args:
         model: the model, the same on all ranks.
@@ -40,18 +52,24 @@ class DeepSpeedEngine(Engine):
         UsageError: for a ds_config that cannot be, or that conflicts with the run.
     """
 
-    def __init__(self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw):
+    def __init__(
+        self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw
+    ):
         settings = deepspeed_settings(config, collectives.world_size())
-        import deepspeed  # late: it takes its time, and `launch.start` has to prepare the environment
+        # late: it takes its time, and `launch.start` has to prepare the environment
+        import deepspeed
         from deepspeed.runtime import torch_autocast
 
         arithmetic = ARITHMETIC[config.precision]
         if arithmetic.autocast is not None:
             settings["torch_autocast"]["lower_precision_safe_modules"] = _narrow_on_the_way(model)
-        # It outlives an engine, and the next one in this process would scale its loss for the last one's fp16.
+        # It outlives an engine, and the next one in this process would scale its loss for the last
+        # one's fp16.
         torch_autocast.TORCH_AUTOCAST_INITIALIZED = False
 
-        self.model, self.clip, self.accumulation = model, config.optimizer.clip, config.accumulation
+        self.model = model
+        self.clip = config.optimizer.clip
+        self.accumulation = config.accumulation
         self.stage = int(settings["zero_optimization"]["stage"])
         self.whole = self.stage < 3
         self.optimizer = make_optimizer(model, config.optimizer)
@@ -60,7 +78,7 @@ class DeepSpeedEngine(Engine):
             settings["gradient_clipping"] = 0.0
             self.optimizer.register_step_pre_hook(self._clip_or_skip)
         if self.stage in (1, 2):
-            hand_gradients_on_together(model.recurrence)
+            defer_parameter_gradients(model.recurrence)
         if self.stage == 3:
             deepspeed.utils.set_z3_leaf_modules(model, [Recurrence])
             model.recurrence.register_forward_pre_hook(_want_input_gradient)
@@ -71,7 +89,8 @@ class DeepSpeedEngine(Engine):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UsageError(
-                f"{config.deepspeed_config}: {'.'.join(map(str, first['loc']))} = {first['input']!r}.",
+                f"{config.deepspeed_config}: {'.'.join(map(str, first['loc']))} = "
+                f"{first['input']!r}.",
                 f"DeepSpeed refuses it: {first['msg']}.",
                 "Write a value that DeepSpeed knows, or drop it.",
             ) from None
@@ -85,26 +104,36 @@ class DeepSpeedEngine(Engine):
         self._norm = math.nan
         self._logits: Tensor | None = None
 
-    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+    def forward(
+        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+    ) -> ModelOutput:
         together = self.model.recurrence.block.collective
         agree = together or (self.stage == 3 and self._leaves_the_leaf_each_step(record_lens))
-        self.model.recurrence.keep_going = collectives.someone_active(self.device) if agree else bool
-        output: ModelOutput = self.engine(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
+        self.model.recurrence.keep_going = (
+            collectives.someone_active(self.device) if agree else bool
+        )
+        output: ModelOutput = self.engine(
+            batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+        )
         self._logits = output.logits if torch.is_grad_enabled() else self._logits
         return output
 
     def _leaves_the_leaf_each_step(self, record_lens: bool) -> bool:
-        recurrence, coda = self.model.recurrence, len(self.model.coda.layers)
-        return recurrence.rule.reads_logits or bool(coda and (record_lens or recurrence.readout.keeps_states))
+        recurrence = self.model.recurrence
+        coda = len(self.model.coda.layers)
+        return recurrence.rule.reads_logits or bool(
+            coda and (record_lens or recurrence.readout.keeps_states)
+        )
 
     def backward(self, loss: Tensor) -> None:
         assert self._gathered < self.accumulation, "step comes after `accumulation` backward passes"
-        # A leaf's gradient is reduced once the backward has passed its first output, which goes into the logits; a loss
-        # of every step's own answer does not read them.
+        # A leaf's gradient is reduced once the backward has passed its first output, which goes
+        # into the logits; a loss of every step's own answer does not read them.
         assert self._logits is not None, "backward comes after forward"
-        loss, self._logits = tie(loss, [self._logits]), None
+        loss = attach_zero_gradient(loss, [self._logits])
+        self._logits = None
         # DeepSpeed averages over the ranks, where the shares of all ranks are meant to add up.
-        loss = spoiled(loss) * collectives.world_size()
+        loss = poison_if_nonfinite(loss) * collectives.world_size()
         if self.loss_scale is not None and self.stage:
             zero: Any = self.engine.optimizer
             zero.override_loss_scale(self.scale)  # it multiplies, and divides before it clips
@@ -116,7 +145,9 @@ class DeepSpeedEngine(Engine):
             self.engine.step()  # no update yet: it counts micro-batches
 
     def step(self, learning_rate: float) -> StepResult:
-        assert self._gathered == self.accumulation, "step comes after `accumulation` backward passes"
+        assert self._gathered == self.accumulation, (
+            "step comes after `accumulation` backward passes"
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.engine.step()
@@ -129,8 +160,8 @@ class DeepSpeedEngine(Engine):
         return StepResult(norm, skipped)
 
     def _scale_ourselves(self) -> None:
-        """Takes the loss scale away from DeepSpeed: under autocast (0.19.8) its ZeRO stages clip gradients before they
-        are divided by it, and never lower it after an overflow."""
+        """Takes the loss scale away from DeepSpeed: under autocast (0.19.8) its ZeRO stages clip
+        gradients before they are divided by it, and never lower it after an overflow."""
         holder, name = (
             (self.engine.optimizer, "torch_autocast_gradscaler")
             if self.stage
@@ -140,8 +171,11 @@ class DeepSpeedEngine(Engine):
         setattr(holder, name, None)
 
     def _clip_or_skip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Before a step at stage 0, where the gradient is the same on all ranks: what `LocalEngine` does."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        """Before a step at stage 0, where the gradient is the same on all ranks: what `LocalEngine`
+        does."""
+        parameters = [
+            parameter for group in optimizer.param_groups for parameter in group["params"]
+        ]
         unscale(parameters, self.scale)
         self._norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))
         if not math.isfinite(self._norm):
@@ -149,14 +183,14 @@ class DeepSpeedEngine(Engine):
                 parameter.grad = None  # an optimizer leaves such a parameter and its moments alone
 
     @property
-    def held(self) -> Held:
+    def held(self) -> StateAccess:
         if self.stage == 0:
-            return HeldWhole(self.optimizer)
+            return WholeStateAccess(self.optimizer)
         zero = self.engine.optimizer
         return (
-            HeldByZero3(self.optimizer, zero, collectives.rank())
+            ZeroStage3Access(self.optimizer, zero, collectives.rank())
             if self.stage == 3
-            else HeldByZero12(self.optimizer, zero)
+            else ZeroStage12Access(self.optimizer, zero)
         )
 
     def train(self) -> None:
@@ -172,18 +206,28 @@ class DeepSpeedEngine(Engine):
 
 
 def _narrow_on_the_way(model: LoopedTransformer) -> list[str]:
-    """The layers whose weights and gradients ZeRO sends in the precision of autocast: those that autocast narrows
-    anyway, unless the halting rule has one of their kind. Its weights would come out rounded under ZeRO-3 (law 5)."""
+    """The layers whose weights and gradients ZeRO sends in the precision of autocast: those that
+    autocast narrows anyway, unless the halting rule has one of their kind. Its weights would come
+    out rounded under ZeRO-3 (law 5)."""
     of_rule = {type(module) for module in model.recurrence.rule.modules()}
-    kinds = {type(module) for module in model.modules()} & {nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d}
+    kinds = {type(module) for module in model.modules()} & {
+        nn.Linear,
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+    }
     return sorted(f"{kind.__module__}.{kind.__name__}" for kind in kinds - of_rule)
 
 
 def _want_input_gradient(recurrence: Recurrence, given: tuple) -> tuple:
     """Has the leaf's input want a gradient, also where all that made it is frozen.
 
-    DeepSpeed reduces a leaf's gradients when the backward has come to its inputs. Where none of them wants a gradient,
-    it does so at once, before the gate has its own. (The price: the backward passes through a frozen loop too.)
+    DeepSpeed reduces a leaf's gradients when the backward has come to its inputs. Where none of
+    them wants a gradient, it does so at once, before the gate has its own. (The price: the backward
+    passes through a frozen loop too.)
     """
     x, *rest = given
-    return (x.detach().requires_grad_() if torch.is_grad_enabled() and not x.requires_grad else x, *rest)
+    return (
+        x.detach().requires_grad_() if torch.is_grad_enabled() and not x.requires_grad else x,
+        *rest,
+    )

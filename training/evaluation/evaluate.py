@@ -20,14 +20,16 @@ class Runner(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+    def forward(
+        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+    ) -> ModelOutput:
         """The model's output for a batch on its device."""
         ...
 
 
 def rank_batches(task: Task, split: str, num_examples: int, batch_size: int) -> Iterator[Batch]:
-    """This rank's batches of the first `num_examples` examples, rounded up so that every rank gets as many batches of
-    one size: a forward under ZeRO-3 is something that all ranks do together."""
+    """This rank's batches of the first `num_examples` examples, rounded up so that every rank gets
+    as many batches of one size: a forward under ZeRO-3 is something that all ranks do together."""
     ranks = collectives.world_size()
     size = max(1, min(batch_size, -(-num_examples // ranks)))
     for number in range(-(-num_examples // (size * ranks))):
@@ -36,7 +38,12 @@ def rank_batches(task: Task, split: str, num_examples: int, batch_size: int) -> 
 
 @torch.no_grad()
 def evaluate(
-    runner: Runner, task: Task, split: str, num_examples: int, batch_size: int, max_steps: int | None = None
+    runner: Runner,
+    task: Task,
+    split: str,
+    num_examples: int,
+    batch_size: int,
+    max_steps: int | None = None,
 ) -> Tally:
     """The counts over the first examples of a split, summed over ranks, in evaluation mode.
 
@@ -53,7 +60,9 @@ def evaluate(
     was_training = runner.model.training
     runner.model.eval()
     tally = Tally(max_steps or recurrence.max_steps)
-    with torch.random.fork_rng(devices=devices):  # a rule that draws must not change what training draws next
+    with torch.random.fork_rng(
+        devices=devices
+    ):  # a rule that draws must not change what training draws next
         torch.manual_seed(0)
         for batch in rank_batches(task, split, num_examples, batch_size):
             batch = batch.to(runner.device)

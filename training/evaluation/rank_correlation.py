@@ -15,9 +15,14 @@ def rank_correlation(joint: Tensor) -> float:
     counts = joint.numpy()
     ranks = [_mean_ranks(counts.sum(axis)) for axis in (1, 0)]
     total = counts.sum()
-    centred = [rank - (counts.sum(axis) * rank).sum() / total for rank, axis in zip(ranks, (1, 0), strict=True)]
+    centred = [
+        rank - (counts.sum(axis) * rank).sum() / total
+        for rank, axis in zip(ranks, (1, 0), strict=True)
+    ]
     covariance = centred[0] @ counts @ centred[1]
-    spread = [(counts.sum(axis) * centre**2).sum() for centre, axis in zip(centred, (1, 0), strict=True)]
+    spread = [
+        (counts.sum(axis) * centre**2).sum() for centre, axis in zip(centred, (1, 0), strict=True)
+    ]
     return float(covariance / math.sqrt(spread[0] * spread[1])) if min(spread) > 0 else math.nan
 
 

@@ -14,7 +14,18 @@ from training.tasks.task import Batch
 
 MAX_DIFFICULTY = 255
 _PONDER_GRID = 16  # a rule's own depth need not be whole: it is counted in sixteenths of a step
-_SUMS = ("asked", "loss", "correct", "sequences", "sequences_correct", "valid", "ponder", "rows", "as_one", "entropy")
+_SUMS = (
+    "asked",
+    "loss",
+    "correct",
+    "sequences",
+    "sequences_correct",
+    "valid",
+    "ponder",
+    "rows",
+    "as_one",
+    "entropy",
+)
 
 
 class Tally:
@@ -29,7 +40,9 @@ class Tally:
         self.sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         self.steps = torch.zeros(max_steps + 1, dtype=torch.float64)
         self.joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps + 1, dtype=torch.float64)
-        self.ponder_joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps * _PONDER_GRID + 1, dtype=torch.float64)
+        self.ponder_joint = torch.zeros(
+            MAX_DIFFICULTY + 1, max_steps * _PONDER_GRID + 1, dtype=torch.float64
+        )
         self.sequences_joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps + 1, dtype=torch.float64)
         self.asked_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
         self.correct_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
@@ -38,13 +51,15 @@ class Tally:
     def add(self, output: ModelOutput, batch: Batch, rule: HaltingRule) -> Tensor:
         """Counts one batch; gives its predictions [B L]."""
         prediction = output.logits.argmax(-1)
-        asked, steps = batch.asked, output.trace.steps
+        asked = batch.has_target
+        steps = output.trace.steps
         correct = (prediction == batch.targets) & asked
         right_rows = (correct | ~asked).all(1) & asked.any(1)
         ponder = rule.ponder(output.trace)
         losses = token_losses(output.logits, batch.targets).double().sum()
         pondered = ponder[batch.valid].double().sum()
-        slowest, fastest = steps.amax(1), torch.where(batch.valid, steps, self.max_steps).amin(1)
+        slowest = steps.amax(1)
+        fastest = torch.where(batch.valid, steps, self.max_steps).amin(1)
         values = (
             asked.sum(),
             losses,
@@ -63,9 +78,17 @@ class Tally:
         if bool(known.any()):
             difficulty = batch.difficulty[known].round().long().clamp(0, MAX_DIFFICULTY).cpu()
             _count_pairs(self.joint, difficulty, steps[known].cpu())
-            _count_pairs(self.ponder_joint, difficulty, (ponder[known] * _PONDER_GRID).round().long().cpu())
+            _count_pairs(
+                self.ponder_joint, difficulty, (ponder[known] * _PONDER_GRID).round().long().cpu()
+            )
             rows = known.any(1)
-            hardest = torch.where(known, batch.difficulty, 0.0).amax(1)[rows].round().long().clamp(0, MAX_DIFFICULTY)
+            hardest = (
+                torch.where(known, batch.difficulty, 0.0)
+                .amax(1)[rows]
+                .round()
+                .long()
+                .clamp(0, MAX_DIFFICULTY)
+            )
             _count_pairs(self.sequences_joint, hardest.cpu(), slowest[rows].cpu())
             self.asked_at += _count(difficulty[asked[known].cpu()])
             self.correct_at += _count(difficulty[correct[known].cpu()])
@@ -74,8 +97,11 @@ class Tally:
     def over_ranks(self, device: torch.device) -> "Tally":
         """The same counts summed over all ranks."""
         parts = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        flat = collectives.total(torch.cat([part.flatten() for part in parts.values()]).to(device)).cpu()
-        summed, pieces = Tally(self.max_steps), flat.split([part.numel() for part in parts.values()])
+        flat = collectives.all_reduce_sum(
+            torch.cat([part.flatten() for part in parts.values()]).to(device)
+        ).cpu()
+        summed = Tally(self.max_steps)
+        pieces = flat.split([part.numel() for part in parts.values()])
         for (name, part), piece in zip(parts.items(), pieces, strict=True):
             setattr(summed, name, piece.view(part.shape))
         return summed
@@ -83,7 +109,9 @@ class Tally:
     @property
     def mean_executed_steps(self) -> float:
         """Executed steps a valid token."""
-        return float((self.steps * torch.arange(self.max_steps + 1)).sum() / self.steps.sum().clamp(min=1))
+        return float(
+            (self.steps * torch.arange(self.max_steps + 1)).sum() / self.steps.sum().clamp(min=1)
+        )
 
     def survival(self) -> list[float]:
         """The share of valid tokens that run step 1, 2, … N."""
@@ -91,15 +119,19 @@ class Tally:
         return (running[1:] / self.steps.sum().clamp(min=1)).tolist()
 
     def figures(self) -> dict[str, float]:
-        """The figures, by name. Steps are executed ones, ponder is the rule's own depth; `loss` is nats a token.
+        """The figures, by name. Steps are executed ones, ponder is the rule's own depth; `loss` is
+        nats a token.
 
-        The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as hard as their
-        hardest token and take the steps of their slowest. `share_as_one` is the share of sequences whose tokens all
-        left at the same step: at 1 the correlation over sequences is the one to read. `mass_entropy`, −Σ p·ln p in nats
-        a token, says over how many steps tokens spread their exit mass.
+        The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as
+        hard as their hardest token and take the steps of their slowest. `share_as_one` is the share
+        of sequences whose tokens all left at the same step: at 1 the correlation over sequences is
+        the one to read. `mass_entropy`, −Σ p·ln p in nats a token, says over how many steps tokens
+        spread their exit mass.
         """
         counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
-        asked, valid, sequences = (max(1.0, counts[name]) for name in ("asked", "valid", "sequences"))
+        asked, valid, sequences = (
+            max(1.0, counts[name]) for name in ("asked", "valid", "sequences")
+        )
         numbers = torch.arange(self.max_steps + 1, dtype=torch.float64)
         share = self.steps / self.steps.sum().clamp(min=1)
         mean = float((share * numbers).sum())
@@ -123,11 +155,13 @@ class Tally:
         return figures
 
     def by_difficulty(self) -> dict[str, dict[str, float]]:
-        """Mean steps and accuracy at each difficulty that occurs: {difficulty: {steps, accuracy, tokens}}."""
+        """Mean steps and accuracy at each difficulty that occurs: {difficulty: {steps, accuracy,
+        tokens}}."""
         numbers = torch.arange(self.max_steps + 1, dtype=torch.float64)
         rows: dict[str, dict[str, float]] = {}
         for difficulty in self.joint.sum(1).nonzero().flatten().tolist():
-            tokens, asked = float(self.joint[difficulty].sum()), float(self.asked_at[difficulty])
+            tokens = float(self.joint[difficulty].sum())
+            asked = float(self.asked_at[difficulty])
             rows[str(difficulty)] = {
                 "steps": float((self.joint[difficulty] * numbers).sum() / tokens),
                 "accuracy": float(self.correct_at[difficulty]) / asked if asked else math.nan,
@@ -142,4 +176,6 @@ def _count(difficulty: Tensor) -> Tensor:
 
 def _count_pairs(joint: Tensor, first: Tensor, second: Tensor) -> None:
     """Adds to joint [X Y] how often each pair of whole numbers occurs."""
-    joint += torch.bincount(first * joint.shape[1] + second, minlength=joint.numel()).view(joint.shape)
+    joint += torch.bincount(first * joint.shape[1] + second, minlength=joint.numel()).view(
+        joint.shape
+    )

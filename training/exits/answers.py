@@ -1,4 +1,5 @@
-"""What a run answers to each token of many sequences under an exit, how long it thinks, and what that computes."""
+"""What a run answers to each token of many sequences under an exit, how long it thinks, and what
+that computes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,17 +30,24 @@ class Examples:
     def of(cls, task: Task, split: str, first: int, number: int, batch_size: int) -> "Examples":
         """Examples first .. first + number − 1 of a split."""
         starts = range(first, first + number, batch_size)
-        return cls(tuple(task.batch(split, start, min(batch_size, first + number - start)) for start in starts))
+        return cls(
+            tuple(
+                task.batch(split, start, min(batch_size, first + number - start))
+                for start in starts
+            )
+        )
 
     @property
     def targets(self) -> Int[np.ndarray, "S L"]:
-        """The right answers; `IGNORE` where nothing is asked."""
+        """The right answers; `IGNORE` where there is no target."""
         return end_to_end([batch.targets.numpy() for batch in self.batches], IGNORE)
 
     @property
-    def asked(self) -> Bool[np.ndarray, "S L"]:
+    def has_target(self) -> Bool[np.ndarray, "S L"]:
         """Real tokens that have a target."""
-        return end_to_end([(batch.asked & batch.valid).numpy() for batch in self.batches], False)
+        return end_to_end(
+            [(batch.has_target & batch.valid).numpy() for batch in self.batches], False
+        )
 
     @property
     def valid(self) -> Bool[np.ndarray, "S L"]:
@@ -63,7 +71,7 @@ class Answers:
 
     Args:
         predictions: [S L] int64.
-        nats: [S L] the loss of the right answer, 0 where nothing is asked.
+        nats: [S L] the loss of the right answer, 0 where there is no target.
         steps: [S L] int64, executed steps; 0 on padding.
         flops_once, flops_step: of a token, whatever its steps, and for each of them.
     """
@@ -92,20 +100,25 @@ class Answers:
 
 
 @torch.no_grad()
-def answer(run: Run, leaving: Exit, examples: Examples) -> Answers:
-    """Runs the model on the examples with that exit, in evaluation mode. Whatever draws, draws the same each time."""
-    predictions, nats, steps = [], [], []
+def answer(run: Run, exit_policy: Exit, examples: Examples) -> Answers:
+    """Runs the model on the examples with that exit, in evaluation mode. Whatever draws, draws the
+    same each time."""
+    predictions = []
+    nats = []
+    steps = []
     devices = [run.device] if run.device.type == "cuda" else []
-    with leaving.on(run), torch.random.fork_rng(devices=devices):
+    with exit_policy.applied_to(run), torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
-        limit = leaving.limit(run)
+        limit = exit_policy.limit(run)
         for batch in examples.batches:
             output = run.forward(batch, max_steps=limit)
             predictions.append(output.logits.argmax(-1).cpu().numpy())
             losses = token_losses(output.logits, batch.targets.to(run.device))
             nats.append(losses.reshape(batch.targets.shape).double().cpu().numpy())
             steps.append(output.trace.steps.cpu().numpy())
-        flops = count_flops(run.model, max(batch.targets.shape[1] for batch in examples.batches), inference=True)
+        flops = count_flops(
+            run.model, max(batch.targets.shape[1] for batch in examples.batches), inference=True
+        )
     found = (end_to_end(parts, 0) for parts in (predictions, nats, steps))
     return Answers(*found, flops_once=flops.once, flops_step=flops.step)
 
@@ -113,4 +126,9 @@ def answer(run: Run, leaving: Exit, examples: Examples) -> Answers:
 def end_to_end(parts: Sequence[np.ndarray], fill: float) -> np.ndarray:
     """Rows [B L] of batches as one array, shorter ones filled up on the right."""
     length = max(part.shape[1] for part in parts)
-    return np.concatenate([np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=fill) for part in parts])
+    return np.concatenate(
+        [
+            np.pad(part, ((0, 0), (0, length - part.shape[1])), constant_values=fill)
+            for part in parts
+        ]
+    )

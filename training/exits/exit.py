@@ -1,5 +1,6 @@
-"""Other exits for a trained model at evaluation: the learned one, with other options too, everybody at one depth, a
-hard exit without parameters that decides in the learned one's place, or the one that was calibrated."""
+"""Other exits for a trained model at evaluation: the learned one, with other options too, everybody
+at one depth, a hard exit without parameters that decides in the learned one's place, or the one
+that was calibrated."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from halting.wrappers.wrapper import RuleWrapper
 from training.build import build_rule
 from training.config.parts import ROLES, signature_fields
 from training.config.spelling import did_you_mean
-from training.exits.guarantee import CALIBRATED, DEFAULT, place, read
+from training.exits.guarantee import CALIBRATED, DEFAULT, place, read_guarantee
 
 if TYPE_CHECKING:
     from training.runs.loaded import Run
@@ -44,7 +45,8 @@ class Exit:
         steps: the depth at which all leave; None where they leave by a rule.
         rule: the hard exit by which they leave; None for the one that was trained, or for `steps`.
         options: other options for the rule that was trained, with its trained weights.
-        bare: read the state of that step alone, instead of the model's own readout with all remaining mass on it.
+        bare: read the state of that step alone, instead of the model's own readout with all
+            remaining mass on it.
     """
 
     name: str
@@ -58,14 +60,16 @@ class Exit:
         return run.model.recurrence.max_steps if self.steps is None else self.steps
 
     @contextmanager
-    def on(self, run: "Run") -> Iterator[None]:
+    def applied_to(self, run: "Run") -> Iterator[None]:
         """While entered, the tokens of the run's model leave this way.
 
         Raises:
-            UsageError: for an exit that the model cannot take, and for options that its rule has not got.
+            UsageError: for an exit that the model cannot take, and for options that its rule has
+                not got.
         """
         recurrence = run.model.recurrence
-        trained, readout = recurrence.rule, recurrence.readout
+        trained = recurrence.rule
+        readout = recurrence.readout
         self._put(run)
         try:
             yield
@@ -83,8 +87,12 @@ class Exit:
         run.model.recurrence.max_steps = limit
 
     def _put(self, run: "Run") -> None:
-        trained, readout = run.model.recurrence.rule, run.model.recurrence.readout
-        run.model.use(self._rule_for(run, trained).train(trained.training), FinalState() if self.bare else readout)
+        trained = run.model.recurrence.rule
+        readout = run.model.recurrence.readout
+        run.model.use(
+            self._rule_for(run, trained).train(trained.training),
+            FinalState() if self.bare else readout,
+        )
 
     def _rule_for(self, run: "Run", trained: HaltingRule) -> HaltingRule:
         if self.steps is not None:
@@ -92,20 +100,22 @@ class Exit:
         if self.rule is not None:
             if run.model.coda.layers and self.rule.reads_logits:
                 raise UsageError(
-                    f"--exit {self.name} reads logits inside the loop, and the model has coda_layers="
-                    f"{len(run.model.coda.layers)}.",
-                    "What the model would say is known only after the coda, which attends to other tokens: decoding "
-                    "would leave at other steps than the parallel pass.",
-                    "Write an exit that reads states, --exit convergence:state or --exit convergence:cosine.",
+                    f"--exit {self.name} reads logits inside the loop, and the model has "
+                    f"coda_layers={len(run.model.coda.layers)}.",
+                    "What the model would say is known only after the coda, which attends to other "
+                    "tokens: decoding would leave at other steps than the parallel pass.",
+                    "Write an exit that reads states, --exit convergence:state or --exit "
+                    "convergence:cosine.",
                 )
-            leaving = PerSequence(self.rule) if trained.by_sequence else self.rule
-            return leaving if self.bare else ExitBy(trained, leaving)
+            halting = PerSequence(self.rule) if trained.by_sequence else self.rule
+            return halting if self.bare else ExitBy(trained, halting)
         return _with_options(run, trained, self.options, self.name) if self.options else trained
 
 
 def parse_exit(spec: str) -> Exit:
-    """The exit that is written as "learned", "learned:q=0.7", "fixed:8", "convergence:1e-3", "convergence:kl:5e-4",
-    "confidence:0.9" or "confidence:gap:0.5"; kind and number may be left out, and options follow as NAME=VALUE.
+    """The exit that is written as "learned", "learned:q=0.7", "fixed:8", "convergence:1e-3",
+    "convergence:kl:5e-4", "confidence:0.9" or "confidence:gap:0.5"; kind and number may be left
+    out, and options follow as NAME=VALUE.
 
     Raises:
         UsageError: for anything else, and for what the rule refuses.
@@ -126,16 +136,17 @@ def parse_exit(spec: str) -> Exit:
         return Exit(spec, options=_pairs(parts))
     raise UsageError(
         f"--exit {spec} is not known.",
-        "The exits are learned, the rule that was trained, also with other options; fixed:N, all tokens at step N ≥ 1; "
-        "and convergence and confidence, with their kind and threshold if you like.",
-        "Write learned, learned:NAME=VALUE, fixed:8, convergence:0.03, convergence:kl:5e-4, confidence:0.9 or "
-        "confidence:gap:0.5.",
+        "The exits are learned, the rule that was trained, also with other options; fixed:N, all "
+        "tokens at step N ≥ 1; and convergence and confidence, with their kind and threshold if "
+        "you like.",
+        "Write learned, learned:NAME=VALUE, fixed:8, convergence:0.03, convergence:kl:5e-4, "
+        "confidence:0.9 or confidence:gap:0.5.",
     )
 
 
 def exit_of(run: "Run", spec: str) -> Exit:
-    """The exit that `parse_exit` reads; and for "calibrated", or "calibrated:NAME", that of the guarantee of this name
-    beside the run's weights.
+    """The exit that `parse_exit` reads; and for "calibrated", or "calibrated:NAME", that of the
+    guarantee of this name beside the run's weights.
 
     Raises:
         UsageError: as `parse_exit`, and where there is no such guarantee.
@@ -143,7 +154,7 @@ def exit_of(run: "Run", spec: str) -> Exit:
     kind, _, name = spec.partition(":")
     if kind != CALIBRATED:
         return parse_exit(spec)
-    found = read(run.weights, name or DEFAULT)
+    found = read_guarantee(run.weights, name or DEFAULT)
     if found is None:
         raise UsageError(
             f"--exit {spec}: there is no {place(run.weights, name or DEFAULT)}.",
@@ -153,8 +164,11 @@ def exit_of(run: "Run", spec: str) -> Exit:
     return replace(parse_exit(found.exit), name=spec)
 
 
-def _with_options(run: "Run", trained: HaltingRule, options: dict[str, Any], name: str) -> HaltingRule:
-    """The trained rule built anew with other options, in its wrappers and with its trained weights."""
+def _with_options(
+    run: "Run", trained: HaltingRule, options: dict[str, Any], name: str
+) -> HaltingRule:
+    """The trained rule built anew with other options, in its wrappers and with its trained
+    weights."""
     inner = trained
     while isinstance(inner, RuleWrapper):
         inner = inner.rule
@@ -162,7 +176,9 @@ def _with_options(run: "Run", trained: HaltingRule, options: dict[str, Any], nam
     for option in options:
         if option not in kept:
             raise _no_such_option(type(inner), option, kept, name)
-    part = run.config.halting.model_copy(update={"options": {**run.config.halting.options, **options}})
+    part = run.config.halting.model_copy(
+        update={"options": {**run.config.halting.options, **options}}
+    )
     with torch.random.fork_rng(devices=[]):
         rule = build_rule(run.config.model_copy(update={"halting": part})).to(run.device)
     try:
@@ -179,12 +195,20 @@ def _with_options(run: "Run", trained: HaltingRule, options: dict[str, Any], nam
 def _no_such_option(cls: type, option: str, kept: list[str], name: str) -> UsageError:
     role = ROLES["halting"]
     elsewhere = [
-        other for other in role.names if any(each.name == option for each in signature_fields(role.exported[other]))
+        other
+        for other in role.names
+        if any(each.name == option for each in signature_fields(role.exported[other]))
     ]
     has = f"It has {', '.join(kept)}. " if kept else "It has none. "
     return UsageError(
-        f"--exit {name}: {cls.__name__} has no option {option} that could be changed after training.",
-        has + (f"{option} is an option of {', '.join(elsewhere)}." if elsewhere else f"No rule has a {option}."),
+        f"--exit {name}: {cls.__name__} has no option {option} that could be changed after "
+        "training.",
+        has
+        + (
+            f"{option} is an option of {', '.join(elsewhere)}."
+            if elsewhere
+            else f"No rule has a {option}."
+        ),
         f"{did_you_mean(option, kept)}Write --exit learned{f':{kept[0]}=VALUE' if kept else ''}.",
     )
 
@@ -213,7 +237,9 @@ def _hard_exit(cls: type[HaltingRule], given: dict[str, Any], spec: str) -> Halt
 
 
 def _are_pairs(parts: list[str]) -> bool:
-    return len(parts) == 1 and all(pair.partition("=")[0] and pair.partition("=")[2] for pair in parts[0].split(","))
+    return len(parts) == 1 and all(
+        pair.partition("=")[0] and pair.partition("=")[2] for pair in parts[0].split(",")
+    )
 
 
 def _pairs(parts: list[str]) -> dict[str, Any]:

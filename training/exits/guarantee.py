@@ -1,4 +1,5 @@
-"""A guarantee: an exit whose loss of quality is bounded with a stated confidence, kept beside the weights it is of."""
+"""A guarantee: an exit whose loss of quality is bounded with a stated confidence, kept beside the
+weights it is of."""
 
 import hashlib
 from datetime import date
@@ -8,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from halting.errors import UsageError
-from training.console.written import write_text
+from training.console.output_files import write_text
 from training.exits.quality_loss import IN_WORDS, QualityLoss
 
 DEFAULT = "guarantee"
@@ -30,13 +31,14 @@ class TestedExit(BaseModel):
 
 
 class Guarantee(BaseModel):
-    """With probability `confidence` over the calibration sequences, the expected loss of quality of a new sequence of
-    the same kind under `exit`, against full depth, is at most `risk`."""
+    """With probability `confidence` over the calibration sequences, the expected loss of quality of
+    a new sequence of the same kind under `exit`, against full depth, is at most `risk`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int = 1
     exit: str
-    """as `ponder eval --exit` takes it; fixed:N, full depth, where nothing cheaper could be shown to be safe"""
+    """as `ponder eval --exit` takes it; fixed:N, full depth, where nothing cheaper could be shown
+    to be safe"""
     found: bool
     """whether anything cheaper than full depth was"""
     risk: float = Field(gt=0, lt=1)
@@ -67,18 +69,24 @@ class Guarantee(BaseModel):
     @property
     def chosen(self) -> TestedExit | None:
         """What was found of the exit; None at full depth."""
-        return next((each for each in self.tested if each.exit == self.exit), None) if self.found else None
+        return (
+            next((each for each in self.tested if each.exit == self.exit), None)
+            if self.found
+            else None
+        )
 
     def in_words(self) -> str:
         """What is guaranteed, in a sentence."""
         if not self.found:
             return (
-                f"Nothing cheaper than full depth could be shown to keep the risk below {self.risk:g} with confidence "
-                f"{self.confidence:g}: all tokens take {self.full_depth} steps."
+                "Nothing cheaper than full depth could be shown to keep the risk below "
+                f"{self.risk:g} with confidence {self.confidence:g}: all tokens take "
+                f"{self.full_depth} steps."
             )
         return (
-            f"With confidence {self.confidence:g}, the expected {IN_WORDS[self.loss]} ({self.full_depth} steps) is at "
-            f"most {self.risk:g}, for sequences drawn as those of the calibration were."
+            f"With confidence {self.confidence:g}, the expected {IN_WORDS[self.loss]} "
+            f"({self.full_depth} steps) is at most {self.risk:g}, for sequences drawn as those of "
+            "the calibration were."
         )
 
 
@@ -100,7 +108,7 @@ def keep(guarantee: Guarantee, weights: Path, name: str = DEFAULT) -> Path:
     return path
 
 
-def read(weights: Path, name: str = DEFAULT) -> Guarantee | None:
+def read_guarantee(weights: Path, name: str = DEFAULT) -> Guarantee | None:
     """The guarantee beside a weights file; None where there is none.
 
     Raises:
@@ -120,7 +128,8 @@ def read(weights: Path, name: str = DEFAULT) -> Guarantee | None:
     if found.weights_fingerprint != fingerprint(weights):
         raise UsageError(
             f"{path} is of other weights than {weights.name} beside it.",
-            "The model was trained on since; what was shown of the one says nothing about the other.",
+            "The model was trained on since; what was shown of the one says nothing about the "
+            "other.",
             "Remove it, and calibrate again: ponder calibrate RUN",
         )
     return found

@@ -1,14 +1,17 @@
-"""Learn-then-Test: a choice among settings whose risk is bounded with a stated confidence, whatever the data are.
+"""Learn-then-Test: a choice among settings whose risk is bounded with a stated confidence, whatever
+the data are.
 
-Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
-Control" (arXiv 2110.01052); for early exits, CALM (Schuster et al. 2022, arXiv 2207.07061, section 4).
+Angelopoulos, Bates, Candès, Jordan and Lei 2021, "Learn then Test: Calibrating Predictive
+Algorithms to Achieve Risk Control" (arXiv 2110.01052); for early exits, CALM (Schuster et al. 2022,
+arXiv 2207.07061, section 4).
 
-Each setting j has losses in [0, 1] on n units that are drawn independently from one distribution, and the risk R_j is
-their expectation. H_j says that R_j > α. A p-value for H_j that is valid at any n comes from a concentration bound. The
-settings are put in an order that does not depend on these losses, from the safest to the cheapest, and tested one after
-the other at the level δ; the first that is not rejected ends it. Rejecting any true H_j then has a chance of at most δ
-(for the first true one in the order has to be rejected), so of whichever rejected setting is taken,
-P(R ≤ α) ≥ 1 − δ.
+Each setting j has losses in [0, 1] on n units that are drawn independently from one distribution,
+and the risk R_j is their expectation. H_j says that R_j > α. A p-value for H_j that is valid at any
+n comes from a concentration bound. The settings are put in an order that does not depend on these
+losses, from the safest to the cheapest, and tested one after the other at the level δ; the first
+that is not rejected ends it. Rejecting any true H_j then has a chance of at most δ (for the first
+true one in the order has to be rejected), so of whichever rejected setting is taken, P(R ≤ α) ≥ 1 −
+δ.
 """
 
 import math
@@ -41,13 +44,15 @@ class Tested(Generic[T]):
 
 
 def hoeffding_bentkus(mean: float, count: int, allowed: float) -> float:
-    """The p-value of "the expected loss lies above α", from the mean of n independent losses in [0, 1]:
+    """The p-value of "the expected loss lies above α", from the mean of n independent losses in [0,
+    1]:
 
         p = min(exp(−n·h(min(mean, α), α)), e·P(Binomial(n, α) ≤ ⌈n·mean⌉))
         h(a, b) = a·log(a/b) + (1 − a)·log((1 − a)/(1 − b))
 
-    (Angelopoulos et al. 2021, proposition on the Hoeffding–Bentkus p-value: Hoeffding's bound in its form by relative
-    entropy, and that of Bentkus 2004, whichever is smaller. Bates et al. 2021, arXiv 2101.02703.)
+    (Angelopoulos et al. 2021, proposition on the Hoeffding–Bentkus p-value: Hoeffding's bound in
+    its form by relative entropy, and that of Bentkus 2004, whichever is smaller. Bates et al. 2021,
+    arXiv 2101.02703.)
 
     Args:
         mean: the mean loss, in [0, 1].
@@ -62,10 +67,13 @@ def hoeffding_bentkus(mean: float, count: int, allowed: float) -> float:
 
 
 def fixed_sequence(
-    settings: Iterable[T], losses: Callable[[T], Float[np.ndarray, " n"]], allowed: float, level: float
+    settings: Iterable[T],
+    losses: Callable[[T], Float[np.ndarray, " n"]],
+    allowed: float,
+    level: float,
 ) -> list[Tested[T]]:
-    """The settings that were tested, in their order, up to the first that does not hold; those behind it are not
-    computed at all.
+    """The settings that were tested, in their order, up to the first that does not hold; those
+    behind it are not computed at all.
 
     Args:
         settings: from the safest to the cheapest, in an order that does not depend on the losses.
@@ -96,8 +104,9 @@ def fewest_units(allowed: float, level: float) -> int:
 
 
 def most_losses(count: int, allowed: float, level: float) -> int:
-    """Of n losses that are 0 or 1, the most that may be 1 for a setting to hold; −1 where even none is too many. So a
-    setting with losses of chance r holds with chance P(Binomial(n, r) ≤ this), exactly."""
+    """Of n losses that are 0 or 1, the most that may be 1 for a setting to hold; −1 where even none
+    is too many. So a setting with losses of chance r holds with chance P(Binomial(n, r) ≤ this),
+    exactly."""
     most = -1
     while most < count and hoeffding_bentkus((most + 1) / count, count, allowed) <= level:
         most += 1

@@ -1,4 +1,5 @@
-"""An exit with its threshold left open, and its settings in order from the safest to the cheapest."""
+"""An exit with its threshold left open, and its settings in order from the safest to the
+cheapest."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from training.runs.loaded import Run
 T = TypeVar("T")
 _CLOSEST = 1e-4  # parts of the way nearer to each other are one
 _CLOSER = 6  # halvings around what is looked for
-_LEARNED, _FIXED = "learned", "fixed"
+_LEARNED = "learned"
+_FIXED = "fixed"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ class OpenExit:
         """The exit with that threshold."""
         if self.threshold is None:
             return Exit(f"{_FIXED}:{int(value)}", steps=int(value))
-        number = int(value) if self.threshold.scale == "count" and self.spec == _LEARNED else float(value)
+        number = (
+            int(value)
+            if self.threshold.scale == "count" and self.spec == _LEARNED
+            else float(value)
+        )
         joint = "," if "=" in self.spec else ":"
         return parse_exit(f"{self.spec}{joint}{self.threshold.option}={number!r}")
 
@@ -53,7 +59,8 @@ def open_exit(run: Run, spec: str) -> OpenExit:
     """The exit that is written without its threshold.
 
     Raises:
-        UsageError: for an unknown exit, one whose threshold is written already, and one that has none.
+        UsageError: for an unknown exit, one whose threshold is written already, and one that has
+            none.
     """
     limit = run.model.recurrence.max_steps
     if spec == _FIXED:
@@ -65,8 +72,12 @@ def open_exit(run: Run, spec: str) -> OpenExit:
             f"--exit {spec} has no threshold to choose.",
             "All leave at that depth."
             if given.steps is not None
-            else f"{type(rule).__name__} has no option that says how early its tokens leave once it is trained.",
-            "Write fixed, whose depth is then chosen, or convergence or confidence, which work on any model.",
+            else (
+                f"{type(rule).__name__} has no option that says how early its tokens leave once it "
+                "is trained."
+            ),
+            "Write fixed, whose depth is then chosen, or convergence or confidence, which work on "
+            "any model.",
         )
     if _names_threshold(spec, given, rule.exit_threshold):
         raise UsageError(
@@ -79,9 +90,10 @@ def open_exit(run: Run, spec: str) -> OpenExit:
 
 
 def chains(run: Run, given: OpenExit, examples: Examples, number: int) -> list[list[Exit]]:
-    """The orders in which its settings are to be tested: its path; and where it was trained the part of it that begins
-    with the value of the training, because a rule whose model has learned to answer at one threshold need not be better
-    at one that is stricter. (Fixed-sequence testing with several starts, Angelopoulos et al. 2021.)
+    """The orders in which its settings are to be tested: its path; and where it was trained the
+    part of it that begins with the value of the training, because a rule whose model has learned to
+    answer at one threshold need not be better at one that is stricter. (Fixed-sequence testing with
+    several starts, Angelopoulos et al. 2021.)
 
     Args:
         run, given, examples, number: as of `path`.
@@ -98,9 +110,12 @@ def chains(run: Run, given: OpenExit, examples: Examples, number: int) -> list[l
     return [whole, [start, *cheaper]]
 
 
-def path(run: Run, given: OpenExit, examples: Examples, number: int, near: float | None = None) -> list[Exit]:
-    """At most about so many settings from the safest to the cheapest, as evenly far apart in executed steps on some
-    examples as they can be had; of a fixed depth all. These examples must not be those on which they are tested.
+def path(
+    run: Run, given: OpenExit, examples: Examples, number: int, near: float | None = None
+) -> list[Exit]:
+    """At most about so many settings from the safest to the cheapest, as evenly far apart in
+    executed steps on some examples as they can be had; of a fixed depth all. These examples must
+    not be those on which they are tested.
 
     Args:
         run: the run.
@@ -113,15 +128,22 @@ def path(run: Run, given: OpenExit, examples: Examples, number: int, near: float
     if threshold is None:
         return [given.at(depth) for depth in range(given.limit, 0, -1)]
     return evenly(
-        lambda way: given.at(threshold.at(way)), lambda setting: answer(run, setting, examples).mean_steps, number, near
+        lambda way: given.at(threshold.at(way)),
+        lambda setting: answer(run, setting, examples).mean_steps,
+        number,
+        near,
     )
 
 
 def evenly(
-    setting_at: Callable[[float], T], steps_of: Callable[[T], float], number: int, near: float | None = None
+    setting_at: Callable[[float], T],
+    steps_of: Callable[[T], float],
+    number: int,
+    near: float | None = None,
 ) -> list[T]:
-    """Settings along a way such that each takes fewer steps than the one before, by about as much. Where two
-    neighbours differ most, the way between them is halved; and then a few times more where they lie around `near`.
+    """Settings along a way such that each takes fewer steps than the one before, by about as much.
+    Where two neighbours differ most, the way between them is halved; and then a few times more
+    where they lie around `near`.
 
     Args:
         setting_at: the setting this part of the way, 0 to 1, from the safest to the cheapest.
@@ -132,7 +154,11 @@ def evenly(
     tried = {way: steps_of(setting_at(way)) for way in (0.0, 1.0)}
     while len(tried) < number:
         ways = sorted(tried)
-        gaps = [(tried[low] - tried[high], low, high) for low, high in pairwise(ways) if high - low > _CLOSEST]
+        gaps = [
+            (tried[low] - tried[high], low, high)
+            for low, high in pairwise(ways)
+            if high - low > _CLOSEST
+        ]
         gap, low, high = max(gaps, default=(0.0, 0.0, 0.0))
         if gap <= 0:
             break
@@ -147,7 +173,8 @@ def evenly(
         if high - low <= _CLOSEST:
             break
         tried[(low + high) / 2] = steps_of(setting_at((low + high) / 2))
-    kept, least = [setting_at(0.0)], tried[0.0]
+    kept = [setting_at(0.0)]
+    least = tried[0.0]
     for way in sorted(tried)[1:]:
         if tried[way] < least:
             kept.append(setting_at(way))
@@ -165,9 +192,9 @@ def _names_threshold(spec: str, given: Exit, threshold: ExitThreshold) -> bool:
     if given.rule is None:
         return threshold.option in given.options
     words = spec.split(":")[1:]
-    return any(word.startswith(f"{threshold.option}=") for word in words[-1:] for word in word.split(",")) or any(
-        _is_number(word) for word in words
-    )
+    return any(
+        word.startswith(f"{threshold.option}=") for word in words[-1:] for word in word.split(",")
+    ) or any(_is_number(word) for word in words)
 
 
 def _is_number(word: str) -> bool:

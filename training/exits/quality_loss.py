@@ -1,4 +1,5 @@
-"""What a sequence loses by leaving early, against the same model at full depth: a number in [0, 1]."""
+"""What a sequence loses by leaving early, against the same model at full depth: a number in [0,
+1]."""
 
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,13 +27,14 @@ def quality_loss(
 ) -> Float[np.ndarray, " n"]:
     """[n] what each sequence loses, of the n of S sequences in which something is asked.
 
-    - "lost": the share of its answers that are right at full depth and wrong at the exit. Answers that leaving early
-      puts right don't count, so the accuracy (the mean over sequences of the share of right answers) is lower than at
-      full depth by at most its expectation.
-    - "changed": the share of its answers that differ from those of full depth, which needs no right answers (CALM's
-      textual consistency, token by token). Never less than "lost".
-    - "nats": the mean excess of the loss over that of full depth, cut off at 0 and at 1 nat: a bound needs losses that
-      are bounded. Where sequences gain, or lose more than a nat, it is not the difference of the mean losses.
+    - "lost": the share of its answers that are right at full depth and wrong at the exit. Answers
+      that leaving early puts right don't count, so the accuracy (the mean over sequences of the
+      share of right answers) is lower than at full depth by at most its expectation.
+    - "changed": the share of its answers that differ from those of full depth, which needs no right
+      answers (CALM's textual consistency, token by token). Never less than "lost".
+    - "nats": the mean excess of the loss over that of full depth, cut off at 0 and at 1 nat: a
+      bound needs losses that are bounded. Where sequences gain, or lose more than a nat, it is not
+      the difference of the mean losses.
 
     Args:
         kind: which.

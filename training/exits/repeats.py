@@ -6,12 +6,13 @@ _FEW = 0.01
 
 
 def repeats_in_words(examples: Examples, trained: Examples) -> str | None:
-    """A sentence on sequences that say the same as another of them, or as one that was trained on; None where they are
-    less than a hundredth.
+    """A sentence on sequences that say the same as another of them, or as one that was trained on;
+    None where they are less than a hundredth.
 
-    Neither is wrong of itself: where little can be drawn, fresh draws come out alike. But a task that deals a finite
-    set out in turn begins anew behind its end, and its repeats count as independent where they are not; and a task
-    whose splits share their examples shows the model at its best.
+    Neither is wrong of itself: where little can be drawn, fresh draws come out alike. But a task
+    that deals a finite set out in turn begins anew behind its end, and its repeats count as
+    independent where they are not; and a task whose splits share their examples shows the model at
+    its best.
 
     Args:
         examples: the sequences.
@@ -19,13 +20,15 @@ def repeats_in_words(examples: Examples, trained: Examples) -> str | None:
     """
     read = _said(examples)
     seen = set(_said(trained))
-    alike, known = len(read) - len(set(read)), sum(one in seen for one in read)
+    alike = len(read) - len(set(read))
+    known = sum(one in seen for one in read)
     if max(alike, known) <= _FEW * len(read):
         return None
     return (
-        f"Of the {len(read)} sequences {alike} say the same as another one, and {known} are among {len(seen)} that "
-        "were trained on. The guarantee is about draws like these: it holds where each is drawn afresh from all that "
-        "there are, and says nothing about sequences of another kind, or unseen ones."
+        f"Of the {len(read)} sequences {alike} say the same as another one, and {known} are among "
+        f"{len(seen)} that were trained on. The guarantee is about draws like these: it holds "
+        "where each is drawn afresh from all that there are, and says nothing about sequences of "
+        "another kind, or unseen ones."
     )
 
 

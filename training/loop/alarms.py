@@ -13,7 +13,8 @@ _RANKS_APART = 3.0
 _NO_ENTROPY = 0.02  # nats a token; halving the mass between two steps has 0.69
 _LITTLE_ENTROPY = 0.1  # the gate has a gradient still, but hardly one
 _GONE = 1e-6  # of the whole gradient; a gate whose logits lie beyond ±15 has less
-_DOMINATES, _UNLEARNED = 0.5, 0.2
+_DOMINATES = 0.5
+_UNLEARNED = 0.2
 _UNRELATED = 0.05
 _SHALLOW = 1.5  # mean steps
 _USUAL = Remedies()
@@ -25,8 +26,8 @@ class Alarm:
 
     Args:
         says: what, and the flag that mends it.
-        collapse: halting has collapsed: what is learned from here on is of one depth, so that a run may be stopped, or
-            taken back (`--on-collapse`).
+        collapse: halting has collapsed: what is learned from here on is of one depth, so that a run
+            may be stopped, or taken back (`--on-collapse`).
     """
 
     says: str
@@ -43,10 +44,10 @@ class Signs:
         gate: gradients at the gate; None when there is nothing to check.
         steps_of_ranks: mean executed steps of each rank's training tokens.
         spreads_mass: the rule spreads its mass over steps.
-        penalty_share: how much of the loss since the last evaluation was penalty · cost, for a cost that presses to
-            stop early; None for others.
-        task_share: the task's loss since the last evaluation, as a share of its loss at the first update; None where
-            it is not known.
+        penalty_share: how much of the loss since the last evaluation was penalty · cost, for a cost
+            that presses to stop early; None for others.
+        task_share: the task's loss since the last evaluation, as a share of its loss at the first
+            update; None where it is not known.
         settled: the penalty's warm-up is over and half of the run is done.
         remedies: the flags that move depth in this run.
         learned: the rule has weights, so that what went wrong with it can be learned otherwise.
@@ -65,7 +66,8 @@ class Signs:
 
 
 def single_step(tally: Tally) -> int | None:
-    """The step before the limit at which almost all tokens leave; None where they leave at several, or at the limit."""
+    """The step before the limit at which almost all tokens leave; None where they leave at several,
+    or at the limit."""
     share = tally.steps / tally.steps.sum().clamp(min=1)
     step = int(share.argmax())
     return step if 0 < step < tally.max_steps and float(share[step]) >= _ALMOST_ALL else None
@@ -84,24 +86,31 @@ def alarms(signs: Signs) -> list[Alarm]:
 
 def _depth(signs: Signs) -> list[Alarm]:
     """All tokens at one step."""
-    tally, figures = signs.tally, signs.tally.figures()
+    tally = signs.tally
+    figures = signs.tally.figures()
     step = single_step(tally)
     if step == 1:
         says = (
-            f"halting collapsed: {figures['share_at_step_1']:.0%} of tokens stop at step 1; try {signs.remedies.deeper}"
+            f"halting collapsed: {figures['share_at_step_1']:.0%} of tokens stop at step 1; try "
+            f"{signs.remedies.deeper}"
         )
         return [Alarm(says, collapse=signs.learned)]
     if step is not None and signs.settled:
-        told = f"{float(tally.steps[step] / tally.steps.sum()):.0%} of tokens stop at step {step}, whatever they are"
+        told = (
+            f"{float(tally.steps[step] / tally.steps.sum()):.0%} of tokens stop at step {step}, "
+            "whatever they are"
+        )
         if signs.spreads_mass and figures["mass_entropy"] < _LITTLE_ENTROPY:
             says = f"halting collapsed to one depth: {told}; try {signs.remedies.deeper}"
             return [Alarm(says, collapse=True)]
-        learns = ", though the gate still learns; try more --updates, or" if signs.learned else "; try"
+        learns = (
+            ", though the gate still learns; try more --updates, or" if signs.learned else "; try"
+        )
         return [Alarm(f"{told}{learns} {signs.remedies.deeper}")]
     if figures["share_at_max"] >= _ALMOST_ALL and signs.settled:  # many a healthy run begins there
         says = (
-            f"nothing halts before max_steps: {figures['share_at_max']:.0%} of tokens take all {tally.max_steps} "
-            f"steps; try {signs.remedies.shallower}"
+            f"nothing halts before max_steps: {figures['share_at_max']:.0%} of tokens take all "
+            f"{tally.max_steps} steps; try {signs.remedies.shallower}"
         )
         return [Alarm(says)]
     return []
@@ -115,14 +124,15 @@ def _gate(signs: Signs) -> list[Alarm]:
         stuck = signs.tally.figures()["share_at_max"] >= _ALMOST_ALL
         mends = signs.remedies.shallower if stuck else signs.remedies.deeper
         says = (
-            f"the gate's gradient is gone ({gate.share:.0e} of the whole): nothing that is learned changes when tokens "
-            f"stop; start again with {mends}"
+            f"the gate's gradient is gone ({gate.share:.0e} of the whole): nothing that is learned "
+            f"changes when tokens stop; start again with {mends}"
         )
         return [Alarm(says, collapse=True)]
     if gate.cost is not None and not gate.cost > 0:
         says = (
-            "the penalty's gradient is zero: the ponder cost does not reach the gate, so the penalty trains nothing; "
-            f"try {signs.remedies.deeper}, so that tokens take more than one step"
+            "the penalty's gradient is zero: the ponder cost does not reach the gate, so the "
+            f"penalty trains nothing; try {signs.remedies.deeper}, so that tokens take more than "
+            "one step"
         )
         return [Alarm(says)]
     return []
@@ -141,8 +151,8 @@ def _entropy(signs: Signs) -> list[Alarm]:
         else f"a lower --optimizer.learning-rate{nearer}"
     )
     says = (
-        f"the exit mass has no entropy left ({entropy:.3f} nats a token): each token spends all of it on one step, so "
-        f"no other depth is weighed; try {mends}"
+        f"the exit mass has no entropy left ({entropy:.3f} nats a token): each token spends all of "
+        f"it on one step, so no other depth is weighed; try {mends}"
     )
     return [Alarm(says)]
 
@@ -153,29 +163,32 @@ def _relation(signs: Signs) -> list[Alarm]:
         return []
     told = "run against the difficulty" if rho <= -_UNRELATED else "do not follow the difficulty"
     says = (
-        f"steps {told} (Spearman {rho:.2f} over {over}): thinking longer is not spent where it is harder; compare with "
-        f"--halting.rule FixedSteps at as many steps, or try {signs.remedies.others}"
+        f"steps {told} (Spearman {rho:.2f} over {over}): thinking longer is not spent where it is "
+        "harder; compare with --halting.kind FixedSteps at as many steps, or try "
+        f"{signs.remedies.others}"
     )
     return [Alarm(says)]
 
 
 def _penalty(signs: Signs) -> list[Alarm]:
-    share, task = signs.penalty_share, signs.task_share
+    share = signs.penalty_share
+    task = signs.task_share
     if share is None or task is None or share < _DOMINATES or task < _UNLEARNED:
         return []
     says = (
-        f"the penalty dominates the loss: thinking makes up {share:.0%} of it while the task is unlearned ({task:.0%} "
-        f"of its loss at the start); try {signs.remedies.lighter}"
+        f"the penalty dominates the loss: thinking makes up {share:.0%} of it while the task is "
+        f"unlearned ({task:.0%} of its loss at the start); try {signs.remedies.lighter}"
     )
     return [Alarm(says)]
 
 
 def _ranks(signs: Signs) -> list[Alarm]:
-    lowest, highest = min(signs.steps_of_ranks), max(signs.steps_of_ranks)
+    lowest = min(signs.steps_of_ranks)
+    highest = max(signs.steps_of_ranks)
     if lowest <= 0 or highest / lowest < _RANKS_APART:
         return []
     says = (
-        f"mean steps differ {highest / lowest:.1f}× between ranks ({lowest:.2f} to {highest:.2f}): the others wait for "
-        "the slowest; try --deal-by ponder, or lower --loop.max-steps"
+        f"mean steps differ {highest / lowest:.1f}× between ranks ({lowest:.2f} to {highest:.2f}): "
+        "the others wait for the slowest; try --balance-by ponder, or lower --loop.max-steps"
     )
     return [Alarm(says)]

@@ -12,7 +12,8 @@ from training.engine.engine import Engine
 from training.objective import Terms, objective
 from training.tasks.task import Batch
 
-_EXAMPLES, _TOKENS = 8, 256
+_EXAMPLES = 8
+_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ class GateGradient:
 
 
 def enough(batch: Batch) -> Batch:
-    """The first examples of a batch: 8, or as many as hold a few hundred tokens. Of few tokens all may be at one step
-    by chance, and then their gate has no gradient, in a run that is well."""
+    """The first examples of a batch: 8, or as many as hold a few hundred tokens. Of few tokens all
+    may be at one step by chance, and then their gate has no gradient, in a run that is well."""
     held = batch.valid.sum(1).cumsum(0)
     return batch.rows(0, max(_EXAMPLES, int((held < _TOKENS).sum()) + 1))
 
 
-def gate_gradient(engine: Engine, batch: Batch, cost: PonderCost | None, penalty: float) -> GateGradient | None:
+def gate_gradient(
+    engine: Engine, batch: Batch, cost: PonderCost | None, penalty: float
+) -> GateGradient | None:
     """The gradients on a few examples, measured without touching anything.
 
     Args:
@@ -52,25 +55,32 @@ def gate_gradient(engine: Engine, batch: Batch, cost: PonderCost | None, penalty
         penalty: its weight.
 
     Returns:
-        None where there is nothing to check: a rule without parameters, parameters that are sharded, no token.
+        None where there is nothing to check: a rule without parameters, parameters that are
+        sharded, no token.
     """
     rule = engine.model.recurrence.rule
     gate = [parameter for parameter in rule.parameters() if parameter.requires_grad]
-    rest = [each for each in engine.model.parameters() if each.requires_grad and all(each is not own for own in gate)]
-    if not gate or not engine.whole or not bool(batch.asked.any()):
+    rest = [
+        each
+        for each in engine.model.parameters()
+        if each.requires_grad and all(each is not own for own in gate)
+    ]
+    if not gate or not engine.whole or not bool(batch.has_target.any()):
         return None
     batch = batch.to(engine.device)
     schedules = {name: buffer.clone() for name, buffer in rule.named_buffers()}
 
     def terms() -> Terms:
-        # Anew for each gradient: on the way back the packed path rewinds what it wrote, which can be done once.
+        # Anew for each gradient: on the way back the packed path rewinds what it wrote, which can
+        # be done once.
         found = objective(engine.model(batch.tokens, batch.valid), batch, cost)
         for name, buffer in rule.named_buffers():
             buffer.copy_(schedules[name])  # a look is no training: it must not count
         return found
 
-    alone, now = None, terms()
-    loss = now.task / batch.asked.sum()
+    alone = None
+    now = terms()
+    loss = now.task / batch.has_target.sum()
     if cost is not None and penalty > 0:
         alone = _norm(torch.autograd.grad(terms().cost, gate, allow_unused=True))
         loss = loss + penalty * now.cost / batch.valid.sum()
@@ -89,4 +99,6 @@ def over_ranks(found: Sequence[GateGradient | None]) -> GateGradient | None:
 
 
 def _norm(gradients: Iterable[Tensor | None]) -> float:
-    return math.sqrt(sum(float(each.double().square().sum()) for each in gradients if each is not None))
+    return math.sqrt(
+        sum(float(each.double().square().sum()) for each in gradients if each is not None)
+    )

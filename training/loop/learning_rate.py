@@ -2,11 +2,12 @@
 
 import math
 
-from training.config.run_config import OptimizerConfig
+from training.config.sections import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, update: float, updates: int) -> float:
-    """Linear warm-up, then cosine, linear or no decay down to `final_fraction` of the peak at the last update.
+    """Linear warm-up, then cosine, linear or no decay down to `final_fraction` of the peak at the
+    last update.
 
     Args:
         config: peak and shape.

@@ -23,7 +23,8 @@ class Remedies:
         shallower: fewer.
         lighter: they make a penalty weigh less.
         others: another setting of what decides depth, where it does not follow the difficulty.
-        bias: the value of --halting.bias-init from which a run would begin deeper; None where there is no such flag.
+        bias: the value of --halting.bias-init from which a run would begin deeper; None where there
+            is no such flag.
     """
 
     deeper: str = "--halting.bias-init -3 or a lower --penalty.value"
@@ -34,11 +35,14 @@ class Remedies:
 
 
 def remedies(config: "RunConfig", cost: PonderCost | None) -> Remedies:
-    """Those of a run: a rule without a bias, or a cost that does not press to stop early, is not told to change it."""
+    """Those of a run: a rule without a bias, or a cost that does not press to stop early, is not
+    told to change it."""
     rule = resolve(config.halting.kind, HaltingRule)
     known = {option.name: option.default for option in signature_fields(rule)}
-    bias, knobs = None, _knobs(config, cost)
-    deeper, shallower = [knob[0] for knob in knobs], [knob[1] for knob in knobs]
+    bias = None
+    knobs = _knobs(config, cost)
+    deeper = [knob[0] for knob in knobs]
+    shallower = [knob[1] for knob in knobs]
     if "bias_init" in known:
         now = float(config.halting.options.get("bias_init", known["bias_init"]))  # pyright: ignore[reportArgumentType]
         bias = min(_DEEP, now - 2)
@@ -54,19 +58,20 @@ def remedies(config: "RunConfig", cost: PonderCost | None) -> Remedies:
         _either(deeper or ["--halting.min-steps 2"]),
         _either(shallower or [f"--loop.max-steps {max(1, config.loop.max_steps // 2)}"]),
         _either([*(knob[0] for knob in knobs), *_longer(config)]),
-        _either([knob[2] for knob in knobs] or ["another --halting.rule"]),
+        _either([knob[2] for knob in knobs] or ["another --halting.kind"]),
         bias,
     )
 
 
 def deeper_flags(config: "RunConfig", cost: PonderCost | None) -> str:
-    """As one types them: a lower bias and a tenth of the penalty, as far as there are such; else a least depth."""
+    """As one types them: a lower bias and a tenth of the penalty, as far as there are such; else a
+    least depth."""
     flags = []
     if (bias := remedies(config, cost).bias) is not None:
         flags.append(f"--halting.bias-init {bias:g}")
     by_hand = config.penalty.target_steps is None and config.penalty.ramp is None
     if cost is not None and cost.warms_up and by_hand:
-        flags.append(f"--penalty.value {coefficient(config.penalty, cost) / 10:.1g}")
+        flags.append(f"--penalty.value {coefficient(config.penalty.value, cost) / 10:.1g}")
     return " ".join(flags or ["--halting.min-steps 2"])
 
 

@@ -33,18 +33,24 @@ class Update:
     skipped: bool = False
 
 
-class Since:
+class MetricsSinceEvaluation:
     """What happened since the last evaluation."""
 
     def __init__(self) -> None:
-        self.updates, self.taken, self.tokens, self.seconds = 0, 0, 0, 0.0
+        self.updates = 0
+        self.taken = 0
+        self.tokens = 0
+        self.seconds = 0.0
         self.loss = self.task_loss = 0.0
 
     def add(self, measured: Update, seconds: float) -> None:
-        self.updates, self.tokens, self.seconds = self.updates + 1, self.tokens + measured.valid, self.seconds + seconds
+        self.updates = self.updates + 1
+        self.tokens = self.tokens + measured.valid
+        self.seconds = self.seconds + seconds
         if not measured.skipped:  # whose loss may be no number
             self.taken += 1
-            self.loss, self.task_loss = self.loss + measured.loss, self.task_loss + measured.task_loss
+            self.loss = self.loss + measured.loss
+            self.task_loss = self.task_loss + measured.task_loss
 
     @property
     def penalty_share(self) -> float:

@@ -1,7 +1,8 @@
-"""The penalty: what one unit of ponder cost weighs in the loss. By hand, on a ramp, or moved to hold a target."""
+"""The penalty: what one unit of ponder cost weighs in the loss. By hand, on a ramp, or moved to
+hold a target."""
 
+from training.ponder_penalty.check import check_penalty
 from training.ponder_penalty.constant import ConstantPenalty, coefficient
-from training.ponder_penalty.make import check_penalty, described, make_penalty
 from training.ponder_penalty.penalty import Observed, Penalty
 from training.ponder_penalty.step_target import read_target
 
@@ -11,7 +12,5 @@ __all__ = [
     "Penalty",
     "check_penalty",
     "coefficient",
-    "described",
-    "make_penalty",
     "read_target",
 ]

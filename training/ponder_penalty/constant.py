@@ -1,27 +1,22 @@
 """A penalty that is set by hand."""
 
-from typing import TYPE_CHECKING
-
 from halting.costs.cost import PonderCost
 from training.ponder_penalty.scheduled import ScheduledPenalty
 
-if TYPE_CHECKING:
-    from training.config.run_config import PenaltyConfig
 
-
-def coefficient(config: "PenaltyConfig", cost: PonderCost | None) -> float:
-    """What one unit of this cost weighs in the end: as configured, else as the cost itself says; 0 without a cost.
-    Where a ramp or a target moves it, where it starts from."""
+def coefficient(value: float | None, cost: PonderCost | None) -> float:
+    """What one unit of this cost weighs in the end: `value` where one was configured, else as the
+    cost itself says; 0 without a cost. Where a ramp or a target moves it, where it starts from."""
     if cost is None:
         return 0.0
-    return cost.default_penalty if config.value is None else config.value
+    return cost.default_penalty if value is None else value
 
 
 class ConstantPenalty(ScheduledPenalty):
     """A coefficient that is constant, or rises linearly from 0 over the first updates.
 
-    A penalty that bites before the model has learned anything teaches it to stop at once; warming it up lets the task
-    come first.
+    A penalty that bites before the model has learned anything teaches it to stop at once; warming
+    it up lets the task come first.
 
     Args:
         value: the coefficient.
@@ -29,7 +24,8 @@ class ConstantPenalty(ScheduledPenalty):
     """
 
     def __init__(self, value: float, warmup: int = 0):
-        self.value, self.warmup = value, warmup
+        self.value = value
+        self.warmup = warmup
 
     def coefficient(self, update: float) -> float:
         return self.value if self.warmup <= 0 else self.value * min(1.0, update / self.warmup)

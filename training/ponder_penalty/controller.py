@@ -1,4 +1,5 @@
-"""The control of a budget: how hard it pushes towards fewer steps after each update, as pure functions."""
+"""The constants of a budget: how hard it pushes towards fewer steps after each update, as pure
+functions."""
 
 import math
 from dataclasses import dataclass, replace
@@ -8,21 +9,23 @@ _SHRINKS = 0.2  # times as fast as it grew
 
 
 @dataclass(frozen=True)
-class Control:
-    """A proportional-integral controller with a filtered measurement that looks ahead, and a reach that adapts.
+class PIConstants:
+    """A proportional-integral controller with a filtered measurement that looks ahead, and a gain
+    that adapts.
 
-    Errors are logarithms of ponder ÷ wanted ponder, so the gain has no unit. What the push means is the lever's matter
-    (`lever`), in units of the reach.
+    Errors are logarithms of ponder ÷ wanted ponder, so the proportional_gain has no unit. What the
+    control means is the actuator's matter (`actuator`), in units of the gain.
 
     Args:
-        low, high: the ends of the push; a low end of 0 never pulls towards more steps.
+        low, high: the ends of the control; a low end of 0 never pulls towards more steps.
         end: the end of the bias, on both sides.
-        most, back: the largest reach, and that to which it grows while it pulls towards more steps.
-        gain: push per error.
+        most, back: the largest gain, and that to which it grows while it pulls towards more steps.
+        proportional_gain: control per error.
         time: the integral time, in updates.
-        growth_time: updates in which the reach grows e-fold while the bias is at its end.
+        growth_time: updates in which the gain grows e-fold while the bias is at its end.
         filter_time: updates over which the measurement is smoothed.
-        lead_time: updates that it is extrapolated by: depth goes on moving for a while after the push has changed.
+        lead_time: updates that it is extrapolated by: depth goes on moving for a while after the
+            control has changed.
     """
 
     low: float
@@ -30,7 +33,7 @@ class Control:
     end: float
     most: float
     back: float
-    gain: float
+    proportional_gain: float
     time: float
     growth_time: float
     filter_time: float = 8.0
@@ -38,40 +41,43 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Steering:
+class PIState:
     """Where a controller stands.
 
     Args:
-        bias: what the push would be at no error.
-        push: towards fewer steps, in reaches.
-        reach: how far a push of 1 moves the lever; 1 at the start.
+        bias: what the control would be at no error.
+        control: towards fewer steps, in reaches.
+        gain: how far a control of 1 moves the actuator; 1 at the start.
         ponder: the smoothed measurement, in steps; None before the first.
         slope: the smoothed change of its logarithm, an update.
     """
 
     bias: float = 0.0
-    push: float = 0.0
-    reach: float = 1.0
+    control: float = 0.0
+    gain: float = 1.0
     ponder: float | None = None
     slope: float = 0.0
 
 
-def measured(control: Control, steering: Steering, ponder: float) -> Steering:
-    """With one more measurement, and the push as it was."""
+def measured(constants: PIConstants, steering: PIState, ponder: float) -> PIState:
+    """With one more measurement, and the control as it was."""
     if steering.ponder is None:
         return replace(steering, ponder=ponder)
-    share = 1.0 / control.filter_time
+    share = 1.0 / constants.filter_time
     smooth = steering.ponder + share * (ponder - steering.ponder)
     change = math.log(smooth / steering.ponder)
-    return replace(steering, ponder=smooth, slope=steering.slope + share * (change - steering.slope))
+    return replace(
+        steering, ponder=smooth, slope=steering.slope + share * (change - steering.slope)
+    )
 
 
 def reference(target: float, begin: float, share: float) -> float:
-    """What the ponder should be on the way from where it began, in steps: its logarithm falls slowly at first, while
-    the task is being learned, and slowly at last, so that it does not fall past the target.
+    """What the ponder should be on the way from where it began, in steps: its logarithm falls
+    slowly at first, while the task is being learned, and slowly at last, so that it does not fall
+    past the target.
 
-    A model that has come to answer with fewer steps is not pulled back up by its task. A target above the beginning is
-    approached by taking nothing away, so there it is the target at once.
+    A model that has come to answer with fewer steps is not pulled back up by its task. A target
+    above the beginning is approached by taking nothing away, so there it is the target at once.
 
     Args:
         target, begin: in steps.
@@ -82,40 +88,48 @@ def reference(target: float, begin: float, share: float) -> float:
     return target * (max(begin, target) / target) ** left
 
 
-def error(control: Control, steering: Steering, wanted: float) -> float:
-    """log(ponder ÷ wanted), looking ahead; positive where tokens take more steps than they are to."""
+def error(constants: PIConstants, steering: PIState, wanted: float) -> float:
+    """log(ponder ÷ wanted), looking ahead; positive where tokens take more steps than they are
+    to."""
     assert steering.ponder is not None
-    return math.log(steering.ponder / wanted) + control.lead_time * steering.slope
+    return math.log(steering.ponder / wanted) + constants.lead_time * steering.slope
 
 
-def steered(control: Control, steering: Steering, wanted: float, rate: float) -> Steering:
-    """With push, bias and reach moved.
+def steered(constants: PIConstants, steering: PIState, wanted: float, rate: float) -> PIState:
+    """With control, bias and gain moved.
 
-    The push is linear in the error, so the noise of a batch pushes as often one way as the other. (With the logarithm
-    of the penalty as what is steered, a few deep batches multiplied it by ten, and depth fell past the target.) Depth
-    answers to the sign of the push more than to its size, since Adam divides by what it is used to; so the bias stays
-    small, and it is the reach that grows where the whole push moves nothing. It shrinks again while less is needed.
+    The control is linear in the error, so the noise of a batch pushes as often one way as the
+    other. (With the logarithm of the penalty as what is steered, a few deep batches multiplied it
+    by ten, and depth fell past the target.) Depth answers to the sign of the control more than to
+    its size, since Adam divides by what it is used to; so the bias stays small, and it is the gain
+    that grows where the whole control moves nothing. It shrinks again while less is needed.
 
-    Bias and reach move with the square root of the learning rate: a model that learns slowly answers slowly, so late in
-    training the controller narrows by itself. Neither leaves its ends, so nothing winds up.
+    Bias and gain move with the square root of the learning rate: a model that learns slowly answers
+    slowly, so late in training the controller narrows by itself. Neither leaves its ends, so
+    nothing winds up.
 
     Args:
-        control: its constants.
+        constants: its constants.
         steering: with the newest measurement.
         wanted: what the ponder should be now, in steps.
         rate: the learning rate ÷ its peak.
     """
-    off = max(-_FURTHEST, min(_FURTHEST, error(control, steering, wanted)))
-    asked, pace = control.gain * off, math.sqrt(rate)
-    bias = _between(max(control.low, -control.end), steering.bias + asked * pace / control.time, control.end)
-    forward = bias >= control.end and off > 0
-    backward = bias <= -control.end and off < 0 and steering.reach < control.back
-    growth = (1.0 if forward or backward else -_SHRINKS) * pace / control.growth_time
+    off = max(-_FURTHEST, min(_FURTHEST, error(constants, steering, wanted)))
+    asked = constants.proportional_gain * off
+    pace = math.sqrt(rate)
+    bias = _between(
+        max(constants.low, -constants.end),
+        steering.bias + asked * pace / constants.time,
+        constants.end,
+    )
+    forward = bias >= constants.end and off > 0
+    backward = bias <= -constants.end and off < 0 and steering.gain < constants.back
+    growth = (1.0 if forward or backward else -_SHRINKS) * pace / constants.growth_time
     return replace(
         steering,
         bias=bias,
-        push=_between(control.low, steering.bias + asked, control.high),
-        reach=_between(1.0, steering.reach * math.exp(growth), control.most),
+        control=_between(constants.low, steering.bias + asked, constants.high),
+        gain=_between(1.0, steering.gain * math.exp(growth), constants.most),
     )
 
 

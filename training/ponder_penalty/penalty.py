@@ -1,4 +1,5 @@
-"""The seam of a penalty: what one unit of ponder cost weighs in the next update, and what it learns from the last."""
+"""The seam of a penalty: what one unit of ponder cost weighs in the next update, and what it learns
+from the last."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -6,7 +7,8 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Observed:
-    """What an update measured, over the valid (or asked) tokens of the global batch: all ranks, all micro-batches.
+    """What an update measured, over the valid (or asked) tokens of the global batch: all ranks, all
+    micro-batches.
 
     Args:
         ponder: mean depth that the rule means, in steps.
@@ -22,13 +24,14 @@ class Observed:
 class Penalty(Protocol):
     """What decides the coefficient of the ponder cost, update by update.
 
-    All ranks hold one each and are told the same, so they agree without a word. What it keeps in `state_dict` goes into
-    checkpoints as JSON; a penalty that is given it back goes on as if it had never stopped.
+    All ranks hold one each and are told the same, so they agree without a word. What it keeps in
+    `state_dict` goes into checkpoints as JSON; a penalty that is given it back goes on as if it had
+    never stopped.
     """
 
     def coefficient(self, update: float) -> float:
-        """The coefficient of update number `update`, counted from 0 and stretched where the run's schedules are; asked
-        before each update."""
+        """The coefficient of update number `update`, counted from 0 and stretched where the run's
+        schedules are; asked before each update."""
         ...
 
     def observe(self, update: float, observed: Observed) -> None:

@@ -7,8 +7,8 @@ from training.ponder_penalty.penalty import Observed
 
 
 class ScheduledPenalty(ABC):
-    """Learns nothing from the training, has nothing to tell, and needs nothing to go on: who gives `coefficient` has
-    given the whole of a `Penalty`."""
+    """Learns nothing from the training, has nothing to tell, and needs nothing to go on: who gives
+    `coefficient` has given the whole of a `Penalty`."""
 
     @abstractmethod
     def coefficient(self, update: float) -> float:

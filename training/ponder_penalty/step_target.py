@@ -19,7 +19,8 @@ def read_target(given: str | float) -> str:
         return f"{steps:.12g}"
     raise UsageError(
         f"{FLAG} is {given!r}.",
-        "It is the mean ponder to hold: a number of steps, or a share of --loop.max-steps in per cent.",
+        "It is the mean ponder to hold: a number of steps, or a share of --loop.max-steps in per "
+        "cent.",
         f"Write {FLAG} 4, or {FLAG} 40%.",
     )
 
@@ -39,7 +40,11 @@ def steps_of(target: str, max_steps: int, min_steps: int = 1) -> float:
     steps = float(target[:-1]) / 100 * max_steps if is_share else float(target)
     said = f"{FLAG} {target} is {steps:g} steps," if is_share else f"{FLAG} {target} is"
     if steps < min_steps:
-        least = "every token takes one step at least" if min_steps == 1 else f"--halting.min-steps is {min_steps}"
+        least = (
+            "every token takes one step at least"
+            if min_steps == 1
+            else f"--halting.min-steps is {min_steps}"
+        )
         raise UsageError(
             f"{said} below {min_steps}.",
             f"No penalty can bring the mean there: {least}.",
@@ -49,7 +54,8 @@ def steps_of(target: str, max_steps: int, min_steps: int = 1) -> float:
         raise UsageError(
             f"{said} above --loop.max-steps {max_steps}.",
             "Every token leaves at the step limit at the latest, so no mean lies above it.",
-            f"Write {FLAG} with a number between {min_steps} and {max_steps}, or raise --loop.max-steps.",
+            f"Write {FLAG} with a number between {min_steps} and {max_steps}, or raise "
+            "--loop.max-steps.",
         )
     return steps
 

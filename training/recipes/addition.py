@@ -1,21 +1,23 @@
-"""Add two numbers, digit by digit: difficulty is the length of the carry chain that reaches the digit.
+"""Add two numbers, digit by digit: difficulty is the length of the carry chain that reaches the
+digit.
 
 A minute or two on two cores.
 """
 
-from training.config.run_config import (
+from training.config.run_config import RunConfig
+from training.config.sections import (
     HaltingPart,
     LoopConfig,
     ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
-    RunConfig,
 )
 
 
 def recipe() -> RunConfig:
-    """A bidirectional model of width 64 with one looped layer; numbers of up to eight digits, padded."""
+    """A bidirectional model of width 64 with one looped layer; numbers of up to eight digits,
+    padded."""
     return RunConfig(
         recipe="addition",
         data=Part(kind="Addition"),

@@ -1,21 +1,23 @@
-"""Answer questions about short stories (bAbI tasks 1 to 3): difficulty is the number of supporting facts.
+"""Answer questions about short stories (bAbI tasks 1 to 3): difficulty is the number of supporting
+facts.
 
 Some minutes on two cores; the files are found by --data.folder, PONDER_BABI or in shared/data/babi.
 """
 
-from training.config.run_config import (
+from training.config.run_config import RunConfig
+from training.config.sections import (
     HaltingPart,
     LoopConfig,
     ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
-    RunConfig,
 )
 
 
 def recipe() -> RunConfig:
-    """A bidirectional model of width 64 with one looped layer, which halts as the Universal Transformer does."""
+    """A bidirectional model of width 64 with one looped layer, which halts as the Universal
+    Transformer does."""
     return RunConfig(
         recipe="babi",
         data=Part(kind="Babi"),

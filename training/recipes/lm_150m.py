@@ -3,14 +3,14 @@
 Not trained by the authors yet; `--dry-run` tells what it takes.
 """
 
-from training.config.run_config import (
+from training.config.run_config import RunConfig
+from training.config.sections import (
     HaltingPart,
     LoopConfig,
     ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
-    RunConfig,
 )
 
 
@@ -19,7 +19,14 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="lm_150m",
         data=Part(kind="TextBytes", options={"length": 1024}),
-        model=ModelConfig(width=1344, num_heads=21, num_layers=4, prelude_layers=2, coda_layers=1, positions="rotary"),
+        model=ModelConfig(
+            width=1344,
+            num_heads=21,
+            num_layers=4,
+            prelude_layers=2,
+            coda_layers=1,
+            positions="rotary",
+        ),
         loop=LoopConfig(max_steps=8, backprop="checkpointed"),
         halting=HaltingPart(kind="GravesACT"),
         optimizer=OptimizerConfig(learning_rate=3e-4, weight_decay=0.1, warmup=2000),

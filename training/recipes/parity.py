@@ -3,14 +3,14 @@
 A minute or two on two cores.
 """
 
-from training.config.run_config import (
+from training.config.run_config import RunConfig
+from training.config.sections import (
     HaltingPart,
     LoopConfig,
     ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
-    RunConfig,
 )
 
 

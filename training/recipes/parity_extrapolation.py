@@ -1,24 +1,26 @@
-"""PonderNet's published experiment: parity of a vector, tested with more non-zero elements than any in training.
+"""PonderNet's published experiment: parity of a vector, tested with more non-zero elements than any
+in training.
 
 One position, a GRU cell over the whole vector, at most 20 steps. Beside it:
 
-    ponder train parity_extrapolation --halting.rule GravesACT
+    ponder train parity_extrapolation --halting.kind GravesACT
     ponder train parity_extrapolation --data.layout tokens --model.block transformer
 """
 
-from training.config.run_config import (
+from training.config.run_config import RunConfig
+from training.config.sections import (
     HaltingPart,
     LoopConfig,
     ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
-    RunConfig,
 )
 
 
 def recipe() -> RunConfig:
-    """The paper's 96 elements, 1 to 48 of them non-zero in training and 49 to 96 in the test split."""
+    """The paper's 96 elements, 1 to 48 of them non-zero in training and 49 to 96 in the test
+    split."""
     return RunConfig(
         recipe="parity_extrapolation",
         data=Part(kind="ParityVector"),

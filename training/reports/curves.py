@@ -1,4 +1,5 @@
-"""What a trained run gets for its compute under each way to leave the loop: curves, by really running each point."""
+"""What a trained run gets for its compute under each way to leave the loop: curves, by really
+running each point."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,30 +22,30 @@ _SAME = 0.005
 
 
 @dataclass(frozen=True)
-class Way:
+class ExitFamily:
     """One way to leave: a setting of an exit, or steps that are given beforehand.
 
     Args:
         name: of the setting.
         run: whose model it is.
-        leaving: the exit; None where steps are given.
+        exit_policy: the exit; None where steps are given.
         steps: [S L] the steps of each token; None for what was not run.
     """
 
     name: str
     run: Run
-    leaving: Exit | None
+    exit_policy: Exit | None
     steps: Steps | None = None
 
     @property
     def runs(self) -> bool:
         """Whether it can be run, and timed."""
-        return self.leaving is not None or self.steps is not None
+        return self.exit_policy is not None or self.steps is not None
 
     def exit(self, first: int, count: int) -> Exit:
         """The exit of examples first .. first + count − 1."""
-        if self.leaving is not None:
-            return self.leaving
+        if self.exit_policy is not None:
+            return self.exit_policy
         assert self.steps is not None
         return Exit(self.name, rule=LeaveAt(torch.from_numpy(self.steps[first : first + count])))
 
@@ -60,7 +61,7 @@ class Point:
         steps: executed steps a token.
     """
 
-    way: Way
+    way: ExitFamily
     right: Float[np.ndarray, " S"]
     flops: Float[np.ndarray, " S"]
     steps: float
@@ -78,7 +79,8 @@ class Curve:
     Args:
         name: of the kind.
         points: at least one.
-        usable: whether it could be used in the learned rule's place; a control or a bound otherwise.
+        usable: whether it could be used in the learned rule's place; a control or a bound
+            otherwise.
     """
 
     name: str
@@ -86,43 +88,60 @@ class Curve:
     usable: bool = True
 
 
-def measure(way: Way, examples: Examples) -> tuple[Point, Answers]:
+def measure(way: ExitFamily, examples: Examples) -> tuple[Point, Answers]:
     """Really runs it."""
-    if way.leaving is not None:
-        found = answer(way.run, way.leaving, examples)
+    if way.exit_policy is not None:
+        found = answer(way.run, way.exit_policy, examples)
     else:
-        parts, first = [], 0
+        parts = []
+        first = 0
         for batch in examples.batches:
             parts.append(answer(way.run, way.exit(first, len(batch.valid)), Examples((batch,))))
             first += len(batch.valid)
         found = _joined(parts)
-    right = ((found.predictions == examples.targets) & examples.asked).sum(1).astype(np.float64)
+    right = (
+        ((found.predictions == examples.targets) & examples.has_target).sum(1).astype(np.float64)
+    )
     return Point(way, right, found.flops, found.mean_steps), found
 
 
-def learned_curve(run: Run, examples: Examples, looked_at: Examples, number: int) -> tuple[Curve, Point, list[Steps]]:
-    """The trained rule under other thresholds, the point that was trained, and the steps of each point's tokens. Others
-    that compute just as much as the trained point are left out: the line between would be a coin thrown for nothing."""
-    trained, answers = measure(Way("learned", run, LEARNED), examples)
-    points, steps = [trained], [answers.steps]
+def learned_curve(
+    run: Run, examples: Examples, looked_at: Examples, number: int
+) -> tuple[Curve, Point, list[Steps]]:
+    """The trained rule under other thresholds, the point that was trained, and the steps of each
+    point's tokens. Others that compute just as much as the trained point are left out: the line
+    between would be a coin thrown for nothing."""
+    trained, answers = measure(ExitFamily("learned", run, LEARNED), examples)
+    points = [trained]
+    steps = [answers.steps]
     try:
         settings = path(run, open_exit(run, "learned"), looked_at, number)
     except UsageError:  # nothing moves this rule's exit: the curve is one point
         settings = []
     for setting in settings:
-        point, answers = measure(Way(setting.name, run, setting), examples)
+        point, answers = measure(ExitFamily(setting.name, run, setting), examples)
         points.append(point)
         steps.append(answers.steps)
-    apart = [abs(each.steps - trained.steps) > _SAME * trained.steps or each is trained for each in points]
+    apart = [
+        abs(each.steps - trained.steps) > _SAME * trained.steps or each is trained
+        for each in points
+    ]
     order = [one for one in _by_compute(points) if apart[one]]
-    return Curve("learned", tuple(points[one] for one in order)), trained, [steps[one] for one in order]
+    return (
+        Curve("learned", tuple(points[one] for one in order)),
+        trained,
+        [steps[one] for one in order],
+    )
 
 
-def exit_curve(run: Run, spec: str, examples: Examples, looked_at: Examples, number: int, near: float) -> Curve:
-    """An exit that was never trained, under several thresholds, some of which take about as many steps as `near`: there
-    it is compared, and a line between distant neighbours would make it look worse than it is."""
+def exit_curve(
+    run: Run, spec: str, examples: Examples, looked_at: Examples, number: int, near: float
+) -> Curve:
+    """An exit that was never trained, under several thresholds, some of which take about as many
+    steps as `near`: there it is compared, and a line between distant neighbours would make it look
+    worse than it is."""
     settings = path(run, open_exit(run, spec), looked_at, number, near)
-    points = [measure(Way(setting.name, run, setting), examples)[0] for setting in settings]
+    points = [measure(ExitFamily(setting.name, run, setting), examples)[0] for setting in settings]
     return Curve(spec, tuple(points[one] for one in _by_compute(points)))
 
 
@@ -130,20 +149,23 @@ def fixed_curve(run: Run, examples: Examples, number: int) -> Curve:
     """All tokens at one depth, on the same checkpoint."""
     limit = run.model.recurrence.max_steps
     depths = dict.fromkeys(np.linspace(1, limit, min(limit, number)).round().astype(int).tolist())
-    ways = [Way(f"fixed:{depth}", run, Exit(f"fixed:{depth}", steps=depth)) for depth in depths]
+    ways = [
+        ExitFamily(f"fixed:{depth}", run, Exit(f"fixed:{depth}", steps=depth)) for depth in depths
+    ]
     return Curve("fixed depth", tuple(measure(way, examples)[0] for way in ways))
 
 
 def scratch_curve(runs: Sequence[Run], examples: Examples) -> Curve:
     """Models that were trained at their own fixed depth."""
-    points = [measure(Way(run.folder.name, run, LEARNED), examples)[0] for run in runs]
+    points = [measure(ExitFamily(run.folder.name, run, LEARNED), examples)[0] for run in runs]
     return Curve("fixed, from scratch", tuple(points[one] for one in _by_compute(points)))
 
 
 def random_curve(run: Run, examples: Examples, steps: Sequence[Steps], seed: int = 0) -> Curve:
-    """The learned rule's own step counts, dealt to other tokens at random: equal compute, and nobody chose. Where a
-    model's sequences leave as one, whole sequences change places."""
-    generator, points = np.random.default_rng(seed), []
+    """The learned rule's own step counts, dealt to other tokens at random: equal compute, and
+    nobody chose. Where a model's sequences leave as one, whole sequences change places."""
+    generator = np.random.default_rng(seed)
+    points = []
     for given in steps:
         if run.model.recurrence.rule.by_sequence:
             longest = given.max(1, keepdims=True)
@@ -151,22 +173,26 @@ def random_curve(run: Run, examples: Examples, steps: Sequence[Steps], seed: int
         else:
             dealt = np.zeros_like(given)
             dealt[examples.valid] = generator.permutation(given[examples.valid])
-        points.append(measure(Way("random", run, None, dealt), examples)[0])
+        points.append(measure(ExitFamily("random", run, None, dealt), examples)[0])
     return Curve("random", tuple(points[one] for one in _by_compute(points)), usable=False)
 
 
 def oracle_curve(run: Run, examples: Examples) -> Curve:
-    """The first step after which the answer is right and stays right, and at once where it never is, since thinking
-    wins nothing there; what is asked nothing runs as long as the slowest of its sequence.
+    """The first step after which the answer is right and stays right, and at once where it never
+    is, since thinking wins nothing there; what is asked nothing runs as long as the slowest of its
+    sequence.
 
-    That is read off full depth, as if each token left alone, and is not run: tokens that leave early show their
-    neighbours less, and really run, answers that were right there would be wrong.
+    That is read off full depth, as if each token left alone, and is not run: tokens that leave
+    early show their neighbours less, and really run, answers that were right there would be wrong.
     """
     limit = run.model.recurrence.max_steps
-    rights, steps, flops = [], [], Flops(0, 0, 0)
+    rights = []
+    steps = []
+    flops = Flops(0, 0, 0)
     for batch in examples.batches:
-        asked, targets = (batch.asked & batch.valid).numpy(), batch.targets.numpy()
-        with Exit("oracle", rule=LeaveAt(torch.full_like(batch.targets, limit))).on(run):
+        asked = (batch.has_target & batch.valid).numpy()
+        targets = batch.targets.numpy()
+        with Exit("oracle", rule=LeaveAt(torch.full_like(batch.targets, limit))).applied_to(run):
             output = run.forward(batch, record_lens=True)
             flops = count_flops(run.model, examples.targets.shape[1], inference=True)
         packed = output.step_logits
@@ -181,15 +207,21 @@ def oracle_curve(run: Run, examples: Examples) -> Curve:
     taken = end_to_end(steps, 0).astype(np.float64)
     computed = flops.once * (taken > 0).sum(1) + flops.step * taken.sum(1)
     mean = float(taken.sum() / max(1, (taken > 0).sum()))
-    return Curve("oracle", (Point(Way("oracle", run, None), np.concatenate(rights), computed, mean),), usable=False)
+    return Curve(
+        "oracle",
+        (Point(ExitFamily("oracle", run, None), np.concatenate(rights), computed, mean),),
+        usable=False,
+    )
 
 
 def first_right(
     said: Int[np.ndarray, "B L N"], targets: Int[np.ndarray, "B L"], asked: Bool[np.ndarray, "B L"]
 ) -> Steps:
-    """[B L] the first step, from 1, from which on the answer is right up to the last; 1 where it never is; the most of
-    its sequence where nothing is asked."""
-    stays = np.cumprod((said == targets[..., None])[..., ::-1], axis=-1).sum(-1)  # right ones, counted from the last
+    """[B L] the first step, from 1, from which on the answer is right up to the last; 1 where it
+    never is; the most of its sequence where there is no target."""
+    stays = np.cumprod((said == targets[..., None])[..., ::-1], axis=-1).sum(
+        -1
+    )  # right ones, counted from the last
     steps = np.where(stays > 0, said.shape[-1] - stays + 1, 1)
     slowest = np.where(asked, steps, 1).max(1, keepdims=True)
     return np.where(asked, steps, slowest)
@@ -200,5 +232,8 @@ def _by_compute(points: Sequence[Point]) -> list[int]:
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:
-    arrays = {name: end_to_end([getattr(part, name) for part in parts], 0) for name in ("predictions", "nats", "steps")}
+    arrays = {
+        name: end_to_end([getattr(part, name) for part in parts], 0)
+        for name in ("predictions", "nats", "steps")
+    }
     return Answers(**arrays, flops_once=parts[0].flops_once, flops_step=parts[0].flops_step)

@@ -1,5 +1,5 @@
-"""Tokens that leave at steps that somebody else has chosen: for exits that no rule could take, such as
-an oracle's, and for benchmarks that decide how much is active."""
+"""Tokens that leave at steps that somebody else has chosen: for exits that no rule could take, such
+as an oracle's, and for benchmarks that decide how much is active."""
 
 import torch
 from jaxtyping import Int

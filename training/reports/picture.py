@@ -20,7 +20,9 @@ _PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8c6d1f", "#
 _MARKERS = ("s", "^", "D", "v", "P", "X", "<")
 _LEARNED, _CONTROL = "#d55e00", "#8a9097"
 _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999)
-_TALL, _TOP, _LEGEND = 3.9, 1.9, 1.15
+_TALL = 3.9
+_TOP = 1.9
+_LEGEND = 1.15
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,13 @@ class Line:
     usable: bool
 
 
-def save_picture(
-    path: Path, lines: Sequence[Line], trained: Line, sentence: str, about: Sequence[str], smallest: float
+def save_report_picture(
+    path: Path,
+    lines: Sequence[Line],
+    trained: Line,
+    sentence: str,
+    about: Sequence[str],
+    smallest: float,
 ) -> None:
     """Writes a PNG with two panels.
 
@@ -61,7 +68,12 @@ def save_picture(
 
 
 def _draw(
-    figure: "Figure", lines: Sequence[Line], trained: Line, sentence: str, about: list[str], smallest: float
+    figure: "Figure",
+    lines: Sequence[Line],
+    trained: Line,
+    sentence: str,
+    about: list[str],
+    smallest: float,
 ) -> None:
     height = _TOP + _TALL + 0.65 + _LEGEND
     figure.set_size_inches(WIDTH, height)
@@ -71,8 +83,11 @@ def _draw(
         canvas.write(MARGIN, 1.12 + 0.22 * number, text, size=10.5, color=INK)
     width = (ROOM - 0.55) / 2
     shown = [*lines, trained]
-    lowest, highest = min(min(line.accuracy) for line in shown), max(max(line.high) for line in shown)
-    for number, (axis, says) in enumerate((("compute", "executed FLOPs a token"), ("micros", "measured µs a token"))):
+    lowest = min(min(line.accuracy) for line in shown)
+    highest = max(max(line.high) for line in shown)
+    for number, (axis, says) in enumerate(
+        (("compute", "executed FLOPs a token"), ("micros", "measured µs a token"))
+    ):
         at = canvas.axes(MARGIN + 0.15 + number * (width + 0.55), _TOP, width - 0.15, _TALL)
         _panel(at, lines, trained, axis, smallest)
         _accuracy_axis(at, lowest, highest, smallest, labelled=number == 0)
@@ -95,11 +110,15 @@ def _panel(at: "Axes", lines: Sequence[Line], trained: Line, axis: str, smallest
     own = iter(zip(_PALETTE, _MARKERS, strict=True))
     for line in lines:
         if line.name == trained.name:
-            colour, marker, style = _LEARNED, "o", "-"
+            colour = _LEARNED
+            marker = "o"
+            style = "-"
         elif line.usable:
             (colour, marker), style = next(own), "-"
         else:
-            colour, marker, style = _CONTROL, "*" if len(line.compute) == 1 else ".", ":"
+            colour = _CONTROL
+            marker = "*" if len(line.compute) == 1 else "."
+            style = ":"
         amounts = getattr(line, axis)
         if len(amounts) < len(line.accuracy):  # it was not run
             continue
@@ -114,7 +133,8 @@ def _panel(at: "Axes", lines: Sequence[Line], trained: Line, axis: str, smallest
             linewidth=1.5,
             elinewidth=0.7,
             zorder=3 if len(line.compute) > 1 else 6,
-            label=line.name + ("" if line.usable else " (no rule can)" if line.name == "oracle" else " (control)"),
+            label=line.name
+            + ("" if line.usable else " (no rule can)" if line.name == "oracle" else " (control)"),
         )
     at.plot(
         getattr(trained, axis),
@@ -134,27 +154,40 @@ def _panel(at: "Axes", lines: Sequence[Line], trained: Line, axis: str, smallest
         at.spines[side].set_visible(False)
 
 
-def _accuracy_axis(at: "Axes", lowest: float, highest: float, smallest: float, labelled: bool) -> None:
+def _accuracy_axis(
+    at: "Axes", lowest: float, highest: float, smallest: float, labelled: bool
+) -> None:
     bottom, top = _scaled([lowest, highest], smallest)
     at.set_ylim(bottom - 0.06 * (top - bottom) - 0.02, top + 0.06 * (top - bottom) + 0.02)
     inside = [tick for tick in _TICKS if 1 - tick > 1.5 * smallest]
     ticks = dict(
-        zip(_scaled([*inside, 1.0], smallest), [*(f"{100 * tick:g} %" for tick in inside), "all"], strict=True)
+        zip(
+            _scaled([*inside, 1.0], smallest),
+            [*(f"{100 * tick:g} %" for tick in inside), "all"],
+            strict=True,
+        )
     )
-    shown = {place: name for place, name in ticks.items() if at.get_ylim()[0] <= place <= at.get_ylim()[1]}
+    shown = {
+        place: name
+        for place, name in ticks.items()
+        if at.get_ylim()[0] <= place <= at.get_ylim()[1]
+    }
     at.set_yticks(list(shown), list(shown.values()) if labelled else [""] * len(shown))
     if labelled:
         at.set_ylabel("right answers")
 
 
 def _scaled(accuracy: Sequence[float], smallest: float) -> np.ndarray:
-    """Powers of ten of the share that is wrong, fewer further up; none wrong is shown as half an answer."""
+    """Powers of ten of the share that is wrong, fewer further up; none wrong is shown as half an
+    answer."""
     return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=float), smallest / 2))
 
 
 def _bars(line: Line, smallest: float) -> np.ndarray:
     middle = _scaled(line.accuracy, smallest)
-    return np.stack([middle - _scaled(line.low, smallest), _scaled(line.high, smallest) - middle]).clip(min=0)
+    return np.stack(
+        [middle - _scaled(line.low, smallest), _scaled(line.high, smallest) - middle]
+    ).clip(min=0)
 
 
 def _short(value: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from act.loop.recurrence import Recurrence
-from training.resources.workload import Way, Workload, race
+from training.resources.workload import TimedCase, Workload, race
 from training.runs.loaded import Run
 from training.tasks.task import Batch
 
@@ -20,10 +20,10 @@ def break_even(run: Run, batch: Batch, repeats: int) -> dict[str, Any]:
     """Packed against dense on the first examples of a batch, at several sizes; within `unchanged`.
 
     Returns:
-        rows: of each size `batch_size`, `tokens`, and for inference and training seconds `packed` and `dense`, their
-            `ratio`, and which path `auto` takes.
-        pays_from: for inference and training the smallest size from which packing is faster, there and at all larger
-            ones; None where it is not at the largest.
+        rows: of each size `batch_size`, `tokens`, and for inference and training seconds `packed`
+            and `dense`, their `ratio`, and which path `auto` takes.
+        pays_from: for inference and training the smallest size from which packing is faster, there
+            and at all larger ones; None where it is not at the largest.
         auto_packs_from: tokens from which `--loop.path auto` packs; None for never.
 
     Args:
@@ -36,13 +36,17 @@ def break_even(run: Run, batch: Batch, repeats: int) -> dict[str, Any]:
         workload = Workload(run, batch.rows(0, size))
         row: dict[str, Any] = {"batch_size": size, "tokens": workload.tokens}
         for name, training in MODES.items():
-            ways = (Way(training, path="packed"), Way(training, path="dense"))
+            ways = (TimedCase(training, path="packed"), TimedCase(training, path="dense"))
             packed, dense = race([partial(workload.seconds, way) for way in ways], repeats)
-            auto = "packed" if workload.packs(Way(training, path="auto")) else "dense"
+            auto = "packed" if workload.packs(TimedCase(training, path="auto")) else "dense"
             row[name] = {"packed": packed, "dense": dense, "ratio": packed / dense, "auto": auto}
         rows.append(row)
-    found = {name: pays_from([(row["batch_size"], row[name]["ratio"]) for row in rows]) for name in MODES}
-    auto = {name: auto_packs_from(run.model.recurrence, training) for name, training in MODES.items()}
+    found = {
+        name: pays_from([(row["batch_size"], row[name]["ratio"]) for row in rows]) for name in MODES
+    }
+    auto = {
+        name: auto_packs_from(run.model.recurrence, training) for name, training in MODES.items()
+    }
     return {"rows": rows, "pays_from": found, "auto_packs_from": auto}
 
 
@@ -52,7 +56,8 @@ def sizes(largest: int) -> list[int]:
 
 
 def pays_from(ratios: Sequence[tuple[int, float]]) -> int | None:
-    """The smallest size whose ratio is below 1, as are those of all larger ones; None if there is none.
+    """The smallest size whose ratio is below 1, as are those of all larger ones; None if there is
+    none.
 
     Args:
         ratios: (size, packed time over dense time), sizes ascending.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCost:
     """One cost, in one unit.
 
     Args:
@@ -42,7 +42,7 @@ class ComputeSaved:
     """
 
     depth: int
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasuredCost, ...]
     how: str
 
 
@@ -50,7 +50,7 @@ def draw_saved(at: "Axes", ponder_map: PonderMap, saved: ComputeSaved) -> None:
     """A bar for each cost, as a share of the fixed depth's."""
     steps = ponder_map.mean_steps or 0.0
     depth = saved.depth
-    rows = [Measured("steps", steps, depth, f"{steps:.2f} of {depth}"), *saved.measured]
+    rows = [MeasuredCost("steps", steps, depth, f"{steps:.2f} of {depth}"), *saved.measured]
     set_title(at, f"Compute against {depth} steps for all")
     places = np.arange(len(rows))[::-1].astype(float)
     shares = np.array([row.own / row.fixed if row.fixed else np.nan for row in rows])
@@ -58,7 +58,13 @@ def draw_saved(at: "Axes", ponder_map: PonderMap, saved: ComputeSaved) -> None:
     at.barh(places, np.ones(len(rows)), height=0.52, color=BLANK)
     at.barh(places, shares, height=0.52, color=colour_at(0.62))
     for place, row, share in zip(places, rows, shares.tolist(), strict=True):
-        told = "not defined" if np.isnan(share) else f"saves {percent(1 - share)}" if share <= 1 else _more(share)
+        told = (
+            "not defined"
+            if np.isnan(share)
+            else f"saves {percent(1 - share)}"
+            if share <= 1
+            else _more(share)
+        )
         at.text(0, place + 0.3, f"{row.name}: {row.known}", size=8.5, va="bottom")
         at.text(1.02 * max(1.0, share if share == share else 1.0), place, told, size=9, va="center")
     at.set_xlim(0, 1.42 * most)
@@ -66,7 +72,9 @@ def draw_saved(at: "Axes", ponder_map: PonderMap, saved: ComputeSaved) -> None:
     at.set_ylim(len(rows) - 1 - max(len(rows), 4) + 0.2, len(rows) - 0.25)
     at.set_yticks([])
     at.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-    at.set_xlabel(f"share of the fixed depth's\n{saved.how}", size=8.5 if len(saved.how) > 40 else 9.5)
+    at.set_xlabel(
+        f"share of the fixed depth's\n{saved.how}", size=8.5 if len(saved.how) > 40 else 9.5
+    )
     plain_axes(at, "x")
 
 

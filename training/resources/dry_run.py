@@ -1,4 +1,5 @@
-"""`ponder train … --dry-run`: what a run would be, worked out from its config; nothing is trained or written."""
+"""`ponder train … --dry-run`: what a run would be, worked out from its config; nothing is trained
+or written."""
 
 import json
 import textwrap
@@ -17,22 +18,28 @@ from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
-from training.build import build_cost, build_model, build_task
+from training.build import build_cost, build_model, build_task, penalty_text
 from training.config.precision import ARITHMETIC
-from training.config.run_config import LoopConfig, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import LoopConfig
 from training.console.amounts import counted, in_bytes, shortened
 from training.console.table import aligned
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import parameter_groups
-from training.ponder_penalty import described
-from training.resources.dry_run_tables import Activations, activation_table, memory_table, traffic_table
-from training.resources.sharing import SHIPPED_BUCKET, Sharing
-from training.resources.traffic import Traffic, traffic
+from training.resources.communication_volume import CommunicationVolume, communication_volume
+from training.resources.dry_run_tables import (
+    Activations,
+    activation_table,
+    memory_table,
+    traffic_table,
+)
+from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
 from training.runs.start_from import read_start
 from training.tasks.task import Task
 
-_INDENT, _COLUMNS = "  ", 80
+_INDENT = "  "
+_COLUMNS = 80
 
 
 @dataclass(frozen=True)
@@ -66,18 +73,18 @@ class DryRun:
     sequences: int
     memory: tuple[RankMemory, ...]
     own: RankMemory
-    traffic: tuple[Traffic, ...]
+    communication_volume: tuple[CommunicationVolume, ...]
     activations: Activations
     peaks: tuple[int, ...]
     notes: tuple[str, ...]
 
 
-def report(config: RunConfig, ranks: int = 1) -> str:
+def dry_run_text(config: RunConfig, ranks: int = 1) -> str:
     """The dry run of a config as text of at most 80 columns.
 
     Raises:
-        UsageError: for whatever training would refuse: parts that cannot work together, a ds_config that contradicts
-            the config, a batch that the ranks cannot share.
+        UsageError: for whatever training would refuse: parts that cannot work together, a ds_config
+            that contradicts the config, a batch that the ranks cannot share.
     """
     found = plan(config, ranks)
     name = config.recipe if ":" not in config.recipe else Path(config.recipe).name
@@ -87,20 +94,23 @@ def report(config: RunConfig, ranks: int = 1) -> str:
         _parameters(found),
         _flops(found),
         memory_table(found.memory, found.own, found.peaks),
-        activation_table(found.own, found.activations, found.sequences, found.length, found.max_steps),
-        traffic_table(found.traffic, found.own) if found.traffic else "",
+        activation_table(
+            found.own, found.activations, found.sequences, found.length, found.max_steps
+        ),
+        traffic_table(found.communication_volume, found.own) if found.communication_volume else "",
         _wrapped("notes", found.notes) if found.notes else "",
     )
     return "\n\n".join(part for part in parts if part)
 
 
 def plan(config: RunConfig, ranks: int = 1) -> DryRun:
-    """The figures behind `report`. No weight is allocated, so that a large model takes no longer than a small one.
+    """The figures behind `dry_run_text`. No weight is allocated, so that a large model takes no
+    longer than a small one.
 
     Raises:
-        UsageError: as `report`.
+        UsageError: as `dry_run_text`.
     """
-    _refuse_shares(config, ranks)
+    _check_batch_shares(config, ranks)
     settings = deepspeed_settings(config, ranks) if config.deepspeed_config is not None else {}
     task = build_task(config)
     model = _shape_of(config, task)
@@ -108,18 +118,23 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         read_start(config, model)
     cost = build_cost(config, model.recurrence.rule)
     sequences = config.batch_size // (ranks * config.accumulation)
-    steps, checkpointed = config.loop.max_steps, config.loop.backprop == "checkpointed"
-    tokens, bf16 = sequences * task.max_length, ARITHMETIC[config.precision].autocast is not None
+    steps = config.loop.max_steps
+    checkpointed = config.loop.backprop == "checkpointed"
+    tokens = sequences * task.max_length
+    bf16 = ARITHMETIC[config.precision].autocast is not None
 
     def activations(stage: int) -> Activations:
         full, thrifty = (
-            activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16, stage=stage) for each in (False, True)
+            activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16, stage=stage)
+            for each in (False, True)
         )
         return Activations(full, thrifty, checkpointed)
 
     memory = _memory(config, model, ranks, settings, bf16)
     own = next(each for each in memory if each.sharing == _sharing(ranks, settings))
-    stages = {each.sharing.stage: each.sharing for each in reversed(memory)} | {own.sharing.stage: own.sharing}
+    stages = {each.sharing.stage: each.sharing for each in reversed(memory)} | {
+        own.sharing.stage: own.sharing
+    }
     return DryRun(
         ranks=ranks,
         choices=_choices(config, task, model, cost, settings),
@@ -131,8 +146,9 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         sequences=sequences,
         memory=memory,
         own=own,
-        traffic=tuple(
-            traffic(model, stages[stage], accumulation=config.accumulation, bf16=bf16) for stage in sorted(stages)
+        communication_volume=tuple(
+            communication_volume(model, stages[stage], accumulation=config.accumulation, bf16=bf16)
+            for stage in sorted(stages)
         )
         if ranks > 1
         else (),
@@ -142,11 +158,12 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     )
 
 
-def _sharing(ranks: int, settings: dict) -> Sharing:
+def _sharing(ranks: int, settings: dict) -> ZeroLayout:
     if settings:
-        return Sharing.of(settings["zero_optimization"], ranks)
-    # Several ranks without a ds_config are refused when they start; what they would hold is that of stage 0.
-    return Sharing(0, ranks, deepspeed=ranks > 1, bucket=int(SHIPPED_BUCKET))
+        return ZeroLayout.of(settings["zero_optimization"], ranks)
+    # Several ranks without a ds_config are refused when they start; what they would hold is that of
+    # stage 0.
+    return ZeroLayout(0, ranks, deepspeed=ranks > 1, bucket=int(SHIPPED_BUCKET))
 
 
 def _memory(
@@ -161,7 +178,8 @@ def _memory(
 
 
 def _shape_of(config: RunConfig, task: Task) -> LoopedTransformer:
-    """The model without its weights, or with them where a part of somebody's own asks for numbers while it is built."""
+    """The model without its weights, or with them where a part of somebody's own asks for numbers
+    while it is built."""
     try:
         with _NoDraws(), torch.device("meta"):
             return build_model(config, task)
@@ -170,7 +188,8 @@ def _shape_of(config: RunConfig, task: Task) -> LoopedTransformer:
 
 
 class _NoDraws(TorchFunctionMode):
-    """Leaves out draws: tensors without storage have no values, and asking for them imports torch's compiler."""
+    """Leaves out draws: tensors without storage have no values, and asking for them imports torch's
+    compiler."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if getattr(func, "__name__", "") in ("normal_", "uniform_"):
@@ -178,12 +197,12 @@ class _NoDraws(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _refuse_shares(config: RunConfig, ranks: int) -> None:
+def _check_batch_shares(config: RunConfig, ranks: int) -> None:
     whole = ranks * config.accumulation
     if config.batch_size % whole:
         raise UsageError(
-            f"--batch-size {config.batch_size} cannot be shared by {counted(ranks, 'rank')} with --accumulation "
-            f"{config.accumulation}.",
+            f"--batch-size {config.batch_size} cannot be shared by {counted(ranks, 'rank')} with "
+            f"--accumulation {config.accumulation}.",
             "Each takes an equal share of the examples of an update.",
             f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
         )
@@ -196,7 +215,9 @@ def _by_part(model: LoopedTransformer) -> dict[str, int]:
         "prelude": model.prelude,
         "looped block": model.recurrence.block,
         "halting rule": model.recurrence.rule,
-        "readout": model.recurrence.readout if isinstance(model.recurrence.readout, nn.Module) else None,
+        "readout": model.recurrence.readout
+        if isinstance(model.recurrence.readout, nn.Module)
+        else None,
         "coda": model.coda,
         "final norm": model.norm,
         "output head": model.head,
@@ -214,24 +235,37 @@ def _by_part(model: LoopedTransformer) -> dict[str, int]:
 def _choices(
     config: RunConfig, task: Task, model: LoopedTransformer, cost: PonderCost | None, settings: dict
 ) -> dict[str, str]:
-    rule, own, loop = model.recurrence.rule, "the rule's own", config.loop
+    rule = model.recurrence.rule
+    own = "the rule's own"
+    loop = config.loop
     wrapped = [f"at least {config.halting.min_steps} steps"] if config.halting.min_steps > 1 else []
     wrapped += ["whole sequences at a time"] if config.halting.per_sequence else []
     while isinstance(rule, MinSteps | PerSequence):
         rule = rule.rule
-    readout, meant = type(model.recurrence.readout).__name__, config.cost and cost and cost.default_readout
+    readout = type(model.recurrence.readout).__name__
+    meant = config.cost and cost and cost.default_readout
     kind = "one process, plain PyTorch"
     if settings:
-        kind = f"DeepSpeed, ZeRO-{settings['zero_optimization']['stage']} ({config.deepspeed_config})"
+        kind = (
+            f"DeepSpeed, ZeRO-{settings['zero_optimization']['stage']} ({config.deepspeed_config})"
+        )
     shape = config.model
     return {
-        "task": f"{type(task).__name__}, {task.vocab_size} kinds of token, {'' if task.causal else 'not '}causal",
+        "task": (
+            f"{type(task).__name__}, {task.vocab_size} kinds of token, "
+            f"{'' if task.causal else 'not '}causal"
+        ),
         "model": f"width {shape.width}, {counted(shape.num_heads, 'head')}, layers "
-        f"{shape.prelude_layers} + {'GRU cell' if shape.block == 'gru' else shape.num_layers} looped + "
-        f"{shape.coda_layers}",
-        "loop": f"at most {counted(loop.max_steps, 'step')}{_depth(loop)}, {loop.path} path, {loop.backprop} backprop",
+        f"{shape.prelude_layers} + {'GRU cell' if shape.block == 'gru' else shape.num_layers} "
+        f"looped + {shape.coda_layers}",
+        "loop": (
+            f"at most {counted(loop.max_steps, 'step')}{_depth(loop)}, {loop.path} path, "
+            f"{loop.backprop} backprop"
+        ),
         "rule": ", ".join([type(rule).__name__, *_options(config.halting.options), *wrapped]),
-        "readout": readout if config.readout else f"{readout} (the {'cost' if meant else 'rule'}'s own)",
+        "readout": readout
+        if config.readout
+        else f"{readout} (the {'cost' if meant else 'rule'}'s own)",
         "cost": "none" if cost is None else _cost(config, cost, own),
         "precision": ARITHMETIC[config.precision].says,
         "engine": kind,
@@ -247,58 +281,89 @@ def _options(options: dict) -> list[str]:
 
 
 def _cost(config: RunConfig, cost: PonderCost, own: str) -> str:
-    name, warmup = type(cost).__name__ + ("" if config.cost else f" ({own})"), config.penalty.warmup
-    return f"{name}, {described(config, cost)}" + (f" after {warmup} updates of warm-up" if warmup else "")
+    name = type(cost).__name__ + ("" if config.cost else f" ({own})")
+    warmup = config.penalty.warmup
+    return f"{name}, {penalty_text(config, cost)}" + (
+        f" after {warmup} updates of warm-up" if warmup else ""
+    )
 
 
 def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
     zero = settings.get("zero_optimization", {})
     if ranks > 1 and config.deepspeed_config is None:
-        yield (f"{ranks} ranks need --deepspeed-config, such as ds_configs/zero1.json: without it, the run is refused.")
+        yield (
+            f"{ranks} ranks need --deepspeed-config, such as ds_configs/zero1.json: without it, "
+            "the run is refused."
+        )
     bucket = zero.get("reduce_bucket_size", 5e8)
     if zero.get("stage", 0) and isinstance(bucket, int | float) and bucket > SHIPPED_BUCKET:
         yield (
-            f"reduce_bucket_size allows {in_bytes(4 * bucket)} for gradients that are sent together, whatever the "
-            f"model's size; 5e7 in the ds_config, as in those of ds_configs, makes that {in_bytes(4 * SHIPPED_BUCKET)}."
+            f"reduce_bucket_size allows {in_bytes(4 * bucket)} for gradients that are sent "
+            "together, whatever the model's size; 5e7 in the ds_config, as in those of "
+            f"ds_configs, makes that {in_bytes(4 * SHIPPED_BUCKET)}."
         )
-    if zero.get("stage", 0) == 3 and Sharing.of(zero, ranks).kept(1):
+    if zero.get("stage", 0) == 3 and ZeroLayout.of(zero, ranks).kept(1):
         yield (
-            "Stage 3 keeps weights gathered between forward and backward; stage3_prefetch_bucket_size 0 and "
-            "stage3_max_reuse_distance 0 in the ds_config let them go, and gather them twice."
+            "Stage 3 keeps weights gathered between forward and backward; "
+            "stage3_prefetch_bucket_size 0 and stage3_max_reuse_distance 0 in the ds_config let "
+            "them go, and gather them twice."
         )
     if ARITHMETIC[config.precision].weights != torch.float32:
         yield (
-            f"Memory and communication are told for float32 weights. Under {config.precision} weights, gradients and "
-            "what is sent of them take half of that; AdamW and its copy do not."
+            f"Memory and communication are told for float32 weights. Under {config.precision} "
+            "weights, gradients and what is sent of them take half of that; AdamW and its copy do "
+            "not."
         )
     if config.device == "cuda" and not torch.cuda.is_available():
         yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
     if config.name is not None and (Path(config.output) / config.name).exists():
-        yield f"{Path(config.output) / config.name} exists already: the run would be refused; write another --name."
+        taken = Path(config.output) / config.name
+        yield f"{taken} exists already: the run would be refused; write another --name."
 
 
 def _parameters(found: DryRun) -> str:
     total = found.parameters["total"]
-    rows = [[name, f"{count:,}", f"{100 * count / total:.1f}%"] for name, count in found.parameters.items()]
+    rows = [
+        [name, f"{count:,}", f"{100 * count / total:.1f}%"]
+        for name, count in found.parameters.items()
+    ]
     return _table(["parameters", "", ""], rows)
 
 
 def _flops(found: DryRun) -> str:
-    flops, last = found.flops, found.max_steps
+    flops = found.flops
+    last = found.max_steps
     rows = [
-        [f"at {counted(steps, 'step')}", shortened(flops.forward(steps)), shortened(flops.training(steps))]
+        [
+            f"at {counted(steps, 'step')}",
+            shortened(flops.forward(steps)),
+            shortened(flops.training(steps)),
+        ]
         for steps in sorted({1, last})
     ]
-    rows.append(["each step more", shortened(flops.step), shortened(flops.training(1) - flops.training(0))])
-    again = f" + n x {shortened(flops.recomputed)}, computed again on the way back" if flops.recomputed else ""
+    rows.append(
+        ["each step more", shortened(flops.step), shortened(flops.training(1) - flops.training(0))]
+    )
+    again = (
+        f" + n x {shortened(flops.recomputed)}, computed again on the way back"
+        if flops.recomputed
+        else ""
+    )
     less = f" - {shortened(flops.unasked)}" if flops.unasked else ""
     training = f"training(n) = 3 x forward(n){less}{again}"
     formulas = f"forward(n) = {shortened(flops.once)} + n x {shortened(flops.step)}", training
-    least, most = (shortened(found.tokens_per_update * flops.training(steps)) for steps in (1, last))
+    least, most = (
+        shortened(found.tokens_per_update * flops.training(steps)) for steps in (1, last)
+    )
     tokens = f"an update of {found.tokens_per_update:,} tokens"
     update = f"{tokens}: {least} (1 step each) to {most} ({counted(last, 'step')} each)"
     lines = (*formulas, f"attention counted over all {found.length:,} positions", update)
-    return "\n".join([_table(["FLOPs per token", "forward", "training"], rows), *(_INDENT + line for line in lines)])
+    return "\n".join(
+        [
+            _table(["FLOPs per token", "forward", "training"], rows),
+            *(_INDENT + line for line in lines),
+        ]
+    )
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -309,11 +374,16 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _pairs(pairs: dict[str, str]) -> str:
     width = max(map(len, pairs)) + 2
     return "\n".join(
-        textwrap.fill(says, _COLUMNS, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+        textwrap.fill(
+            says, _COLUMNS, initial_indent=name.ljust(width), subsequent_indent=" " * width
+        )
         for name, says in pairs.items()
     )
 
 
 def _wrapped(title: str, notes: tuple[str, ...]) -> str:
-    lines = [textwrap.fill(note, _COLUMNS, initial_indent="  ! ", subsequent_indent="    ") for note in notes]
+    lines = [
+        textwrap.fill(note, _COLUMNS, initial_indent="  ! ", subsequent_indent="    ")
+        for note in notes
+    ]
     return "\n".join([title, *lines])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from training.console.amounts import counted, in_bytes
 from training.console.table import aligned
-from training.resources.traffic import Traffic
+from training.resources.communication_volume import CommunicationVolume
 from training.resources.zero_memory import RankMemory
 
 _INDENT = "  "
@@ -46,14 +46,22 @@ def memory_table(memory: Sequence[RankMemory], own: RankMemory, peaks: Sequence[
     ]
     if any(each.on_cpu for each in memory):
         low = [each for each in memory if each.on_cpu]
-        lines += [f"{_INDENT}of {each.sharing.name}, {in_bytes(each.on_cpu)} lie on the CPU" for each in low]
+        lines += [
+            f"{_INDENT}of {each.sharing.name}, {in_bytes(each.on_cpu)} lie on the CPU"
+            for each in low
+        ]
     return "\n".join(lines)
 
 
-def activation_table(own: RankMemory, found: Activations, sequences: int, length: int, max_steps: int) -> str:
+def activation_table(
+    own: RankMemory, found: Activations, sequences: int, length: int, max_steps: int
+) -> str:
     """Activations by the kind of backprop, and what the run's own way to share needs with them."""
     rows = []
-    for name, count, checkpointed in (("full", found.full, False), ("checkpointed", found.checkpointed, True)):
+    for name, count, checkpointed in (
+        ("full", found.full, False),
+        ("checkpointed", found.checkpointed, True),
+    ):
         mark = " *" if checkpointed == found.is_checkpointed else ""
         rows.append([f"{_INDENT}{name} backprop{mark}", in_bytes(count), in_bytes(own.peak(count))])
     title = f"activations of {counted(sequences, 'sequence')} x {length:,}"
@@ -61,12 +69,22 @@ def activation_table(own: RankMemory, found: Activations, sequences: int, length
     return "\n".join([aligned([title, "estimate", f"peak, {own.sharing.name}"], rows), note])
 
 
-def traffic_table(found: Sequence[Traffic], own: RankMemory) -> str:
+def traffic_table(found: Sequence[CommunicationVolume], own: RankMemory) -> str:
     """What a rank sends for one update; a row a stage."""
     rows = []
     for each in found:
         mark = " *" if each.sharing.stage == own.sharing.stage else ""
         parts = (each.gradients, each.weights, each.sent)
-        rows.append([f"{_INDENT}ZeRO-{each.sharing.stage}{mark}", *(in_bytes(part) if part else "-" for part in parts)])
+        rows.append(
+            [
+                f"{_INDENT}ZeRO-{each.sharing.stage}{mark}",
+                *(in_bytes(part) if part else "-" for part in parts),
+            ]
+        )
     head = ["sent per update and rank", "gradients", "weights", "sum"]
-    return "\n".join([aligned(head, rows), f"{_INDENT}however many steps: the looped block is gathered once for all"])
+    return "\n".join(
+        [
+            aligned(head, rows),
+            f"{_INDENT}however many steps: the looped block is gathered once for all",
+        ]
+    )

@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-BLOCK, RULE, LOOP, REST, BACKWARD = "block", "rule", "gather and scatter", "rest", "backward"
+BLOCK = "block"
+RULE = "rule"
+LOOP = "gather and scatter"
+REST = "rest"
+BACKWARD = "backward"
 SECTIONS = (BLOCK, RULE, LOOP, REST, BACKWARD)
 _LEAVES = (BLOCK, RULE, BACKWARD)
 
 
 class SectionTimer:
-    """Seconds of each section: each moment counts for the innermost one that is entered, or for the rest. What block,
-    rule and backward pass call is theirs, whatever it is.
+    """Seconds of each section: each moment counts for the innermost one that is entered, or for the
+    rest. What block, rule and backward pass call is theirs, whatever it is.
 
     Args:
         clock: tells the time in seconds.
@@ -25,7 +29,8 @@ class SectionTimer:
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
         self.clock = clock
         self.seconds: dict[str, float] = dict.fromkeys(SECTIONS, 0.0)
-        self._current, self._since = REST, clock()
+        self._current = REST
+        self._since = clock()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -78,4 +83,5 @@ class SectionTimer:
     def _switch(self, section: str) -> None:
         now = self.clock()
         self.seconds[self._current] += now - self._since
-        self._current, self._since = section, now
+        self._current = section
+        self._since = now

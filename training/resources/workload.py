@@ -25,17 +25,17 @@ LEARNED = Exit("learned")
 
 
 @dataclass(frozen=True)
-class Way:
+class TimedCase:
     """How the batch is computed.
 
     Args:
         training: forward and backward pass in training mode, without the optimizer; else inference.
-        leaving: how tokens leave.
+        exit_policy: how tokens leave.
         path: of the recurrence; None for the run's own.
     """
 
     training: bool
-    leaving: Exit = LEARNED
+    exit_policy: Exit = LEARNED
     path: LoopPath | None = None
 
 
@@ -48,41 +48,47 @@ class Workload:
     """
 
     def __init__(self, run: Run, batch: Batch):
-        self.run, self.batch = run, batch.to(run.device)
+        self.run = run
+        self.batch = batch.to(run.device)
         self.path: LoopPath = run.model.recurrence.path
         self.cost = build_cost(run.config, run.model.recurrence.rule)
-        self.penalty = coefficient(run.config.penalty, self.cost)
+        self.penalty = coefficient(run.config.penalty.value, self.cost)
 
     @property
     def tokens(self) -> int:
         """Valid tokens."""
         return int(self.batch.valid.sum())
 
-    def trace(self, way: Way) -> LoopTrace:
+    def trace(self, way: TimedCase) -> LoopTrace:
         """The record of the loop, computed this way."""
         with self._set(way):
             return self._compute(way)
 
-    def seconds(self, way: Way) -> float:
+    def seconds(self, way: TimedCase) -> float:
         """What computing it once takes."""
         with self._set(way):
             before = self._clock()
             self._compute(way)
             return self._clock() - before
 
-    def packs(self, way: Way) -> bool:
+    def packs(self, way: TimedCase) -> bool:
         """Whether the loop computes active tokens alone."""
         with self._set(way), torch.set_grad_enabled(way.training):
             return self.run.model.recurrence.packs(self.tokens)
 
-    def shares(self, way: Way, repeats: int) -> dict[str, float]:
+    def shares(self, way: TimedCase, repeats: int) -> dict[str, float]:
         """The part of the time that each of `SECTIONS` takes, over several repetitions."""
         timer = SectionTimer(self._clock)
         with self._set(way):
             self._compute(way)
             recurrence = self.run.model.recurrence
-            rule, readout = recurrence.rule, recurrence.readout
-            sections = {(recurrence, "forward"): LOOP, (recurrence.block, "step"): BLOCK, (self, "backward"): BACKWARD}
+            rule = recurrence.rule
+            readout = recurrence.readout
+            sections = {
+                (recurrence, "forward"): LOOP,
+                (recurrence.block, "step"): BLOCK,
+                (self, "backward"): BACKWARD,
+            }
             sections |= {(rule, name): RULE for name in ("begin", "decide")}
             sections |= {(readout, name): REST for name in ("begin", "add", "finish", "if_stopped")}
             with timer.around(sections):
@@ -96,26 +102,28 @@ class Workload:
         """The backward pass."""
         loss.backward()
 
-    def _compute(self, way: Way) -> LoopTrace:
-        model, batch, limit = self.run.model, self.batch, way.leaving.limit(self.run)
+    def _compute(self, way: TimedCase) -> LoopTrace:
+        model = self.run.model
+        batch = self.batch
+        limit = way.exit_policy.limit(self.run)
         if not way.training:
             with torch.no_grad():
                 return model(batch.tokens, batch.valid, max_steps=limit).trace
         with ARITHMETIC[self.run.config.precision].around(self.run.device):
             output = model(batch.tokens, batch.valid, max_steps=limit)
         terms = objective(output, batch, self.cost)
-        loss = terms.task / batch.asked.sum().clamp(min=1)
+        loss = terms.task / batch.has_target.sum().clamp(min=1)
         if self.cost is not None:
             loss = loss + self.penalty * terms.cost / max(1, self.tokens)
         self.backward(loss)
         return output.trace
 
     @contextmanager
-    def _set(self, way: Way) -> Iterator[None]:
+    def _set(self, way: TimedCase) -> Iterator[None]:
         self.run.model.train(way.training)
         self.run.model.recurrence.path = way.path or self.path
         self._fresh()
-        with way.leaving.on(self.run):
+        with way.exit_policy.applied_to(self.run):
             yield
 
     def _fresh(self) -> None:
@@ -130,19 +138,21 @@ class Workload:
 
 
 def race(contestants: Sequence[Callable[[], float]], repeats: int) -> list[float]:
-    """The median of each one's seconds. They take turns, so that what else the machine does meets all alike; a first
-    round, in which memory is laid out, does not count."""
+    """The median of each one's seconds. They take turns, so that what else the machine does meets
+    all alike; a first round, in which memory is laid out, does not count."""
     rounds = [[contestant() for contestant in contestants] for _ in range(repeats + 1)][1:]
     return [median(taken) for taken in zip(*rounds, strict=True)]
 
 
 @contextmanager
 def unchanged(model: LoopedTransformer) -> Iterator[None]:
-    """Afterwards the model is as it was: modes, path, gradients and buffers; and so are torch's random draws."""
+    """Afterwards the model is as it was: modes, path, gradients and buffers; and so are torch's
+    random draws."""
     modes = {module: module.training for module in model.modules()}
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    recurrence, device = model.recurrence, model.head.weight.device
+    recurrence = model.recurrence
+    device = model.head.weight.device
     path: LoopPath = recurrence.path
     try:
         for parameter, _ in gradients:  # a gradient that is there would be added to in place

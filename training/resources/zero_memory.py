@@ -1,7 +1,8 @@
 """Memory that one rank needs under each ZeRO stage: what it holds, and where an update needs most.
 
-Worked out from what DeepSpeed 0.19.8 does (`runtime/zero/stage_1_and_2.py`, `stage3.py`) under torch's own AdamW, and
-held against a real engine: `tests/distributed/test_engine_memory.py`, `python -m benchmarks.memory`.
+Worked out from what DeepSpeed 0.19.8 does (`runtime/zero/stage_1_and_2.py`, `stage3.py`) under
+torch's own AdamW, and held against a real engine: `tests/distributed/test_engine_memory.py`,
+`python -m benchmarks.memory`.
 """
 
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from act.models.looped_transformer import LoopedTransformer
-from training.resources.sharing import Sharing
-from training.resources.traffic import sent_narrow
+from training.resources.communication_volume import sent_narrow
+from training.resources.zero_layout import ZeroLayout
 
 _FLOAT = 4
 _PLAIN_BUCKET = int(5e8)  # of stage 0, whatever the ds_config says: MEMORY_OPT_ALLREDUCE_SIZE
@@ -22,12 +23,14 @@ class RankMemory:
 
     Args:
         sharing: how the run is shared out.
-        weights: whole; this rank's share of them at stage 3, with the small ones that stay gathered there.
+        weights: whole; this rank's share of them at stage 3, with the small ones that stay gathered
+            there.
         copy: of its share of the weights, which DeepSpeed's stages 1 to 3 update.
         optimizer: AdamW's two moments; its share from stage 1 on.
-        gradients: between the backward pass and the update; its share from stage 1 on, at stages 1 and 2 in whole
-            tensors.
-        buffers: of DeepSpeed, there all the time: stage 3's bucket; under offload what passes through.
+        gradients: between the backward pass and the update; its share from stage 1 on, at stages 1
+            and 2 in whole tensors.
+        buffers: of DeepSpeed, there all the time: stage 3's bucket; under offload what passes
+            through.
         gathered: whole weights while the model runs, and between forward and backward (stage 3).
         backward: what a backward pass needs more, without activations, at its end.
         looping: the same when the backward enters the loop, where the most activations are there.
@@ -35,7 +38,7 @@ class RankMemory:
         on_cpu: how much of what is held before the update lies on the CPU under offload.
     """
 
-    sharing: Sharing
+    sharing: ZeroLayout
     weights: int
     copy: int
     optimizer: int
@@ -67,14 +70,16 @@ class RankMemory:
     def peak(self, activations: int) -> int:
         """The most that an update needs."""
         within = max(self.backward, activations + self.looping)
-        gradients = self.gradients if self.sharing.stage == 3 or self.sharing.optimizer_on_cpu else 0
+        gradients = (
+            self.gradients if self.sharing.stage == 3 or self.sharing.optimizer_on_cpu else 0
+        )
         return max(self.rest + gradients + self.gathered + within, self.held + self.update)
 
 
 def rank_memory(
     model: LoopedTransformer,
     groups: list[list[nn.Parameter]],
-    sharing: Sharing,
+    sharing: ZeroLayout,
     *,
     accumulation: int = 1,
     cpu: bool = True,
@@ -87,11 +92,13 @@ def rank_memory(
         groups: the trained parameters, as the optimizer groups them.
         sharing: the way.
         accumulation: micro-batches of an update.
-        cpu: ranks compute on the CPU: AdamW then has two temporary tensors, on a GPU one, and gloo copies what it
-            gathers.
-        bf16: under autocast, where gradients that travel narrow (`traffic.sent_narrow`) have a bucket of their own.
+        cpu: ranks compute on the CPU: AdamW then has two temporary tensors, on a GPU one, and gloo
+            copies what it gathers.
+        bf16: under autocast, where gradients that travel narrow (`traffic.sent_narrow`) have a
+            bucket of their own.
     """
-    sizes, bf16 = _Sizes.of(model, groups), bf16 and bool(sent_narrow(model))
+    sizes = _Sizes.of(model, groups)
+    bf16 = bf16 and bool(sent_narrow(model))
     kinds = (_plain, _stage_1_and_2, _stage_1_and_2, _stage_3)
     return kinds[sharing.stage](sizes, sharing, accumulation, cpu, bf16)
 
@@ -120,7 +127,11 @@ class _Sizes:
     def of(cls, model: LoopedTransformer, groups: list[list[nn.Parameter]]) -> "_Sizes":
         each = [parameter.numel() for parameter in model.parameters()]
         trained = [[parameter.numel() for parameter in group] for group in groups]
-        after = {id(each): each for part in (model.coda, model.norm, model.head) for each in part.parameters()}
+        after = {
+            id(each): each
+            for part in (model.coda, model.norm, model.head)
+            for each in part.parameters()
+        }
         return cls(
             everything=sum(each),
             frozen=sum(each) - sum(map(sum, trained)),
@@ -144,11 +155,15 @@ def _trained(parameters) -> int:
     return sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
 
 
-def _plain(sizes: _Sizes, sharing: Sharing, accumulation: int, cpu: bool, split: bool) -> RankMemory:
-    """Everything whole. DeepSpeed copies gradients side by side to sum them. AdamW takes parameters one by one on a
-    CPU, and all together on a GPU."""
+def _plain(
+    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool
+) -> RankMemory:
+    """Everything whole. DeepSpeed copies gradients side by side to sum them. AdamW takes parameters
+    one by one on a CPU, and all together on a GPU."""
     flat = min(sizes.trained, _PLAIN_BUCKET + sizes.largest) if sharing.deepspeed else 0
-    early = sizes.trained + sizes.leaf_trained if accumulation > 1 else sizes.leaf_trained + sizes.tail
+    early = (
+        sizes.trained + sizes.leaf_trained if accumulation > 1 else sizes.leaf_trained + sizes.tail
+    )
     return RankMemory(
         sharing,
         weights=_FLOAT * sizes.everything,
@@ -163,12 +178,16 @@ def _plain(sizes: _Sizes, sharing: Sharing, accumulation: int, cpu: bool, split:
     )
 
 
-def _stage_1_and_2(sizes: _Sizes, sharing: Sharing, accumulation: int, cpu: bool, split: bool) -> RankMemory:
-    """Weights lie side by side, a group after the other, each cut into equal shares. A rank keeps the gradients of
-    the parameters that touch its share, in whole."""
-    ranks, offload = sharing.ranks, sharing.optimizer_on_cpu
+def _stage_1_and_2(
+    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool
+) -> RankMemory:
+    """Weights lie side by side, a group after the other, each cut into equal shares. A rank keeps
+    the gradients of the parameters that touch its share, in whole."""
+    ranks = sharing.ranks
+    offload = sharing.optimizer_on_cpu
     shares = [_up(sum(group), 2 * ranks) // ranks for group in sizes.groups]
-    share, whole = sum(shares), sum(shares) * ranks + sizes.frozen
+    share = sum(shares)
+    whole = sum(shares) * ranks + sizes.frozen
     touched = _touched(sizes.groups, shares, ranks)
     buckets = sharing.bucket * (2 if split else 1)
     flat = min(sharing.bucket, sizes.trained)  # once more, to be sent
@@ -184,7 +203,9 @@ def _stage_1_and_2(sizes: _Sizes, sharing: Sharing, accumulation: int, cpu: bool
     update = working * biggest if offload else (1 + working) * biggest
     if cpu and ranks > 1:  # gloo gathers the weights of a group into memory of its own
         update = max(update, max(shares, default=0) * ranks - (0 if offload else touched))
-    apart = 2 * sizes.largest + share if offload else 0  # two places for one gradient; the weights on their way back
+    apart = (
+        2 * sizes.largest + share if offload else 0
+    )  # two places for one gradient; the weights on their way back
     kept = touched if offload and accumulation > 1 else 0
     gradients = share if offload else touched
     return RankMemory(
@@ -202,12 +223,16 @@ def _stage_1_and_2(sizes: _Sizes, sharing: Sharing, accumulation: int, cpu: bool
     )
 
 
-def _stage_3(sizes: _Sizes, sharing: Sharing, accumulation: int, cpu: bool, split: bool) -> RankMemory:
-    """Each parameter is cut into equal shares. The loop is gathered as one; what is gathered lies side by side once
-    more until the last of it was used."""
-    ranks, offload = sharing.ranks, sharing.optimizer_on_cpu
+def _stage_3(
+    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool
+) -> RankMemory:
+    """Each parameter is cut into equal shares. The loop is gathered as one; what is gathered lies
+    side by side once more until the last of it was used."""
+    ranks = sharing.ranks
+    offload = sharing.optimizer_on_cpu
     shares = [sum(-(-size // ranks) for size in group) for group in sizes.groups]
-    share, biggest = sum(shares), max(shares, default=0)
+    share = sum(shares)
+    biggest = max(shares, default=0)
     lasting = sum(size for size in sizes.each if size <= sharing.persistence)
     moving = sizes.everything - lasting
     leaf = min(sizes.leaf, moving)

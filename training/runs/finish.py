@@ -7,30 +7,34 @@ from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
-from training.build import Built
+from training.build import Built, make_penalty
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
+from training.console.output_files import write_text
 from training.console.screen import Screen, clock
-from training.console.written import write_text
 from training.distributed import collectives
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
-from training.ponder_penalty import make_penalty
-from training.runs.growth import MAP_EXAMPLES, grown, read, record
+from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
 from training.runs.metrics import to_json
 from training.runs.rank_report import RankReport
-from training.runs.report import agreement_of_steps, report, target_told
+from training.runs.report import agreement_of_steps, run_report, target_told
 from training.runs.trained import Trained
 
 
 def finish(trained: Trained) -> dict[str, Any]:
-    """Writes summary.json, final/, ponder_map.* and report.md, and says what was found; called by all ranks.
+    """Writes summary.json, final/, ponder_map.* and report.md, and says what was found; called by
+    all ranks.
 
     Returns:
         the summary.
     """
-    config, built, engine = trained.config, trained.built, trained.engine
-    folder, screen, progress = trained.folder, trained.screen, trained.progress
+    config = trained.config
+    built = trained.built
+    engine = trained.engine
+    folder = trained.folder
+    screen = trained.screen
+    progress = trained.progress
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
     tally = evaluate(engine, built.task, "test", config.test_examples, micro_batch)
@@ -39,7 +43,10 @@ def finish(trained: Trained) -> dict[str, Any]:
     screen.clear()
     summary = summarise(config, built, progress, tally)
     if budget := make_penalty(config, built.cost, progress.penalty).summary():
-        summary["budget"] = {**budget, "unseen": summary["mean_ponder"] / budget["target_steps"] - 1}
+        summary["budget"] = {
+            **budget,
+            "unseen": summary["mean_ponder"] / budget["target_steps"] - 1,
+        }
     first = collectives.rank() == 0
     final = folder / "final"
     if first:
@@ -51,10 +58,10 @@ def finish(trained: Trained) -> dict[str, Any]:
     if first:
         write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")
-        latest, before = grown(found, read(folder)[0])
+        latest, before = grown(found, read_growth(folder)[0])
         write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
-        picture.save_picture(found, folder / "ponder_map.png")
-        write_text(folder / "report.md", report(config, summary, folder))
+        picture.save_map_picture(found, folder / "ponder_map.png")
+        write_text(folder / "report.md", run_report(config, summary, folder))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
         trained.metrics.write("test", progress.update, **tally.figures())
         _say(screen, summary, found, folder)
@@ -77,8 +84,12 @@ def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally)
         "max_steps": config.loop.max_steps,
         **figures,
         "best_validation_accuracy": progress.best,
-        "steps_by_difficulty": {difficulty: row["steps"] for difficulty, row in by_difficulty.items()},
-        "accuracy_by_difficulty": {difficulty: row["accuracy"] for difficulty, row in by_difficulty.items()},
+        "steps_by_difficulty": {
+            difficulty: row["steps"] for difficulty, row in by_difficulty.items()
+        },
+        "accuracy_by_difficulty": {
+            difficulty: row["accuracy"] for difficulty, row in by_difficulty.items()
+        },
         "difficulty": built.task.difficulty_name,
         "ranks": collectives.world_size(),
     }
@@ -88,35 +99,53 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
     screen.say()
     screen.say(
         terminal.render(
-            found, 1, width=screen.width, colour=screen.colour, ascii_only=not screen.unicode, heading=False
+            found,
+            1,
+            width=screen.width,
+            colour=screen.colour,
+            ascii_only=not screen.unicode,
+            heading=False,
         )
     )
     over, rho = agreement_of_steps(summary)
     agreement_says = "not defined" if rho is None else f"{rho:.2f} (Spearman, over {over})"
     rows = (
-        ("accuracy", f"{summary['accuracy']:.2%} of tokens, {summary['sequence_accuracy']:.2%} of sequences, unseen"),
+        (
+            "accuracy",
+            f"{summary['accuracy']:.2%} of tokens, {summary['sequence_accuracy']:.2%} of "
+            "sequences, unseen",
+        ),
         ("loss", f"{summary['loss']:.4f} nats a token ({summary['bits']:.3f} bits)"),
         (
             "steps",
-            f"{summary['mean_steps']:.2f} of {summary['max_steps']} executed, deviation {summary['std_steps']:.2f}",
+            f"{summary['mean_steps']:.2f} of {summary['max_steps']} executed, deviation "
+            f"{summary['std_steps']:.2f}",
         ),
         ("ponder", f"{summary['mean_ponder']:.2f} steps a token, as the rule means it"),
         *([("target", target_told(summary["budget"]))] if "budget" in summary else []),
         (f"steps by {summary['difficulty'] or 'difficulty'}", agreement_says),
-        ("trained", f"{summary['updates']} updates in {clock(summary['train_seconds'])}{_skipped(summary)}"),
+        (
+            "trained",
+            f"{summary['updates']} updates in {clock(summary['train_seconds'])}{_skipped(summary)}",
+        ),
     )
     width = max(len(name) for name, _ in rows)
     screen.say("\n" + "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
     screen.say(f"\nwritten to {folder}: {written}")
     screen.say(
-        f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned fixed:{_half(summary)}"
+        f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned "
+        f"fixed:{_half(summary)}"
     )
     screen.say(f"  ponder ablate {folder} --steps 1 2 4 8 16")
 
 
 def _skipped(summary: dict[str, Any]) -> str:
-    return f", {summary['skipped_updates']} of them skipped: not finite" if summary["skipped_updates"] else ""
+    return (
+        f", {summary['skipped_updates']} of them skipped: not finite"
+        if summary["skipped_updates"]
+        else ""
+    )
 
 
 def _half(summary: dict[str, Any]) -> int:

@@ -15,7 +15,8 @@ from training.distributed import collectives
 
 
 def create(config: RunConfig, device: torch.device) -> Path:
-    """Makes the run's folder, `output/name`, or `output/recipe-001` with the next free number; called by all ranks.
+    """Makes the run's folder, `output/name`, or `output/recipe-001` with the next free number;
+    called by all ranks.
 
     Raises:
         UsageError: on every rank, where a folder of this name exists already or none can be made.
@@ -30,14 +31,17 @@ def create(config: RunConfig, device: torch.device) -> Path:
             failure = error
     if collectives.any_rank(failure is not None, device):
         raise failure or UsageError(
-            "The run folder could not be made.", "The first rank says why.", "Do what it says, and start again."
+            "The run folder could not be made.",
+            "The first rank says why.",
+            "Do what it says, and start again.",
         )
-    number = int(sum(collectives.everyone(number, device)))
+    number = int(sum(collectives.all_gather(number, device)))
     return Path(config.output) / (base if config.name is not None else f"{base}-{number:03d}")
 
 
-def refuse_unshared(folder: Path, seconds: float = 5.0) -> None:
-    """Refuses a run folder that is not the same one on all machines; called by all ranks, before anything is in it.
+def check_shared_folder(folder: Path, seconds: float = 5.0) -> None:
+    """Refuses a run folder that is not the same one on all machines; called by all ranks, before
+    anything is in it.
 
     Args:
         folder: of the run.
@@ -48,7 +52,7 @@ def refuse_unshared(folder: Path, seconds: float = 5.0) -> None:
     """
     if collectives.world_size() == 1:
         return
-    mark = folder / str(collectives.told_by_first(f".shared-{uuid.uuid4().hex}"))
+    mark = folder / str(collectives.broadcast_object(f".shared-{uuid.uuid4().hex}"))
     if collectives.rank() == 0:
         mark.touch()
     collectives.barrier()
@@ -56,7 +60,7 @@ def refuse_unshared(folder: Path, seconds: float = 5.0) -> None:
     while not (there := mark.exists()) and time.monotonic() < until:
         time.sleep(0.1)
     own = None if there else f"rank {collectives.rank()} on {socket.gethostname()}"
-    without = [other for other in collectives.gathered(own) if other is not None]
+    without = [other for other in collectives.all_gather_object(own) if other is not None]
     if collectives.rank() == 0:
         mark.unlink()
         with contextlib.suppress(OSError):
@@ -64,9 +68,12 @@ def refuse_unshared(folder: Path, seconds: float = 5.0) -> None:
                 folder.rmdir()  # empty where it was made for this run
     if without:
         raise UsageError(
-            f"{folder.absolute()} is not the same folder for {', '.join(without[:8])} as for rank 0.",
-            "All ranks write into the run folder: weights by rank 0, and each its own random state.",
-            "Start all machines in the same folder of a file system that they share, or write --output FOLDER there.",
+            f"{folder.absolute()} is not the same folder for {', '.join(without[:8])} as for rank "
+            "0.",
+            "All ranks write into the run folder: weights by rank 0, and each its own random "
+            "state.",
+            "Start all machines in the same folder of a file system that they share, or write "
+            "--output FOLDER there.",
         )
 
 
@@ -76,12 +83,15 @@ def next_free(config: RunConfig) -> Path:
     Raises:
         UsageError: where a folder of this name exists already.
     """
-    output, base = Path(config.output), base_name(config)
+    output = Path(config.output)
+    base = base_name(config)
     if config.name is not None:
         if (output / base).exists():
             raise _exists(output / base)
         return output / base
-    return next(path for number in count(1) if not (path := output / f"{base}-{number:03d}").exists())
+    return next(
+        path for number in count(1) if not (path := output / f"{base}-{number:03d}").exists()
+    )
 
 
 def base_name(config: RunConfig) -> str:
@@ -128,5 +138,6 @@ def _exists(folder: Path) -> UsageError:
     return UsageError(
         f"{folder} exists already.",
         "A run never writes into what is there.",
-        f"Write another --name, go on with that run (ponder train --resume {folder}), or remove it.",
+        f"Write another --name, go on with that run (ponder train --resume {folder}), or remove "
+        "it.",
     )

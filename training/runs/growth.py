@@ -1,4 +1,5 @@
-"""How a ponder map grew: maps of the same few examples, recorded while a run trains and kept in its folder."""
+"""How a ponder map grew: maps of the same few examples, recorded while a run trains and kept in its
+folder."""
 
 import math
 import re
@@ -8,7 +9,9 @@ import torch
 
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
+from halting.maps.viewers.terminal import map as terminal
 from training.config.run_config import RunConfig
+from training.console.screen import Screen
 from training.distributed import collectives
 from training.engine.engine import Engine
 from training.runs.recording import about_run, record_map
@@ -18,28 +21,35 @@ FOLDER = "growth"
 MAP_EXAMPLES = 64
 """Sequences of the map that a run ends with."""
 _MOST_TOKENS = 4096
-_MOST_LOGITS = 2**27  # half a gigabyte of float32: beyond it, what each step would have said is not recorded
+_MOST_LOGITS = (
+    2**27
+)  # half a gigabyte of float32: beyond it, what each step would have said is not recorded
 _MOST_MAPS = 64
 _NAME = re.compile(r"update-(\d+)\.json")
+_SHOWN_TOKENS = 64
 
 
 class Growth:
     """The maps of one run, `growth/update-000500.npz` and `.json`.
 
-    They are of the first test examples, as the map is that the run ends with: looked at, never trained on, and nothing
-    is chosen by them. As many as have 4,096 positions together, at most 64. Where there come to be more than 64 maps,
-    every second one goes.
+    They are of the first test examples, as the map is that the run ends with: looked at, never
+    trained on, and nothing is chosen by them. As many as have 4,096 positions together, at most 64.
+    Where there come to be more than 64 maps, every second one goes.
 
     Args:
         config: of the run.
         engine: runs the model.
         task: what it learns.
         folder: the run folder.
-        update: updates done; maps of later ones, which a killed run left behind its last checkpoint, are removed.
+        update: updates done; maps of later ones, which a killed run left behind its last
+            checkpoint, are removed.
     """
 
     def __init__(self, config: RunConfig, engine: Engine, task: Task, folder: Path, update: int):
-        self.config, self.engine, self.task, self.home = config, engine, task, folder
+        self.config = config
+        self.engine = engine
+        self.task = task
+        self.home = folder
         self.size = min(MAP_EXAMPLES, config.test_examples, max(1, _MOST_TOKENS // task.max_length))
         if collectives.rank() == 0:
             for late, path in _found(folder):
@@ -47,8 +57,8 @@ class Growth:
                     _remove(path)
 
     def record(self, update: int) -> PonderMap:
-        """The map at this moment; called by all ranks, as under ZeRO-3 a forward pass is something that they do
-        together. The first writes it."""
+        """The map at this moment; called by all ranks, as under ZeRO-3 a forward pass is something
+        that they do together. The first writes it."""
         found = record(self.config, self.engine, self.task, self.home.name, self.size, update)
         if collectives.rank() == 0:
             found.save(self.home / FOLDER / f"update-{update:06d}")
@@ -60,9 +70,11 @@ class Growth:
 
 
 @torch.no_grad()
-def record(config: RunConfig, engine: Engine, task: Task, name: str, size: int, update: int) -> PonderMap:
-    """The map of the first test examples, in evaluation mode; called by all ranks. What training draws next stays as it
-    is.
+def record(
+    config: RunConfig, engine: Engine, task: Task, name: str, size: int, update: int
+) -> PonderMap:
+    """The map of the first test examples, in evaluation mode; called by all ranks. What training
+    draws next stays as it is.
 
     Args:
         config: of the run.
@@ -72,10 +84,13 @@ def record(config: RunConfig, engine: Engine, task: Task, name: str, size: int, 
         size: how many examples.
         update: updates done.
     """
-    recurrence, device = engine.model.recurrence, engine.device
+    recurrence = engine.model.recurrence
+    device = engine.device
     was_training = engine.model.training
     batch = task.batch("test", 0, size)
-    lens = math.prod((int(batch.valid.sum()), recurrence.max_steps, task.vocab_size)) <= _MOST_LOGITS
+    lens = (
+        math.prod((int(batch.valid.sum()), recurrence.max_steps, task.vocab_size)) <= _MOST_LOGITS
+    )
     engine.eval()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
@@ -92,9 +107,10 @@ def record(config: RunConfig, engine: Engine, task: Task, name: str, size: int, 
     return found
 
 
-def read(folder: Path) -> tuple[list[PonderMap], list[str]]:
+def read_growth(folder: Path) -> tuple[list[PonderMap], list[str]]:
     """The maps of a run folder, oldest first, and what is wrong with those that cannot be read."""
-    maps, wrong = [], []
+    maps = []
+    wrong = []
     for _, path in _found(folder):
         try:
             maps.append(PonderMap.load(path))
@@ -104,15 +120,19 @@ def read(folder: Path) -> tuple[list[PonderMap], list[str]]:
 
 
 def grown(final: PonderMap, maps: list[PonderMap]) -> tuple[PonderMap, list[PonderMap]]:
-    """The final map cut to the examples of those before it, and these without any of other examples (of a run whose
-    task was changed when it went on) or later than it.
+    """The final map cut to the examples of those before it, and these without any of other examples
+    (of a run whose task was changed when it went on) or later than it.
 
     Args:
         final: the map that the run ended with.
         maps: of the first of its examples, oldest first.
     """
     last = final.metadata.get("update", math.inf)
-    fits = [each for each in maps if each.metadata.get("update", 0) < last and _starts_alike(each, final)]
+    fits = [
+        each
+        for each in maps
+        if each.metadata.get("update", 0) < last and _starts_alike(each, final)
+    ]
     if not fits:
         return final, []
     size = min(each.num_sequences for each in fits)
@@ -136,3 +156,19 @@ def _found(folder: Path) -> list[tuple[int, Path]]:
 def _remove(path: Path) -> None:
     for each in (path, path.with_suffix(".npz")):
         each.unlink(missing_ok=True)
+
+
+def show_fixed_example(found: PonderMap, screen: Screen) -> None:
+    """The first sequence of a map, on the first rank's screen."""
+    if screen.out is None:
+        return
+    one = found.sequence(0).first_tokens(_SHOWN_TOKENS)
+    text = terminal.render(
+        one,
+        1,
+        width=screen.width,
+        colour=screen.colour,
+        ascii_only=not screen.unicode,
+        heading=False,
+    )
+    screen.say(text + "\n")

@@ -15,7 +15,7 @@ from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.exits.exit import exit_of
-from training.exits.guarantee import DEFAULT, Guarantee, read
+from training.exits.guarantee import DEFAULT, Guarantee, read_guarantee
 from training.runs.recording import about_run, record_map
 from training.tasks.task import IGNORE, Batch, Task
 
@@ -45,11 +45,15 @@ class Run:
         """Where the model is."""
         return self.model.head.weight.device
 
-    def forward(self, batch: Batch, record_lens: bool = False, max_steps: int | None = None) -> ModelOutput:
+    def forward(
+        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+    ) -> ModelOutput:
         """The model's output for a batch, without gradient."""
         batch = batch.to(self.device)
         with torch.no_grad():
-            return self.model(batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps)
+            return self.model(
+                batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+            )
 
     def ponder_map(self, examples: Batch | str, max_steps: int | None = None) -> PonderMap:
         """What the model did with each token.
@@ -78,13 +82,17 @@ class Run:
         Raises:
             UsageError: for a guarantee that is damaged or of other weights.
         """
-        return read(self.weights, name)
+        return read_guarantee(self.weights, name)
 
     def batch_of(self, text: str) -> Batch:
         """A text as a batch of one, without targets."""
         tokens = torch.tensor([self.task.encode(text)])
         if tokens.numel() == 0:
-            raise UsageError("The text is empty.", "There is no token to think about.", "Write at least one token.")
+            raise UsageError(
+                "The text is empty.",
+                "There is no token to think about.",
+                "Write at least one token.",
+            )
         if self.config.model.positions == "learned" and tokens.shape[1] > self.task.max_length:
             raise UsageError(
                 f"The text has {tokens.shape[1]} tokens.",
@@ -92,21 +100,27 @@ class Run:
                 "Write a shorter text, or train with --model.positions rotary.",
             )
         shape = tokens.shape[:2]
-        nothing, valid = torch.full(shape, IGNORE), torch.ones(shape, dtype=torch.bool)
+        nothing = torch.full(shape, IGNORE)
+        valid = torch.ones(shape, dtype=torch.bool)
         return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu", exit: str | None = None) -> Run:
+def load_run(
+    folder: str | Path, device: str | torch.device = "cpu", exit: str | None = None
+) -> Run:
     """Reads a run folder, or one of its checkpoints.
 
     Args:
-        folder: "runs/NAME" for the final weights (those of the last checkpoint where training has not finished), or
-            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
+        folder: "runs/NAME" for the final weights (those of the last checkpoint where training has
+            not finished), or "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of
+            a checkpoint.
         device: where the model goes.
-        exit: how its tokens leave, as `ponder eval --exit` has it, such as "calibrated"; None for the trained rule.
+        exit: how its tokens leave, as `ponder eval --exit` has it, such as "calibrated"; None for
+            the trained rule.
 
     Raises:
-        UsageError: for a folder that holds no run, no weights yet, or damaged ones; for an exit that it cannot take.
+        UsageError: for a folder that holds no run, no weights yet, or damaged ones; for an exit
+            that it cannot take.
     """
     home, weights = locate(Path(folder))
     config = read_config(home)
@@ -114,7 +128,7 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", exit: str |
     built = build_all(config)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
     wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
-    checkpoint.refuse_other_model(shapes, wanted, weights)
+    checkpoint.check_same_model(shapes, wanted, weights)
     built.model.load_state_dict(state)
     run = Run(home, config, built.task, built.model.to(device).eval(), weights)
     if exit is not None:
@@ -152,7 +166,8 @@ def _at_update(given: Path) -> Path:
         there = ", ".join(str(int(path.name.rpartition("-")[2])) for path in kept) or "none"
         raise UsageError(
             f"{home} has no checkpoint of update {int(update)}.",
-            f"Those that it has are of the updates {there}; older ones are removed while it trains.",
+            f"Those that it has are of the updates {there}; older ones are removed while it "
+            "trains.",
             "Name one of these, or train with --keep-every to keep more.",
         )
     return wanted
@@ -183,7 +198,9 @@ def read_config(folder: Path) -> RunConfig:
     path = folder / "config.json"
     if not path.is_file():
         near = (
-            sorted(other.parent.name for other in folder.parent.glob("*/config.json")) if folder.parent.is_dir() else []
+            sorted(other.parent.name for other in folder.parent.glob("*/config.json"))
+            if folder.parent.is_dir()
+            else []
         )
         raise UsageError(
             f"{folder} is not a run folder.",
@@ -202,7 +219,9 @@ def newest_run(output: Path = Path("runs")) -> Path:
     found = sorted(output.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise UsageError(
-            f"There is no run in {output}.", "Nothing has been trained here.", "Train one: ponder train pointer_chase"
+            f"There is no run in {output}.",
+            "Nothing has been trained here.",
+            "Train one: ponder train pointer_chase",
         )
     return found[-1].parent
 

@@ -13,13 +13,13 @@ Report = Callable[[Sequence[tuple[str, float, int]]], None]
 
 
 class Metrics:
-    """Writes one JSON object a line, and the numbers in it to TensorBoard. Each line is flushed, so that a run that
-    dies leaves all that it measured.
+    """Writes one JSON object a line, and the numbers in it to TensorBoard. Each line is flushed, so
+    that a run that dies leaves all that it measured.
 
     Args:
         folder: the run folder; None writes nothing (ranks other than the first).
-        update: updates done before; lines of later ones, which a killed run left behind its last checkpoint, are cut
-            off.
+        update: updates done before; lines of later ones, which a killed run left behind its last
+            checkpoint, are cut off.
         reports: others that get the numbers.
     """
 
@@ -32,12 +32,17 @@ class Metrics:
         self._file = (folder / FILE).open("a", encoding="utf-8")
         try:  # late: it is slow to import, and other ranks don't need it
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:  # the doctor says so; an error here would be rank 0's alone, and the others would wait
+        except (
+            ImportError
+        ):  # the doctor says so; an error here would be rank 0's alone, and the others would wait
             return
-        self._board = SummaryWriter(str(folder), purge_step=update + 1 if update else None, flush_secs=30)
+        self._board = SummaryWriter(
+            str(folder), purge_step=update + 1 if update else None, flush_secs=30
+        )
 
     def write(self, kind: str, update: int, **values: Any) -> None:
-        """One line: {"kind": …, "update": …, values}. Numbers go to TensorBoard and to the reports as kind/name."""
+        """One line: {"kind": …, "update": …, values}. Numbers go to TensorBoard and to the reports
+        as kind/name."""
         if self._file is None:
             return
         self._file.write(to_json({"kind": kind, "update": update, **values}) + "\n")
@@ -55,8 +60,8 @@ class Metrics:
                 report(figures)
 
     def rewind(self, update: int, beside: str) -> None:
-        """Takes the lines after an update out of the file, into another one beside it: a run goes on from there, and
-        they are what it did not come to.
+        """Takes the lines after an update out of the file, into another one beside it: a run goes
+        on from there, and they are what it did not come to.
 
         Args:
             update: the last that counts.
@@ -96,7 +101,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """The lines of a run, of one kind or all."""
     lines = [json.loads(line) for line in (folder / FILE).read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if kind in (None, line["kind"])]
@@ -106,7 +111,8 @@ def _cut_after(path: Path, update: int) -> int:
     """Drops the lines after an update, and one that was never finished; how many they were."""
     if not path.exists():
         return 0
-    kept, lines = [], path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     for line in lines:
         try:
             if line.endswith("\n") and json.loads(line)["update"] <= update:

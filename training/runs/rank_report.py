@@ -1,4 +1,5 @@
-"""What each rank did since the last evaluation: steps and tokens, and how long it computed and waited."""
+"""What each rank did since the last evaluation: steps and tokens, and how long it computed and
+waited."""
 
 import math
 import time
@@ -25,12 +26,16 @@ class RankReport:
     Args:
         steps: executed token-steps.
         tokens: valid ones.
-        computing: seconds in which its processor worked on updates; NaN on a GPU, which computes beside the host.
-        waiting: the other seconds of its updates: for slower ranks, for what the ranks send each other, and for a
-            processor that other programs took. The least of all ranks is about what the sending costs.
-        evenness: the mean rank's token-steps ÷ those of the rank that has most, summed over updates: the share of the
-            ranks' time that is used where time follows token-steps, 1 at best.
-        evenness_of_seconds: the same of the processor's seconds, up to where the ranks add up their losses.
+        computing: seconds in which its processor worked on updates; NaN on a GPU, which computes
+            beside the host.
+        waiting: the other seconds of its updates: for slower ranks, for what the ranks send each
+            other, and for a processor that other programs took. The least of all ranks is about
+            what the sending costs.
+        evenness: the mean rank's token-steps ÷ those of the rank that has most, summed over
+            updates: the share of the ranks' time that is used where time follows token-steps, 1 at
+                best.
+        evenness_of_seconds: the same of the processor's seconds, up to where the ranks add up their
+            losses.
     """
 
     steps: list[float]
@@ -43,7 +48,9 @@ class RankReport:
     @property
     def mean_steps(self) -> list[float]:
         """Executed steps a valid token."""
-        return [steps / max(1.0, tokens) for steps, tokens in zip(self.steps, self.tokens, strict=True)]
+        return [
+            steps / max(1.0, tokens) for steps, tokens in zip(self.steps, self.tokens, strict=True)
+        ]
 
     @property
     def waited(self) -> float:
@@ -64,21 +71,29 @@ class RankReport:
 
     @classmethod
     def over_run(cls, folder: Path) -> Self | None:
-        """The sum of what a run's lines say; None where it had one rank. After a resume with another number of ranks,
-        of those since."""
-        lines = [{name: line[name] for name in cls.__dataclass_fields__} for line in metrics.read(folder, KIND)]
+        """The sum of what a run's lines say; None where it had one rank. After a resume with
+        another number of ranks, of those since."""
+        lines = [
+            {name: line[name] for name in cls.__dataclass_fields__}
+            for line in metrics.read_metrics(folder, KIND)
+        ]
         same = [line for line in lines if len(line["steps"]) == len(lines[-1]["steps"])]
         if not same:
             return None
         sums = {
-            name: [sum(math.nan if each is None else each for each in column) for column in zip(*rows, strict=True)]
+            name: [
+                sum(math.nan if each is None else each for each in column)
+                for column in zip(*rows, strict=True)
+            ]
             for name in ("steps", "tokens", "computing", "waiting")
             for rows in [[line[name] for line in same]]
         }
         return cls(
             **sums,
             evenness=_together([(sum(line["steps"]), line["evenness"]) for line in same]),
-            evenness_of_seconds=_together([(sum(line["tokens"]), line["evenness_of_seconds"]) for line in same]),
+            evenness_of_seconds=_together(
+                [(sum(line["tokens"]), line["evenness_of_seconds"]) for line in same]
+            ),
         )
 
 
@@ -93,28 +108,34 @@ class Ranks:
         self.device = device
         self._steps = self._tokens = self._computing = self._waiting = 0.0
         self._began = 0.0
-        self._mean, self._most = (torch.zeros(2, dtype=torch.float64, device=device) for _ in range(2))
+        self._mean, self._most = (
+            torch.zeros(2, dtype=torch.float64, device=device) for _ in range(2)
+        )
 
     @contextmanager
     def update(self) -> Iterator[None]:
         """Around an update.
 
-        The seconds are told apart by the processor: a thread that waits in a collective sleeps, and one that computes
-        works, since PyTorch computes on the CPU in the thread that asks. So nothing is added to what the ranks send.
+        The seconds are told apart by the processor: a thread that waits in a collective sleeps, and
+        one that computes works, since PyTorch computes on the CPU in the thread that asks. So
+        nothing is added to what the ranks send.
         """
-        wall, self._began = time.perf_counter(), time.thread_time()
+        wall = time.perf_counter()
+        self._began = time.thread_time()
         yield
-        wall, worked = time.perf_counter() - wall, self._worked()
+        wall = time.perf_counter() - wall
+        worked = self._worked()
         self._computing += worked
         self._waiting += max(0.0, wall - worked)
 
     def count(self, tokens: int, steps: int) -> None:
         """Adds a micro-batch."""
-        self._tokens, self._steps = self._tokens + tokens, self._steps + steps
+        self._tokens = self._tokens + tokens
+        self._steps = self._steps + steps
 
     def own(self, steps: Tensor) -> Tensor:
-        """[2R] at this rank's places: an update's token-steps, and the seconds it has worked; to be summed over
-        ranks."""
+        """[2R] at this rank's places: an update's token-steps, and the seconds it has worked; to be
+        summed over ranks."""
         places = torch.zeros(2, collectives.world_size(), dtype=torch.float64, device=steps.device)
         places[0, collectives.rank()], places[1, collectives.rank()] = steps, self._worked()
         return places.flatten()
@@ -129,12 +150,15 @@ class Ranks:
         """What was counted, on all ranks; called by all."""
         own = (self._steps, self._tokens, self._computing, self._waiting)
         # One column a figure: a NaN stays in its own.
-        steps, tokens, computing, waiting = (collectives.everyone(value, self.device) for value in own)
+        steps, tokens, computing, waiting = (
+            collectives.all_gather(value, self.device) for value in own
+        )
         evenness, of_seconds = torch.where(self._most == 0, 1.0, self._mean / self._most).tolist()
         return RankReport(steps, tokens, computing, waiting, evenness, of_seconds)
 
     def _worked(self) -> float:
-        """Seconds that the processor has worked in this update; NaN where it leaves the work to a GPU."""
+        """Seconds that the processor has worked in this update; NaN where it leaves the work to a
+        GPU."""
         return time.thread_time() - self._began if self.device.type == "cpu" else math.nan
 
 
@@ -147,5 +171,6 @@ def _together(parts: list[tuple[float, float | None]]) -> float:
 
 
 def _span(values: list[float], form: str) -> str:
-    low, high = f"{min(values):{form}}", f"{max(values):{form}}"
+    low = f"{min(values):{form}}"
+    high = f"{max(values):{form}}"
     return low if low == high else f"{low} … {high}"

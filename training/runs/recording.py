@@ -1,4 +1,5 @@
-"""Making a ponder map: running the model once over some examples, and keeping what it did with each token."""
+"""Making a ponder map: running the model once over some examples, and keeping what it did with each
+token."""
 
 from collections.abc import Callable
 from datetime import date
@@ -30,7 +31,8 @@ def record_map(
     """The ponder map of a batch.
 
     Args:
-        forward: runs the model in evaluation mode; without `record_lens` the map has no predictions of single steps.
+        forward: runs the model in evaluation mode; without `record_lens` the map has no predictions
+            of single steps.
         rule: the model's, for the depth that it means.
         task: makes token texts.
         batch: the examples, on any device.
@@ -40,20 +42,27 @@ def record_map(
     output = forward(batch)
     trace = output.trace
     score = torch.where(trace.ran, trace.score.float(), torch.nan)
-    valid, texts = batch.valid.cpu(), []
+    valid = batch.valid.cpu()
+    texts = []
     for tokens, real in zip(batch.tokens.tolist(), valid.tolist(), strict=True):
-        shown = iter(task.decode([token for token, is_real in zip(tokens, real, strict=True) if is_real]))
+        shown = iter(
+            task.decode([token for token, is_real in zip(tokens, real, strict=True) if is_real])
+        )
         texts.append([next(shown) if is_real else "" for is_real in real])
     about = {
         "rule": type(rule).__name__,
         "max_steps": max_steps,
         "difficulty_name": task.difficulty_name,
         "date": date.today().isoformat(),
-        "answers": task.decode(list(range(task.vocab_size))) if task.vocab_size <= _MOST_ANSWERS else [],
+        "answers": task.decode(list(range(task.vocab_size)))
+        if task.vocab_size <= _MOST_ANSWERS
+        else [],
     }
     return PonderMap(
         # A vector is no token: its text says what it is.
-        tokens=(batch.tokens if batch.tokens.dim() == 2 else torch.zeros_like(batch.targets)).cpu().numpy(),
+        tokens=(batch.tokens if batch.tokens.dim() == 2 else torch.zeros_like(batch.targets))
+        .cpu()
+        .numpy(),
         texts=texts,
         valid=valid.numpy(),
         steps=trace.steps.cpu().numpy(),
@@ -69,8 +78,8 @@ def record_map(
 
 
 def read_lens(packed: PackedSteps, batch: Batch, max_steps: int) -> dict[str, np.ndarray]:
-    """What was answered had it stopped at each step, as the arrays of a map: predictions, confidence and
-    target_probability [B L N].
+    """What was answered had it stopped at each step, as the arrays of a map: predictions,
+    confidence and target_probability [B L N].
 
     Args:
         packed: the logits of every executed step.
@@ -100,7 +109,11 @@ def about_run(config: RunConfig, name: str) -> dict[str, Any]:
         config: of the run.
         name: of its folder.
     """
-    return {"run": name, "task": config.data.kind.rpartition(":")[2], "rule": config.halting.kind.rpartition(":")[2]}
+    return {
+        "run": name,
+        "task": config.data.kind.rpartition(":")[2],
+        "rule": config.halting.kind.rpartition(":")[2],
+    }
 
 
 def _longer(values: Tensor, max_steps: int, fill: float) -> np.ndarray:

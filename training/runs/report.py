@@ -11,10 +11,12 @@ from training.console.table import markdown
 from training.runs import metrics
 from training.runs.rank_report import RankReport
 
-_OFF_UNSEEN = 0.1  # beyond this the end of a budgeted run is told: what evaluation takes is what users pay
+_OFF_UNSEEN = (
+    0.1  # beyond this the end of a budgeted run is told: what evaluation takes is what users pay
+)
 
 
-def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
+def run_report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
     """The page, in Markdown.
 
     Args:
@@ -25,8 +27,9 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
     difficulty = summary["difficulty"] or "difficulty"
     parts = [
         f"# {folder.name}",
-        f"`{config.data.kind}` learned by a looped Transformer that halts by `{config.halting.kind}`, at most "
-        f"{config.loop.max_steps} steps a token. Figures are on the test split, which training never saw.",
+        f"`{config.data.kind}` learned by a looped Transformer that halts by "
+        f"`{config.halting.kind}`, at most {config.loop.max_steps} steps a token. Figures are on "
+        "the test split, which training never saw.",
         markdown(("figure", "value"), _figures(summary)),
         "![The ponder map](ponder_map.png)",
     ]
@@ -43,9 +46,10 @@ def report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
     parts += ["## Warnings", _warnings(folder)]
     parts += [
         "## How to make it again",
-        f"```bash\nponder train {config.recipe} --seed {config.seed}   # and the values of config.json\n```",
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {summary['ranks']} rank(s). Every value is in "
-        "`config.json`, every update in `metrics.jsonl`.",
+        f"```bash\nponder train {config.recipe} --seed {config.seed}   # and the values of "
+        "config.json\n```",
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {summary['ranks']} "
+        "rank(s). Every value is in `config.json`, every update in `metrics.jsonl`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -72,7 +76,11 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
 def _by_difficulty(summary: dict[str, Any], difficulty: str) -> str:
     accuracy = summary["accuracy_by_difficulty"]
     rows = [
-        (level, f"{steps:.2f}", "–" if accuracy[level] != accuracy[level] else f"{accuracy[level]:.4f}")
+        (
+            level,
+            f"{steps:.2f}",
+            "–" if accuracy[level] != accuracy[level] else f"{accuracy[level]:.4f}",
+        )
         for level, steps in summary["steps_by_difficulty"].items()
     ]
     return markdown((difficulty, "mean steps", "accuracy"), rows)
@@ -94,13 +102,18 @@ def _agreement_in_words(summary: dict[str, Any], difficulty: str) -> str:
 def _by_rank(ranks: RankReport) -> list[str]:
     columns = zip(ranks.mean_steps, ranks.tokens, ranks.computing, ranks.waiting, strict=True)
     rows = [
-        (str(number), f"{steps:.3f}", f"{tokens:,.0f}", *("–" if s != s else f"{s:.1f}" for s in seconds))
+        (
+            str(number),
+            f"{steps:.3f}",
+            f"{tokens:,.0f}",
+            *("–" if s != s else f"{s:.1f}" for s in seconds),
+        )
         for number, (steps, tokens, *seconds) in enumerate(columns)
     ]
     return [
         markdown(("rank", "steps a token", "tokens", "seconds computing", "waiting"), rows),
-        f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's ÷ those of the rank that had most, in each "
-        "update. What is lost by that, `--deal-by ponder` wins back in part.",
+        f"Token-steps are even to {ranks.evenness:.1%}: the mean rank's ÷ those of the rank that "
+        "had most, in each update. What is lost by that, `--balance-by ponder` wins back in part.",
     ]
 
 
@@ -109,8 +122,8 @@ def target_told(budget: dict[str, Any]) -> str:
     if budget["held"] is None:
         return f"{budget['target_steps']:g} steps; {budget['says']}"
     told = (
-        f"{budget['target_steps']:g} steps; {budget['held']:.2f} ({budget['off']:+.1%}) over the last quarter of "
-        f"training, with {budget['knob']} {budget['knob_at_end']:.3g} at the end"
+        f"{budget['target_steps']:g} steps; {budget['held']:.2f} ({budget['off']:+.1%}) over the "
+        f"last quarter of training, with {budget['knob']} {budget['knob_at_end']:.3g} at the end"
     )
     unseen = budget.get("unseen", 0.0)
     if abs(unseen) > _OFF_UNSEEN:
@@ -119,16 +132,24 @@ def target_told(budget: dict[str, Any]) -> str:
 
 
 def agreement_of_steps(figures: dict[str, Any]) -> tuple[str, float | None]:
-    """How far executed steps follow difficulty: ("tokens", Spearman's ρ), or over "sequences" where their tokens all
-    leave together; None where it is not defined."""
+    """How far executed steps follow difficulty: ("tokens", Spearman's ρ), or over "sequences" where
+    their tokens all leave together; None where it is not defined."""
     as_one = figures.get("share_as_one") == 1.0
-    over, name = ("sequences", "spearman_sequences") if as_one else ("tokens", "spearman_steps_difficulty")
+    over, name = (
+        ("sequences", "spearman_sequences") if as_one else ("tokens", "spearman_steps_difficulty")
+    )
     rho = figures.get(name)
     return over, None if rho is None or rho != rho else rho
 
 
 def _warnings(folder: Path) -> str:
     path = folder / metrics.FILE
-    said = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    lines = [f"- update {line['update']}: {line['says']}" for line in said if line["kind"] == "warning"]
+    said = (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.exists()
+        else []
+    )
+    lines = [
+        f"- update {line['update']}: {line['says']}" for line in said if line["kind"] == "warning"
+    ]
     return "\n".join(lines) or "None."

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from act.models.looped_transformer import LoopedTransformer
 from halting.errors import UsageError
-from training.config.run_config import ModelConfig, RunConfig, flag_name
+from training.config.record import flag_name
+from training.config.run_config import RunConfig
+from training.config.sections import ModelConfig
 from training.runs.loaded import locate, read_config, read_weights
 
 _RULE = "recurrence.rule."
@@ -46,21 +48,24 @@ class Start:
 def read_start(config: RunConfig, model: LoopedTransformer) -> Start:
     """The weights that `start_from` names, checked against a model that was built from the config.
 
-    The rule's own are taken only if it is of the same class as there: another class may give the same name to something
-    else.
+    The rule's own are taken only if it is of the same class as there: another class may give the
+    same name to something else.
 
     Raises:
-        UsageError: for a folder that holds no run or no weights, a model of another shape, and a parameter of another
-            size.
+        UsageError: for a folder that holds no run or no weights, a model of another shape, and a
+            parameter of another size.
     """
     assert config.start_from is not None
     home, source = locate(Path(config.start_from))
     there = read_config(home)
-    _refuse_other_shape(there.model, config.model, home)
+    _check_same_shape(there.model, config.model, home)
     same_rule = there.halting.kind == config.halting.kind
-    found, wanted = read_weights(source), model.state_dict()
+    found = read_weights(source)
+    wanted = model.state_dict()
     taken = {name: tensor for name, tensor in found.items() if name in wanted}
-    taken = {name: tensor for name, tensor in taken.items() if same_rule or not name.startswith(_RULE)}
+    taken = {
+        name: tensor for name, tensor in taken.items() if same_rule or not name.startswith(_RULE)
+    }
     fresh, left = (tuple(name for name in names if name not in taken) for names in (wanted, found))
     for name in (*fresh, *left):
         if not name.startswith(_EXCHANGED):
@@ -71,12 +76,13 @@ def read_start(config: RunConfig, model: LoopedTransformer) -> Start:
     return Start(source, taken, fresh, left)
 
 
-def _refuse_other_shape(there: ModelConfig, here: ModelConfig, home: Path) -> None:
+def _check_same_shape(there: ModelConfig, here: ModelConfig, home: Path) -> None:
     for name in ModelConfig.model_fields:
         if getattr(there, name) != getattr(here, name):
             flag = flag_name("model", name)
             raise UsageError(
-                f"--start-from {home} has {flag} {getattr(there, name)}; here it is {getattr(here, name)}.",
+                f"--start-from {home} has {flag} {getattr(there, name)}; here it is "
+                f"{getattr(here, name)}.",
                 "Weights mean something else in a model of another shape.",
                 f"Write {flag} {getattr(there, name)}, or start from another run.",
             )

@@ -13,7 +13,8 @@ from training.runs.metrics import Metrics
 
 @dataclass(frozen=True)
 class Trained:
-    """What is done at the end of a run is done with this: `finish`, or the figures of a sweep's trial.
+    """What is done at the end of a run is done with this: `finish`, or the figures of a sweep's
+    trial.
 
     Args:
         config: the run.

@@ -18,11 +18,15 @@ class Refusal(Exception):
 
     def __init__(self, status: int, reason: UsageError, **headers: str):
         super().__init__(str(reason))
-        self.status, self.reason, self.headers = status, reason, headers
+        self.status = status
+        self.reason = reason
+        self.headers = headers
 
     def values(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"error": {"what": self.reason.what, "why": self.reason.why, "write": self.reason.write}}
+        return {
+            "error": {"what": self.reason.what, "why": self.reason.why, "write": self.reason.write}
+        }
 
 
 @dataclass(frozen=True)
@@ -52,29 +56,40 @@ class MapRequest:
         """The request in a body.
 
         Raises:
-            Refusal: 400 for anything but {"text": "…", "max_steps": 8}, max_steps left out or within the limit.
+            Refusal: 400 for anything but {"text": "…", "max_steps": 8}, max_steps left out or
+                within the limit.
         """
         try:
             values = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise _bad("The body is not JSON.", f"It cannot be read: {error}.") from error
         if not isinstance(values, dict) or "text" not in values:
-            raise _bad("The body has no text.", "The model thinks about a text, and about nothing else.")
+            raise _bad(
+                "The body has no text.", "The model thinks about a text, and about nothing else."
+            )
         if unknown := sorted(set(values) - {"text", "max_steps"}):
-            raise _bad(f"The body has {', '.join(map(repr, unknown))}.", "It may hold text and max_steps alone.")
-        text, steps = values["text"], values.get("max_steps")
+            raise _bad(
+                f"The body has {', '.join(map(repr, unknown))}.",
+                "It may hold text and max_steps alone.",
+            )
+        text = values["text"]
+        steps = values.get("max_steps")
         if not isinstance(text, str):
             raise _bad(f"text is {json.dumps(text)[:60]}.", "It has to be a string.")
         if steps is not None and (
             isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= limits.steps
         ):
             raise _bad(
-                f"max_steps is {json.dumps(steps)[:60]}.", f"It has to be a whole number from 1 to {limits.steps}."
+                f"max_steps is {json.dumps(steps)[:60]}.",
+                f"It has to be a whole number from 1 to {limits.steps}.",
             )
         return cls(text, steps)
 
 
 def _bad(what: str, why: str) -> Refusal:
     return Refusal(
-        400, UsageError(what, why, 'Send JSON such as {"text": "…", "max_steps": 8}; max_steps may be left out.')
+        400,
+        UsageError(
+            what, why, 'Send JSON such as {"text": "…", "max_steps": 8}; max_steps may be left out.'
+        ),
     )

@@ -17,12 +17,14 @@ from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page.data import page_data
 from training.cli.show import as_json
 from training.runs.metrics import to_json
+from training.serving.bounded_lock import BoundedLock, Busy
 from training.serving.map_request import Limits, MapRequest, Refusal
-from training.serving.turns import Busy, Turns
 
 MOST_CONNECTIONS = 128
 _PATIENCE = 10.0  # seconds for a request to arrive
-_DRAINED = 1 << 20  # bytes of a refused body that are read, so that its sender comes to read the refusal
+_DRAINED = (
+    1 << 20
+)  # bytes of a refused body that are read, so that its sender comes to read the refusal
 _HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -37,7 +39,8 @@ class MapServer(ThreadingHTTPServer):
 
     Args:
         address: where it listens; port 0 for a free one.
-        think: the ponder map of a text, with a step limit or the trained one; UsageError for a text that cannot be.
+        think: the ponder map of a text, with a step limit or the trained one; UsageError for a text
+            that cannot be.
         page: the HTML of the page.
         about: what is said of the run, JSON values.
         limits: on what is asked.
@@ -60,8 +63,11 @@ class MapServer(ThreadingHTTPServer):
         names: frozenset[str] = frozenset(),
     ):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        self.think, self.page, self.about, self.limits = think, page.encode(), about, limits
-        self.turns = Turns(most_waiting)
+        self.think = think
+        self.page = page.encode()
+        self.about = about
+        self.limits = limits
+        self.turns = BoundedLock(most_waiting)
         self.names = names | {"localhost"}
         self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(address, _Handler)
@@ -76,7 +82,10 @@ class MapServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Binds without asking a name server who this machine is, as HTTPServer does."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.server_name, self.server_port = (
+            str(self.server_address[0]),
+            int(self.server_address[1]),
+        )
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for each connection, up to `MOST_CONNECTIONS`; more are closed."""
@@ -98,8 +107,9 @@ class MapServer(ThreadingHTTPServer):
             traceback.print_exc()
 
     def known_host(self, header: str | None) -> bool:
-        """Whether a Host header names this server: by an address, "localhost" or one of its names. Another name may be
-        one that a stranger's page has pointed at this machine (DNS rebinding)."""
+        """Whether a Host header names this server: by an address, "localhost" or one of its names.
+        Another name may be one that a stranger's page has pointed at this machine (DNS
+        rebinding)."""
         try:
             host = (urlsplit(f"//{header}").hostname or "") if header else ""
         except ValueError:
@@ -116,19 +126,25 @@ class MapServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: MapServer  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
-    server_version, sys_version = "ponder", ""
+    server_version = "ponder"
+    sys_version = ""
     timeout = _PATIENCE
     _unread = False  # whether a body may still be coming
 
     def do_GET(self) -> None:
         """The page, and what there is to know of the run."""
-        self._answer({"/": self._page, "/api/run": lambda: self._json(200, self.server.about)}, "GET")
+        self._answer(
+            {"/": self._page, "/api/run": lambda: self._json(200, self.server.about)}, "GET"
+        )
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
         """The ponder map of a text, for programs and for the page."""
-        self._answer({"/api/map": lambda: self._map(as_json), "/api/page": lambda: self._map(page_data)}, "POST")
+        self._answer(
+            {"/api/map": lambda: self._map(as_json), "/api/page": lambda: self._map(page_data)},
+            "POST",
+        )
 
     def _other(self) -> None:
         self._answer({}, self.command)
@@ -148,8 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What http.server itself refuses, in the form of every refusal."""
         phrase = message or HTTPStatus(code).phrase
-        self.close_connection, self.request_version = True, "HTTP/1.1"
-        self._refuse(Refusal(code, UsageError(f"{phrase}.", "The request cannot be read.", "Send HTTP/1.1.")))
+        self.close_connection = True
+        self.request_version = "HTTP/1.1"
+        self._refuse(
+            Refusal(code, UsageError(f"{phrase}.", "The request cannot be read.", "Send HTTP/1.1."))
+        )
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: who typed what is nobody's business."""
@@ -169,18 +188,22 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         except Exception:  # noqa: BLE001  a fault of ours must not end the server
             traceback.print_exc()
-            fault = UsageError("The server failed.", "Its own output says why.", "Tell who runs it.")
+            fault = UsageError(
+                "The server failed.", "Its own output says why.", "Tell who runs it."
+            )
             self._refuse(Refusal(500, fault))
 
     def _check_sender(self) -> None:
         """No page of another site may ask in its reader's name."""
-        host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        host = self.headers.get("Host")
+        origin = self.headers.get("Origin")
         if not self.server.known_host(host):
             raise Refusal(
                 403,
                 UsageError(
                     f"The host is {host!r}.",
-                    "It is not known here; a stranger's page may have pointed that name at this machine.",
+                    "It is not known here; a stranger's page may have pointed that name at this "
+                    "machine.",
                     "Call it by its address, or start it with --name and that name.",
                 ),
             )
@@ -195,31 +218,50 @@ class _Handler(BaseHTTPRequestHandler):
             )
 
     def _not_there(self, path: str, method: str) -> Refusal:
-        methods = {"/": "GET, HEAD", "/api/run": "GET, HEAD", "/api/map": "POST", "/api/page": "POST"}
+        methods = {
+            "/": "GET, HEAD",
+            "/api/run": "GET, HEAD",
+            "/api/map": "POST",
+            "/api/page": "POST",
+        }
         if path in methods:
             wrong = UsageError(
-                f"{method} {path}", f"is not done; {path} takes {methods[path]}.", f"Use {methods[path]}."
+                f"{method} {path}",
+                f"is not done; {path} takes {methods[path]}.",
+                f"Use {methods[path]}.",
             )
             return Refusal(405, wrong, Allow=methods[path])
         there = UsageError(
-            f"There is no {path[:100]!r}.", "The paths are /, /api/run and /api/map.", "Ask for one of them."
+            f"There is no {path[:100]!r}.",
+            "The paths are /, /api/run and /api/map.",
+            "Ask for one of them.",
         )
         return Refusal(404, there)
 
     def _length(self) -> int:
         """How long the body says it is."""
-        given, most = self.headers.get("Content-Length"), self.server.limits.body
+        given = self.headers.get("Content-Length")
+        most = self.server.limits.body
         if given is None or "Transfer-Encoding" in self.headers:
             why = UsageError(
-                "The body has no length.", "It is read only where it is known to be short.", "Send Content-Length."
+                "The body has no length.",
+                "It is read only where it is known to be short.",
+                "Send Content-Length.",
             )
             raise Refusal(411, why)
         if not (given.isascii() and given.isdigit()):
             raise Refusal(
-                400, UsageError(f"Content-Length is {given[:40]!r}.", "It is no number.", "Send the bytes' number.")
+                400,
+                UsageError(
+                    f"Content-Length is {given[:40]!r}.",
+                    "It is no number.",
+                    "Send the bytes' number.",
+                ),
             )
         if len(given) > 18 or int(given) > most:
-            size = UsageError(f"The body has {given[:40]} bytes.", f"The limit is {most}.", "Send a shorter text.")
+            size = UsageError(
+                f"The body has {given[:40]} bytes.", f"The limit is {most}.", "Send a shorter text."
+            )
             raise Refusal(413, size)
         return int(given)
 
@@ -228,7 +270,9 @@ class _Handler(BaseHTTPRequestHandler):
         kind = self.headers.get_content_type()
         if kind != "application/json":
             wrong = UsageError(
-                f"The body is {kind[:60]}.", "Only JSON is read.", "Send Content-Type: application/json."
+                f"The body is {kind[:60]}.",
+                "Only JSON is read.",
+                "Send Content-Type: application/json.",
             )
             raise Refusal(415, wrong)
         length = self._length()
@@ -238,7 +282,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = b""
         if len(body) < length:
             self.close_connection = True
-            late = UsageError("The body did not arrive.", f"It has {_PATIENCE:.0f} seconds.", "Send all of it at once.")
+            late = UsageError(
+                "The body did not arrive.",
+                f"It has {_PATIENCE:.0f} seconds.",
+                "Send all of it at once.",
+            )
             raise Refusal(408, late)
         self._unread = False
         return body
@@ -251,7 +299,11 @@ class _Handler(BaseHTTPRequestHandler):
         except UsageError as error:
             raise Refusal(400, error) from error
         except Busy:
-            many = UsageError("The model is busy.", "Too many texts wait for it already.", "Ask again in a second.")
+            many = UsageError(
+                "The model is busy.",
+                "Too many texts wait for it already.",
+                "Ask again in a second.",
+            )
             raise Refusal(503, many, Retry_After="1") from None
         self._json(200, form(found))
 
@@ -265,7 +317,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(refusal.status, refusal.values(), **refusal.headers)
 
     def _drain(self) -> None:
-        """Reads a little of what nobody wants: closing at once would take the answer from who sends it."""
+        """Reads a little of what nobody wants: closing at once would take the answer from who sends
+        it."""
         try:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_WR)

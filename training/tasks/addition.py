@@ -15,21 +15,24 @@ _SUM = re.compile(r"\s*([0-9]+)\s*\+\s*([0-9]+)\s*")
 
 
 class Addition(Task):
-    """Position i holds the pair (a, b) of digit i, least significant first, of two numbers; the answer is their sum's.
+    """Position i holds the pair (a, b) of digit i, least significant first, of two numbers; the
+    answer is their sum's.
 
-    After the n digits of an example comes one pair (0, 0), whose answer is the last carry; n is uniform over
-    1 .. digits, and the rest of a row is padding. At half of the positions a + b = 9, where a carry runs on; elsewhere
-    every other pair is equally likely, so that a quarter of all positions start a carry and a quarter end one.
+    After the n digits of an example comes one pair (0, 0), whose answer is the last carry; n is
+    uniform over 1 .. digits, and the rest of a row is padding. At half of the positions a + b = 9,
+    where a carry runs on; elsewhere every other pair is equally likely, so that a quarter of all
+    positions start a carry and a quarter end one.
 
-    Difficulty is the length of the carry chain that reaches a digit: 0 if no carry comes in, 1 if the neighbour made
-    it, k if it ran through k − 1 nines; NaN on padding. A run of nines that no carry entered counts 0 too, although it
-    takes as long to rule a carry out.
+    Difficulty is the length of the carry chain that reaches a digit: 0 if no carry comes in, 1 if
+    the neighbour made it, k if it ran through k − 1 nines; NaN on padding. A run of nines that no
+    carry entered counts 0 too, although it takes as long to rule a carry out.
 
     Token 10 a + b is the pair (a, b), token 100 + d the answer d.
 
     Args:
         digits: the most digits of a number.
-        causal: whether position i sees positions ≤ i only; carries come from there, so that is all it needs.
+        causal: whether position i sees positions ≤ i only; carries come from there, so that is all
+            it needs.
         seed: of the examples.
 
     Raises:
@@ -41,11 +44,14 @@ class Addition(Task):
 
     def __init__(self, digits: int = 8, causal: bool = False, seed: int = 0):
         require_at_least(1, "digits", digits, "A number has a digit at least.")
-        self.digits, self.causal, self.seed = digits, causal, seed
+        self.digits = digits
+        self.causal = causal
+        self.seed = seed
         self.max_length = digits + 1
 
     def batch(self, split: str, index: int, size: int) -> Batch:
-        draws, length = Draws(self.seed, split, index, size), self.max_length
+        draws = Draws(self.seed, split, index, size)
+        length = self.max_length
         num_digits = 1 + draws.integers(self.digits, 1)
         runs_on = draws.integers(2, length) == 1
         first = draws.integers(10, length)
@@ -53,11 +59,14 @@ class Addition(Task):
 
         is_digit = np.arange(length) < num_digits
         valid = np.arange(length) <= num_digits
-        first, second = first * is_digit, second * is_digit
+        first = first * is_digit
+        second = second * is_digit
         chain = np.zeros((size, length), dtype=np.int64)
         for place in range(1, length):
             before = first[:, place - 1] + second[:, place - 1]
-            carried_on = np.where((before == 9) & (chain[:, place - 1] > 0), chain[:, place - 1] + 1, 0)
+            carried_on = np.where(
+                (before == 9) & (chain[:, place - 1] > 0), chain[:, place - 1] + 1, 0
+            )
             chain[:, place] = np.where(before > 9, 1, carried_on)
         answer = (first + second + (chain > 0)) % 10
         return Batch(
@@ -87,4 +96,7 @@ class Addition(Task):
 
     def decode(self, tokens: list[int]) -> list[str]:
         """A pair as "3+6", an answer as "9"."""
-        return [f"{token // 10}+{token % 10}" if token < _NUM_PAIRS else str(token - _NUM_PAIRS) for token in tokens]
+        return [
+            f"{token // 10}+{token % 10}" if token < _NUM_PAIRS else str(token - _NUM_PAIRS)
+            for token in tokens
+        ]

@@ -15,7 +15,10 @@ VARIABLE = "PONDER_BABI"
 _BESIDE = Path("shared") / "data" / "babi"
 _NAME = re.compile(r"qa(\d+)_.*(train|valid).*\.txt")
 _WORD = re.compile(r"[a-z0-9]+|\?")
-_CUTS = (80, 90)  # of a hundred stories: training below the first, validation below the second, test from there on
+_CUTS = (
+    80,
+    90,
+)  # of a hundred stories: training below the first, validation below the second, test from there on
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Question:
 
 
 def find_folder(data: str | None) -> Path:
-    """The folder of the files: the one named, else that of the variable PONDER_BABI, else shared/data/babi beside or
-    above the current directory or the project.
+    """The folder of the files: the one named, else that of the variable PONDER_BABI, else
+    shared/data/babi beside or above the current directory or the project.
 
     Raises:
         UsageError: where there is none.
@@ -54,7 +57,8 @@ def find_folder(data: str | None) -> Path:
         raise UsageError(
             f"{'--data.folder' if data else VARIABLE} {named} is not a folder.",
             "The questions are read from the files of bAbI in it.",
-            "Write the folder that holds files such as en-10k/qa1_single-supporting-fact_train.txt.",
+            "Write the folder that holds files such as "
+            "en-10k/qa1_single-supporting-fact_train.txt.",
         )
     project = Path(__file__).resolve().parents[2]
     for start in (Path.cwd(), project):
@@ -63,7 +67,8 @@ def find_folder(data: str | None) -> Path:
                 return place / _BESIDE
     raise UsageError(
         "The files of bAbI are not there.",
-        f"They come with no part of this project; {_BESIDE} was looked for beside and above the current directory.",
+        f"They come with no part of this project; {_BESIDE} was looked for beside and above the "
+        "current directory.",
         f"Get bAbI tasks 1-20 (v1.2), and write --data.folder FOLDER, or set {VARIABLE}.",
     )
 
@@ -76,11 +81,17 @@ def read_questions(folder: Path, task: int) -> list[Question]:
     """
     paths = sorted(path for path in folder.rglob("qa*.txt") if _is_of(path, task))
     if not paths:
-        there = sorted({int(match[1]) for path in folder.rglob("qa*.txt") if (match := _NAME.fullmatch(path.name))})
+        there = sorted(
+            {
+                int(match[1])
+                for path in folder.rglob("qa*.txt")
+                if (match := _NAME.fullmatch(path.name))
+            }
+        )
         raise UsageError(
             f"{folder} has no file of bAbI's task {task}.",
             f"The tasks that it has are {', '.join(map(str, there)) or 'none'}.",
-            "Name others with --data.tasks, or another --data.folder.",
+            "Name others with --data.kinds, or another --data.folder.",
         )
     return [question for path in paths for question in _of_file(path, task)]
 
@@ -111,7 +122,8 @@ def _of_story(lines: list[str], path: Path, task: int) -> Iterator[Question]:
         if not number.isdecimal() or len(rest) not in (0, 2):
             raise UsageError(
                 f"{path} has the line {line!r}.",
-                "A fact is a number and a sentence; a question has an answer and its supporting facts behind tabs.",
+                "A fact is a number and a sentence; a question has an answer and its supporting "
+                "facts behind tabs.",
                 "Restore the file as it was published.",
             )
         words = tuple(_WORD.findall(text.lower()))

@@ -1,4 +1,5 @@
-"""A corpus: the bytes of a text file, of the texts of a folder, or of Python's standard library, split for training."""
+"""A corpus: the bytes of a text file, of the texts of a folder, or of Python's standard library,
+split for training."""
 
 import hashlib
 import os
@@ -19,23 +20,26 @@ _NOT_LIBRARY = {"test", "tests", "idlelib", "site-packages", "dist-packages", "_
 def read_corpus(text: str | None, least: int) -> dict[str, NDArray[np.uint8]]:
     """The bytes of each split.
 
-    Whole files go to a split by a hash of their path below the folder, 90 % to training and 5 % each to validation and
-    test, so that a file keeps its split when others are added. With too few files for that, the bytes of all of them,
-    end to end, are cut in these shares instead.
+    Whole files go to a split by a hash of their path below the folder, 90 % to training and 5 %
+    each to validation and test, so that a file keeps its split when others are added. With too few
+    files for that, the bytes of all of them, end to end, are cut in these shares instead.
 
     Args:
-        text: a file, or a folder, of which all texts below are read but those that are hidden; None: the standard
-            library's own source, without its tests and what is installed besides.
+        text: a file, or a folder, of which all texts below are read but those that are hidden;
+            None: the standard library's own source, without its tests and what is installed
+                besides.
         least: bytes that each split needs.
 
     Raises:
-        UsageError: for a path that does not exist or cannot be read, holds no text, or too little of it.
+        UsageError: for a path that does not exist or cannot be read, holds no text, or too little
+            of it.
     """
     if text is None:
         texts = _folder_texts(Path(sysconfig.get_path("stdlib")), _NOT_LIBRARY, ".py")
         asked = "The standard library's own source (no --data.text)"
     else:
-        path, asked = _find(text), f"--data.text {text or repr(text)}"
+        path = _find(text)
+        asked = f"--data.text {text or repr(text)}"
         if path is None:
             raise UsageError(
                 f"{asked} cannot be found.",
@@ -58,14 +62,20 @@ def read_corpus(text: str | None, least: int) -> dict[str, NDArray[np.uint8]]:
             f"The smallest split gets 5 % of them, and needs {least} bytes for one example.",
             f"Write --data.text with at least {20 * least} bytes, or a smaller --data.length.",
         )
-    return {name: np.frombuffer(data, dtype=np.uint8) for name, data in zip(SPLITS, splits, strict=True)}
+    return {
+        name: np.frombuffer(data, dtype=np.uint8) for name, data in zip(SPLITS, splits, strict=True)
+    }
 
 
 def _find(text: str) -> Path | None:
     try:
         path = Path(text).expanduser()
         path.stat()
-    except (OSError, RuntimeError, ValueError):  # not there, no such user's home, a name that no file can have
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ):  # not there, no such user's home, a name that no file can have
         return None
     return path if text else None
 
@@ -81,7 +91,9 @@ def _single_text(path: Path) -> dict[str, bytes]:
     return {path.name: data} if data else {}
 
 
-def _folder_texts(folder: Path, skipped: Set[str] = frozenset(), suffix: str = "") -> dict[str, bytes]:
+def _folder_texts(
+    folder: Path, skipped: Set[str] = frozenset(), suffix: str = ""
+) -> dict[str, bytes]:
     """The texts below a folder by their path from there, in the order of these paths."""
     texts = {}
     for path in sorted(_files(folder, skipped), key=lambda path: path.relative_to(folder).parts):

@@ -1,4 +1,5 @@
-"""Random draws that need no saved state: functions of the seed, the split, the example's number and the draw's."""
+"""Random draws that need no saved state: functions of the seed, the split, the example's number and
+the draw's."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ _MOST_EXAMPLES = 2**62
 class Draws:
     """The draws of examples index .. index + size − 1 of a split, one row an example.
 
-    Every call takes the next draws of each row, so an example's draws depend on its own number and the calls made
-    before, never on the rest of the batch. The generator is splitmix64 (Steele, Lea & Flood, "Fast splittable
-    pseudorandom number generators", OOPSLA 2014), run once to turn an example's number into its key and once more to
-    turn key and draw number into 64 random bits. Both maps are one to one, so no two examples of the three splits
-    share a key.
+    Every call takes the next draws of each row, so an example's draws depend on its own number and
+    the calls made before, never on the rest of the batch. The generator is splitmix64 (Steele, Lea
+    & Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), run once to turn an
+    example's number into its key and once more to turn key and draw number into 64 random bits.
+    Both maps are one to one, so no two examples of the three splits share a key.
 
     Args:
         seed: of the task.
@@ -31,7 +32,11 @@ class Draws:
 
     def __init__(self, seed: int, split: str, index: int, size: int):
         if split not in SPLITS:
-            raise UsageError(f"There is no split {split!r}.", f"There are {', '.join(SPLITS)}.", "Write one of them.")
+            raise UsageError(
+                f"There is no split {split!r}.",
+                f"There are {', '.join(SPLITS)}.",
+                "Write one of them.",
+            )
         if index < 0 or size < 0 or index + size > _MOST_EXAMPLES:
             raise UsageError(
                 f"Examples {index} to {index + size} were asked for.",
@@ -39,7 +44,8 @@ class Draws:
                 "Write an index and a size of at least 0.",
             )
         numbers = np.arange(index, index + size, dtype=np.uint64)
-        # The split takes the two bits above the example's number, so that equal numbers of two splits differ.
+        # The split takes the two bits above the example's number, so that equal numbers of two
+        # splits differ.
         numbers += np.uint64(SPLITS.index(split) * _MOST_EXAMPLES)
         start = _mix(np.array([seed % 2**64], dtype=np.uint64) + _GOLDEN)
         self.size = size
@@ -53,7 +59,8 @@ class Draws:
         return _mix(self._keys + numbers * _GOLDEN)
 
     def integers(self, below: int | NDArray[np.int64], count: int) -> NDArray[np.int64]:
-        """[B count]: the next integers, uniform over 0 .. below − 1 (a bias of below / 2**64 is left).
+        """[B count]: the next integers, uniform over 0 .. below − 1 (a bias of below / 2**64 is
+        left).
 
         Args:
             below: one limit, or one for each of the `count` draws; at least 1.
@@ -67,7 +74,8 @@ class Draws:
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The output function of splitmix64, which maps 64 bits one to one. Products wrap around, as they should."""
+    """The output function of splitmix64, which maps 64 bits one to one. Products wrap around, as
+    they should."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))

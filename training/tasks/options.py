@@ -16,4 +16,6 @@ def require_at_least(least: int, option: str, value: int, why: str) -> None:
         UsageError: for a value below it.
     """
     if value < least:
-        raise UsageError(f"--data.{option} is {value}.", why, f"Write --data.{option} {least} or more.")
+        raise UsageError(
+            f"--data.{option} is {value}.", why, f"Write --data.{option} {least} or more."
+        )

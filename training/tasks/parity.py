@@ -10,7 +10,8 @@ from training.tasks.task import Batch, Task
 
 
 class Parity(Task):
-    """The answer at position i is (b_1 + … + b_i) mod 2. Difficulty is i, the number of bits that are summed.
+    """The answer at position i is (b_1 + … + b_i) mod 2. Difficulty is i, the number of bits that
+    are summed.
 
     Tokens and answers are 0 and 1.
 
@@ -28,7 +29,9 @@ class Parity(Task):
 
     def __init__(self, length: int = 16, causal: bool = True, seed: int = 0):
         require_at_least(2, "length", length, "The parity of a single bit is the bit itself.")
-        self.length, self.causal, self.seed = length, causal, seed
+        self.length = length
+        self.causal = causal
+        self.seed = seed
         self.max_length = length
 
     def batch(self, split: str, index: int, size: int) -> Batch:

@@ -12,15 +12,17 @@ from training.tasks.task import IGNORE, Batch, Task
 
 
 class ParityVector(Task):
-    """Of a vector of 0, 1 and −1, say whether the number of ones is odd (Graves 2016, section 3.1); the test split has
-    more non-zero elements than any example that is trained on (PonderNet, Banino et al. 2021, section 3.1).
+    """Of a vector of 0, 1 and −1, say whether the number of ones is odd (Graves 2016, section 3.1);
+    the test split has more non-zero elements than any example that is trained on (PonderNet, Banino
+    et al. 2021, section 3.1).
 
-    The number of non-zero elements is uniform over fewest .. most, in training and validation, or test_fewest ..
-    test_most, in the test split; they stand at random places, each 1 or −1 with equal chance. Difficulty is their
-    number, the same for every position of an example.
+    The number of non-zero elements is uniform over fewest .. most, in training and validation, or
+    test_fewest .. test_most, in the test split; they stand at random places, each 1 or −1 with
+    equal chance. Difficulty is their number, the same for every position of an example.
 
-    As a "vector", a position reads all elements at once, and there is one position, as in the papers. As "tokens", each
-    element has a position of its own, and the answer is asked at the last one. Bidirectional.
+    As a "vector", a position reads all elements at once, and there is one position, as in the
+    papers. As "tokens", each element has a position of its own, and the answer is asked at the last
+    one. Bidirectional.
 
     Args:
         length: elements of the vector.
@@ -45,17 +47,27 @@ class ParityVector(Task):
         layout: Literal["vector", "tokens"] = "vector",
         seed: int = 0,
     ):
-        require_at_least(2, "length", length, "The parity of a single element is the element itself.")
+        require_at_least(
+            2, "length", length, "The parity of a single element is the element itself."
+        )
         for low, high, name in ((fewest, most, ""), (test_fewest, test_most, "test_")):
             if not 0 <= low <= high <= length:
-                flags = (f"--data.{name}fewest".replace("_", "-"), f"--data.{name}most".replace("_", "-"))
+                flags = (
+                    f"--data.{name}fewest".replace("_", "-"),
+                    f"--data.{name}most".replace("_", "-"),
+                )
                 raise UsageError(
                     f"{flags[0]} {low} and {flags[1]} {high} do not suit --data.length {length}.",
-                    "They are the least and the largest number of non-zero elements of a vector of that length.",
+                    "They are the least and the largest number of non-zero elements of a vector of "
+                    "that length.",
                     f"Write 0 ≤ {flags[0]} ≤ {flags[1]} ≤ {length}.",
                 )
-        self.length, self.layout, self.seed = length, layout, seed
-        self.counts = dict.fromkeys(("train", "validation"), (fewest, most)) | {"test": (test_fewest, test_most)}
+        self.length = length
+        self.layout = layout
+        self.seed = seed
+        self.counts = dict.fromkeys(("train", "validation"), (fewest, most)) | {
+            "test": (test_fewest, test_most)
+        }
         self.vector_size = length if layout == "vector" else None
         self.max_length = 1 if layout == "vector" else length
         self.vocab_size = 2 if layout == "vector" else 3
@@ -79,7 +91,8 @@ class ParityVector(Task):
         )
 
     def encode(self, text: str) -> list[int] | list[list[int]]:
-        """The elements of a text such as "0 1 -1 1"; as a vector, those that are missing at the end are 0.
+        """The elements of a text such as "0 1 -1 1"; as a vector, those that are missing at the end
+        are 0.
 
         Raises:
             UsageError: for other words, no words, and more words than a vector has elements.
@@ -103,8 +116,11 @@ class ParityVector(Task):
         return [elements + [0] * (self.length - len(elements))]
 
     def decode(self, tokens: list[int] | list[list[int]]) -> list[str]:
-        """An element, or an answer, as "0", "1" or "−1"; a vector as how many of each sign it has, such as "17+ 9−"."""
-        return [("0", "1", "−1")[each] if isinstance(each, int) else _counted(each) for each in tokens]
+        """An element, or an answer, as "0", "1" or "−1"; a vector as how many of each sign it has,
+        such as "17+ 9−"."""
+        return [
+            ("0", "1", "−1")[each] if isinstance(each, int) else _counted(each) for each in tokens
+        ]
 
 
 def _counted(vector: list[int]) -> str:

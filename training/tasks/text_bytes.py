@@ -15,17 +15,18 @@ _SHOWN = {*range(0x20, 0x7F), ord("\n"), ord("\t")}
 class TextBytes(Task):
     """The answer at each position is the byte that comes next. Its difficulty is not known (NaN).
 
-    An example is a window at a random place of its split; windows may run over the end of one file into the next. The
-    corpus is read once, when the task is made, and kept in memory.
+    An example is a window at a random place of its split; windows may run over the end of one file
+    into the next. The corpus is read once, when the task is made, and kept in memory.
 
     Args:
-        text: a text file, or a folder whose texts are read; None: the source of Python's own standard library, its
-            tests left out.
+        text: a text file, or a folder whose texts are read; None: the source of Python's own
+            standard library, its tests left out.
         length: L, bytes that the model reads.
         seed: of the choice of windows.
 
     Raises:
-        UsageError: for a length below 2, and for a text that is missing, cannot be read, is no text or too short.
+        UsageError: for a length below 2, and for a text that is missing, cannot be read, is no text
+            or too short.
     """
 
     vocab_size = 256
@@ -33,7 +34,8 @@ class TextBytes(Task):
 
     def __init__(self, text: str | None = None, length: int = 128, seed: int = 0):
         require_at_least(2, "length", length, "With less there is no context to predict from.")
-        self.length, self.seed = length, seed
+        self.length = length
+        self.seed = seed
         self.max_length = length
         self.corpus = read_corpus(text, least=length + 1)
 
@@ -50,7 +52,8 @@ class TextBytes(Task):
         )
 
     def encode(self, text: str) -> list[int]:
-        """The bytes of a text in UTF-8; bytes of a command line that are no UTF-8 pass through as they are.
+        """The bytes of a text in UTF-8; bytes of a command line that are no UTF-8 pass through as
+        they are.
 
         Raises:
             UsageError: for half of a surrogate pair, which has no bytes.

@@ -53,12 +53,17 @@ class Axis:
             if len(numbers) < len(unique):
                 return cls(name, unique)
             return cls(name, unique, min(numbers), max(numbers))
-        low, high, log = float(ranges[0][1]), float(ranges[0][2]), ranges[0][3] is not None
+        low = float(ranges[0][1])
+        high = float(ranges[0][2])
+        log = ranges[0][3] is not None
         if len(words) > 1 or high <= low or (log and low <= 0):
             why = (
                 "A range stands alone: its values are drawn, those of a list are all tried."
                 if len(words) > 1
-                else "It goes from the lower end to the higher one, and above 0 where it is drawn by its logarithm."
+                else (
+                    "It goes from the lower end to the higher one, and above 0 where it is drawn "
+                    "by its logarithm."
+                )
             )
             raise UsageError(
                 f"--{name} {' '.join(words)}.",
@@ -75,7 +80,8 @@ class Axis:
 
     @property
     def kind(self) -> str:
-        """What Optuna has to know it as from the first trial to the last: it lets no parameter change its kind."""
+        """What Optuna has to know it as from the first trial to the last: it lets no parameter
+        change its kind."""
         if self.is_range:
             return "range:log" if self.log else "range"
         return "names" if self.low is None else "numbers"
@@ -85,11 +91,13 @@ class Axis:
         words = tuple(dict.fromkeys((*self.words, *other.words)))
         if self.low is None or self.high is None or other.low is None or other.high is None:
             return Axis(self.name, words)
-        low, high = min(self.low, other.low), max(self.high, other.high)
+        low = min(self.low, other.low)
+        high = max(self.high, other.high)
         return Axis(self.name, words, low, high, self.log, self.whole and other.whole)
 
     def suggest(self, trial: "Trial") -> str:
-        """The value of this axis in a trial, as a word: the one that it was queued with, else one that is drawn."""
+        """The value of this axis in a trial, as a word: the one that it was queued with, else one
+        that is drawn."""
         if self.low is None or self.high is None:
             return str(trial.suggest_categorical(self.name, self.words))
         if self.is_range and self.whole and not self.log:
@@ -126,7 +134,8 @@ def as_number(word: str) -> float | None:
 
 
 def plain(word: str) -> str:
-    """One spelling for each number: "1e-3" and "0.0010" are "0.001", "4.0" is "4"; other words are as they are."""
+    """One spelling for each number: "1e-3" and "0.0010" are "0.001", "4.0" is "4"; other words are
+    as they are."""
     number = as_number(word)
     if number is None:
         return word

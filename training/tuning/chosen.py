@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
-from training.config.parts import load_recipe
+from training.recipes.load import load_recipe
 from training.tuning.measured import measured, pick
 from training.tuning.space import label, not_given, words_of
 from training.tuning.sweep import Sweep
@@ -48,7 +48,8 @@ def chosen(folder: Path, what: str, recipe: str, own: Sequence[str] = ()) -> Cho
     words = not_given((*about.fixed, *words_of(found.point)), own)
     quality = f"{found.mean(found.quality):.4g} {found.quality.replace('_', ' ')}"
     says = (
-        f"{what} of {folder}: {label(found.point)}, measured {quality} at {found.mean('mean_steps'):.2f} steps over "
-        f"{len(found.rows)} seed(s){f', of which {found.collapsed} collapsed' if found.collapsed else ''}"
+        f"{what} of {folder}: {label(found.point)}, measured {quality} at "
+        f"{found.mean('mean_steps'):.2f} steps over {len(found.rows)} "
+        f"seed(s){f', of which {found.collapsed} collapsed' if found.collapsed else ''}"
     )
     return Chosen(words, says)

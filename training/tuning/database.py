@@ -1,4 +1,5 @@
-"""The file of a sweep's Optuna study: looked at before it is opened, so that what is no sweep is never written into."""
+"""The file of a sweep's Optuna study: looked at before it is opened, so that what is no sweep is
+never written into."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -27,14 +28,23 @@ def holds_study(path: Path) -> bool:
         return False
     with (
         _said(path),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_WAIT)) as opened,
+        closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_WAIT)
+        ) as opened,
     ):
         if opened.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("it is damaged")
-        tables = [name for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            name
+            for (name,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         # Optuna makes its tables one by one, so a sweep that is just beginning may lack some.
         others = [name for name in tables if not name.startswith((*_OPTUNAS, "sqlite_"))]
-        studies = opened.execute("SELECT study_name FROM studies").fetchall() if "studies" in tables else []
+        studies = (
+            opened.execute("SELECT study_name FROM studies").fetchall()
+            if "studies" in tables
+            else []
+        )
     names = [name for (name,) in studies]
     if others or (names and _STUDY not in names):
         raise UsageError(
@@ -77,11 +87,15 @@ def _said(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (sqlite3.Error, DatabaseError, RuntimeError) as error:  # RuntimeError: another version's tables
+    except (
+        sqlite3.Error,
+        DatabaseError,
+        RuntimeError,
+    ) as error:  # RuntimeError: another version's tables
         says = str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
         raise UsageError(
             f"{path} cannot be read: {says}.",
             "A sweep's trials are in it; begun anew in its place, they would be lost for good.",
-            "Bring it back from a copy; or leave the folder as it is (each trial's figures are in trials/*/trial.json) "
-            "and begin another sweep: --out DIR.",
+            "Bring it back from a copy; or leave the folder as it is (each trial's figures are in "
+            "trials/*/trial.json) and begin another sweep: --out DIR.",
         ) from error

@@ -1,4 +1,5 @@
-"""What a sweep has measured, setting by setting: the points of its Pareto front, and the choice of one."""
+"""What a sweep has measured, setting by setting: the points of its Pareto front, and the choice of
+one."""
 
 import operator
 import re
@@ -16,12 +17,14 @@ from training.tuning.sweep import QUALITIES, Sweep, told_of
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-_BOUND = re.compile(r"\s*(steps|flops|quality|accuracy|bits|sequence_accuracy)\s*(<=|>=|<|>)\s*([0-9.e+-]+)\s*")
+_BOUND = re.compile(
+    r"\s*(steps|flops|quality|accuracy|bits|sequence_accuracy)\s*(<=|>=|<|>)\s*([0-9.e+-]+)\s*"
+)
 _COMPARED = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredSetting:
     """One setting under its seeds.
 
     Args:
@@ -62,7 +65,8 @@ class Measured:
         Args:
             compute: the figure on the axis of compute, "mean_steps" or "flops_per_token".
         """
-        sign, spread = QUALITIES[self.quality], self.spread(self.quality)
+        sign = QUALITIES[self.quality]
+        spread = self.spread(self.quality)
         penalty = self.point.get(ALWAYS_SWEPT)
         rho = self.mean("spearman_steps_difficulty")
         return ParetoPoint(
@@ -82,7 +86,7 @@ class Measured:
         )
 
 
-def measured(sweep: Sweep) -> list[Measured]:
+def measured(sweep: Sweep) -> list[MeasuredSetting]:
     """The settings with at least one trial that is done, in the order in which they came."""
     from optuna.trial import TrialState
 
@@ -91,7 +95,7 @@ def measured(sweep: Sweep) -> list[Measured]:
     for trial in sweep.trials((TrialState.COMPLETE,)):
         found.setdefault(repr(sorted(told_of(trial)[0].items())), []).append(trial)
     return [
-        Measured(
+        MeasuredSetting(
             told_of(trials[0])[0],
             tuple(told_of(trial)[1] for trial in trials),
             tuple(trial.user_attrs["figures"] for trial in trials),
@@ -101,26 +105,27 @@ def measured(sweep: Sweep) -> list[Measured]:
     ]
 
 
-def front(settings: Sequence[Measured]) -> list[Measured]:
+def front(settings: Sequence[MeasuredSetting]) -> list[MeasuredSetting]:
     """Those that no other beats by quality and FLOPs, the cheapest first."""
     points = [each.as_point("flops_per_token") for each in settings]
     return [settings[_place(points, point)] for point in pareto_front(points)]
 
 
-def bend(settings: Sequence[Measured]) -> Measured | None:
+def bend(settings: Sequence[MeasuredSetting]) -> MeasuredSetting | None:
     """The knee of the front; a setting that collapsed under any of its seeds is not taken."""
     points = [each.as_point("flops_per_token") for each in settings]
     found = knee(points)
     return None if found is None else settings[_place(points, found)]
 
 
-def pick(settings: Sequence[Measured], what: str) -> Measured:
+def pick(settings: Sequence[MeasuredSetting], what: str) -> MeasuredSetting:
     """The setting that a person asks for.
 
     Args:
         settings: all that are measured.
-        what: "knee"; "best", the best quality, and the cheapest of equals; a bound such as "steps<=4" or "flops<=1e6",
-            the best quality within it; or "accuracy>=0.99", the cheapest that reaches it.
+        what: "knee"; "best", the best quality, and the cheapest of equals; a bound such as
+            "steps<=4" or "flops<=1e6", the best quality within it; or "accuracy>=0.99", the
+            cheapest that reaches it.
 
     Raises:
         UsageError: for anything else, and where no setting fits.
@@ -136,11 +141,15 @@ def pick(settings: Sequence[Measured], what: str) -> Measured:
         found = bend(settings) if what == "knee" else max(settings, key=_by_quality, default=None)
     else:
         name = {"steps": "mean_steps", "flops": "flops_per_token"}.get(bound[1], bound[1])
-        fitting = [each for each in settings if _COMPARED[bound[2]](each.mean(name), float(bound[3]))]
+        fitting = [
+            each for each in settings if _COMPARED[bound[2]](each.mean(name), float(bound[3]))
+        ]
         cheapest = bound[2] in (">", ">=") and name not in ("mean_steps", "flops_per_token")
         found = max(fitting, key=_by_compute if cheapest else _by_quality, default=None)
     if found is None:
-        shown = ", ".join(f"{label(each.point)} ({each.mean('mean_steps'):.2f} steps)" for each in settings)
+        shown = ", ".join(
+            f"{label(each.point)} ({each.mean('mean_steps'):.2f} steps)" for each in settings
+        )
         raise UsageError(
             f"--pick {what} fits no point of the sweep.",
             f"Measured are {shown or 'none so far'}; a knee has to be one that has not collapsed.",
@@ -149,11 +158,11 @@ def pick(settings: Sequence[Measured], what: str) -> Measured:
     return found
 
 
-def _by_quality(each: Measured) -> tuple[float, float]:
+def _by_quality(each: MeasuredSetting) -> tuple[float, float]:
     return each.better, -each.mean("flops_per_token")
 
 
-def _by_compute(each: Measured) -> tuple[float, float]:
+def _by_compute(each: MeasuredSetting) -> tuple[float, float]:
     return -each.mean("flops_per_token"), each.better
 
 

@@ -1,4 +1,5 @@
-"""Accuracy against compute: which settings nothing beats, and where more compute begins to buy little."""
+"""Accuracy against compute: which settings nothing beats, and where more compute begins to buy
+little."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ class ParetoPoint:
 
 
 def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
-    """Those that no other beats: none is as good in one objective and better in the other. The cheapest first."""
+    """Those that no other beats: none is as good in one objective and better in the other. The
+    cheapest first."""
     front: list[ParetoPoint] = []
     for point in sorted(points, key=lambda each: (each.compute, -each.accuracy)):
         if not front or point.accuracy > front[-1].accuracy:
@@ -39,17 +41,22 @@ def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
 
 
 def knee(points: Sequence[ParetoPoint]) -> ParetoPoint | None:
-    """Where the front bends most: the point farthest above the straight line between its two ends, both objectives
-    scaled to the front's range (the distance of Das 1999, "On characterizing the knee of the Pareto curve").
+    """Where the front bends most: the point farthest above the straight line between its two ends,
+    both objectives scaled to the front's range (the distance of Das 1999, "On characterizing the
+    knee of the Pareto curve").
 
-    Collapsed points are ends of the line, as they are models that one can have, but never the knee; where nothing lies
-    above the line, the most accurate of the others is it. None where all have collapsed.
+    Collapsed points are ends of the line, as they are models that one can have, but never the knee;
+    where nothing lies above the line, the most accurate of the others is it. None where all have
+    collapsed.
     """
-    front, sound = pareto_front(points), pareto_front([point for point in points if not point.collapsed])
+    front = pareto_front(points)
+    sound = pareto_front([point for point in points if not point.collapsed])
     if not sound:
         return None
-    cheap, best = front[0], front[-1]
-    wide, high = best.compute - cheap.compute, best.accuracy - cheap.accuracy
+    cheap = front[0]
+    best = front[-1]
+    wide = best.compute - cheap.compute
+    high = best.accuracy - cheap.accuracy
     if wide <= 0 or high <= 0:
         return sound[-1]
 
@@ -61,7 +68,8 @@ def knee(points: Sequence[ParetoPoint]) -> ParetoPoint | None:
 
 
 def stretches(places: Sequence[float], room: float) -> list[tuple[float, float]]:
-    """The shade behind collapsed points: from `room` before to `room` after each, those that meet as one."""
+    """The shade behind collapsed points: from `room` before to `room` after each, those that meet
+    as one."""
     found: list[tuple[float, float]] = []
     for place in sorted(places):
         if found and place - room <= found[-1][1]:

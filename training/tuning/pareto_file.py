@@ -13,8 +13,8 @@ _NEEDED = {"label", "accuracy", "compute"}
 
 
 def read_points(path: Path) -> list[ParetoPoint]:
-    """The points of a sweep's folder (`ponder tune`), or of a JSON file: a list of objects, or an object whose `points`
-    is one, each with the fields of a `ParetoPoint`; others are passed over.
+    """The points of a sweep's folder (`ponder tune`), or of a JSON file: a list of objects, or an
+    object whose `points` is one, each with the fields of a `ParetoPoint`; others are passed over.
 
     Raises:
         UsageError: for a path that is not there or holds something else.
@@ -45,7 +45,9 @@ def _of_sweep(folder: Path) -> list[ParetoPoint]:
     sweep = Sweep(folder)
     points = [each.as_point("mean_steps") for each in measured(sweep)] if sweep.exists else []
     if not points:
-        raise _refusal(folder, "no trial of it is done" if sweep.exists else "it is no sweep's folder")
+        raise _refusal(
+            folder, "no trial of it is done" if sweep.exists else "it is no sweep's folder"
+        )
     return points
 
 
@@ -58,12 +60,16 @@ def _point(row: dict[str, Any]) -> ParetoPoint:
             low, high = given[name]
             given[name] = (float(low), float(high))
     given["details"] = tuple((str(name), str(value)) for name, value in given.get("details") or ())
-    return ParetoPoint(**{**given, "accuracy": float(row["accuracy"]), "compute": float(row["compute"])})
+    return ParetoPoint(
+        **{**given, "accuracy": float(row["accuracy"]), "compute": float(row["compute"])}
+    )
 
 
 def _refusal(path: Path, why: str) -> UsageError:
     return UsageError(
         f"--pareto {path} holds no points of a front: {why}.",
-        "Each point is an object with label, accuracy and compute, in a list or under the key points.",
-        "Write such a file, or the folder of a sweep: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 1e-1",
+        "Each point is an object with label, accuracy and compute, in a list or under the key "
+        "points.",
+        "Write such a file, or the folder of a sweep: ponder tune RECIPE --penalty.value 0 1e-3 "
+        "1e-2 1e-1",
     )

@@ -1,4 +1,5 @@
-"""The Pareto front as one static HTML file, without scripts or network access: the picture and a table."""
+"""The Pareto front as one static HTML file, without scripts or network access: the picture and a
+table."""
 
 from collections.abc import Sequence
 from html import escape
@@ -9,7 +10,11 @@ from halting.maps.viewers.colours import WRONG, colour_at
 from training.tuning.label_places import Box, Line, Named, place_names
 from training.tuning.pareto import ParetoPoint, knee, pareto_front, stretches
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 720, 400, 64, 48, 24
+_WIDTH = 720
+_HEIGHT = 400
+_LEFT = 64
+_BOTTOM = 48
+_MARGIN = 24
 _TICKS = 5
 _STAR = "M0 -11 3 -4 11 -3 5 2 7 10 0 6 -7 10 -5 2 -11 -3 -3 -4Z"
 _PAGE = """<!doctype html>
@@ -83,9 +88,13 @@ class _Scale:
     """From values to places."""
 
     def __init__(self, values: Sequence[float], start: float, end: float):
-        least, most = min(values), max(values)
+        least = min(values)
+        most = max(values)
         room = 0.08 * ((most - least) or abs(most) or 1.0)
-        self.least, self.most, self.start, self.end = least - room, most + room, start, end
+        self.least = least - room
+        self.most = most + room
+        self.start = start
+        self.end = end
 
     def __call__(self, value: float) -> float:
         share = (value - self.least) / (self.most - self.least)
@@ -96,7 +105,8 @@ class _Scale:
         rough = (self.most - self.least) / _TICKS
         unit = 10.0 ** floor(log10(rough))
         step = next(unit * each for each in (1, 2, 5, 10) if unit * each >= rough)
-        first, last = ceil(self.least / step), floor(self.most / step)
+        first = ceil(self.least / step)
+        last = floor(self.most / step)
         return [round(step * number, 12) for number in range(first, last + 1)]
 
 
@@ -107,21 +117,32 @@ def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: st
         _WIDTH - _MARGIN,
     )
     y = _Scale(
-        [each for point in points for each in (point.accuracy, *(point.interval or ()))], _HEIGHT - _BOTTOM, _MARGIN
+        [each for point in points for each in (point.accuracy, *(point.interval or ()))],
+        _HEIGHT - _BOTTOM,
+        _MARGIN,
     )
-    front, best = pareto_front(points), knee(points)
+    front = pareto_front(points)
+    best = knee(points)
     bottom = _HEIGHT - _BOTTOM
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(accuracy_name)} against compute">']
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(accuracy_name)} against compute">'
+    ]
     for begin, end in stretches([x(point.compute) for point in points if point.collapsed], 12):
         parts.append(
             f'<rect class="shade" x="{begin:.1f}" y="{_MARGIN}" width="{end - begin:.1f}" height="{bottom - _MARGIN}"/>'
         )
     for tick in y.ticks():
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _MARGIN}" y1="{y(tick)}" y2="{y(tick)}"/>')
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _MARGIN}" y1="{y(tick)}" y2="{y(tick)}"/>'
+        )
         parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4}" text-anchor="end">{tick:.4g}</text>')
     for tick in x.ticks():
-        parts.append(f'<text x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{tick:.3g}</text>')
-    parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(compute_name)}</text>')
+        parts.append(
+            f'<text x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{tick:.3g}</text>'
+        )
+    parts.append(
+        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(compute_name)}</text>'
+    )
     parts.append(f'<text x="4" y="14">{escape(accuracy_name)}</text>')
     places = " ".join(f"{x(point.compute)},{y(point.accuracy)}" for point in front)
     parts.append(f'<polyline class="front" points="{places}"/>')
@@ -133,24 +154,42 @@ def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: st
 
 
 def _spots(
-    points: Sequence[ParetoPoint], front: Sequence[ParetoPoint], best: ParetoPoint | None, x: _Scale, y: _Scale
+    points: Sequence[ParetoPoint],
+    front: Sequence[ParetoPoint],
+    best: ParetoPoint | None,
+    x: _Scale,
+    y: _Scale,
 ) -> list[Box | None]:
     """The place of each point's name, y going up."""
     named = [
-        Named(x(each.compute), -y(each.accuracy), 11 if each == best else 6, 7.4 * len(each.label) + 2, 13)
+        Named(
+            x(each.compute),
+            -y(each.accuracy),
+            11 if each == best else 6,
+            7.4 * len(each.label) + 2,
+            13,
+        )
         for each in points
     ]
-    lines: list[Line] = [(x(a.compute), -y(a.accuracy), x(b.compute), -y(b.accuracy)) for a, b in pairwise(front)]
+    lines: list[Line] = [
+        (x(a.compute), -y(a.accuracy), x(b.compute), -y(b.accuracy)) for a, b in pairwise(front)
+    ]
     for each in points:
-        (low, high), (left, right) = each.interval or (each.accuracy,) * 2, each.compute_interval or (each.compute,) * 2
+        (low, high), (left, right) = (
+            each.interval or (each.accuracy,) * 2,
+            each.compute_interval or (each.compute,) * 2,
+        )
         lines.append((x(each.compute), -y(low), x(each.compute), -y(high)))
         lines.append((x(left), -y(each.accuracy), x(right), -y(each.accuracy)))
     return place_names(named, named, lines, Box(_LEFT, _BOTTOM - _HEIGHT, _WIDTH, -_MARGIN / 2))
 
 
-def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, spot: Box | None) -> str:
+def _mark(
+    point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, spot: Box | None
+) -> str:
     """One point with its lines, its name where there is room for it, and what it tells."""
-    across, down = x(point.compute), y(point.accuracy)
+    across = x(point.compute)
+    down = y(point.accuracy)
     parts = [f"<g><title>{escape(_details(point))}</title>"]
     if point.interval:
         low, high = map(y, point.interval)
@@ -171,7 +210,13 @@ def _mark(point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, 
         parts.append(f'<circle class="{kind}" cx="{across}" cy="{down}" r="5"/>')
     if spot is not None:
         middle = (spot.left + spot.right) / 2
-        if max(abs(middle - across) - (spot.right - spot.left) / 2, abs(-spot.low - 6.5 - down) - 6.5) > 16:
+        if (
+            max(
+                abs(middle - across) - (spot.right - spot.left) / 2,
+                abs(-spot.low - 6.5 - down) - 6.5,
+            )
+            > 16
+        ):
             parts.append(
                 f'<line class="spread" x1="{across}" y1="{down}" x2="{middle:.1f}" y2="{-spot.low - 6.5:.1f}"/>'
             )
@@ -187,13 +232,30 @@ def _details(point: ParetoPoint) -> str:
 
 
 def _table(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: str) -> str:
-    front, best = pareto_front(points), knee(points)
+    front = pareto_front(points)
+    best = knee(points)
     names = list(dict.fromkeys(name for point in points for name, _ in point.details))
     head = ("setting", "", accuracy_name, compute_name, *names)
     rows = ["<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>"]
     for point in sorted(points, key=lambda each: each.compute):
         said = dict(point.details)
-        told = "★ knee" if point == best else "✗ collapsed" if point.collapsed else "front" if point in front else ""
-        figures = (f"{point.accuracy:.4f}", f"{point.compute:.4g}", *(said.get(name, "–") for name in names))
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in (point.label, told, *figures)) + "</tr>")
+        told = (
+            "★ knee"
+            if point == best
+            else "✗ collapsed"
+            if point.collapsed
+            else "front"
+            if point in front
+            else ""
+        )
+        figures = (
+            f"{point.accuracy:.4f}",
+            f"{point.compute:.4g}",
+            *(said.get(name, "–") for name in names),
+        )
+        rows.append(
+            "<tr>"
+            + "".join(f"<td>{escape(cell)}</td>" for cell in (point.label, told, *figures))
+            + "</tr>"
+        )
     return "<table>\n" + "\n".join(rows) + "\n</table>"

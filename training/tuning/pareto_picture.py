@@ -1,4 +1,5 @@
-"""The Pareto front as a picture: accuracy against compute, penalties labelled, the knee starred, collapse shaded."""
+"""The Pareto front as a picture: accuracy against compute, penalties labelled, the knee starred,
+collapse shaded."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -27,16 +28,19 @@ def draw_pareto(
     title: str = "Accuracy against compute",
     legend_below: bool = False,
 ) -> None:
-    """Draws the points into axes: those of the front joined, beaten ones grey, collapsed ones as crosses on shade.
+    """Draws the points into axes: those of the front joined, beaten ones grey, collapsed ones as
+    crosses on shade.
 
     Args:
         at: the axes.
         points: at least one.
         compute_name, accuracy_name: what the axes say.
         title: over them.
-        legend_below: the legend stands under the axes, which need room there; else where it covers least.
+        legend_below: the legend stands under the axes, which need room there; else where it covers
+            least.
     """
-    front, best = pareto_front(points), knee(points)
+    front = pareto_front(points)
+    best = knee(points)
     at.plot(
         [point.compute for point in front],
         [point.accuracy for point in front],
@@ -45,31 +49,47 @@ def draw_pareto(
         zorder=2,
     )
     for point in points:
-        _draw_interval(at, point, WRONG if point.collapsed else _FRONT if point in front else _BEATEN)
+        _draw_interval(
+            at, point, WRONG if point.collapsed else _FRONT if point in front else _BEATEN
+        )
     kinds = {
         "on the front": [point for point in front if not point.collapsed],
         "beaten": [point for point in points if point not in front and not point.collapsed],
     }
     for (name, found), colour in zip(kinds.items(), (_FRONT, _BEATEN), strict=True):
         if found:
-            x, y = [point.compute for point in found], [point.accuracy for point in found]
-            at.scatter(x, y, s=34, color=colour, edgecolors="white", linewidths=0.8, zorder=3, label=name)
+            x = [point.compute for point in found]
+            y = [point.accuracy for point in found]
+            at.scatter(
+                x, y, s=34, color=colour, edgecolors="white", linewidths=0.8, zorder=3, label=name
+            )
     _limits(at, points)
     if collapsed := [point for point in points if point.collapsed]:
-        x, y = [point.compute for point in collapsed], [point.accuracy for point in collapsed]
+        x = [point.compute for point in collapsed]
+        y = [point.accuracy for point in collapsed]
         at.scatter(x, y, s=46, marker="x", color=WRONG, linewidths=1.8, zorder=4, label="collapsed")
         left, right = at.get_xlim()
         for begin, end in stretches(x, 0.03 * (right - left)):
             at.axvspan(begin, end, color=WRONG, alpha=0.10, linewidth=0, zorder=0)
     if best is not None:
-        star = at.scatter([best.compute], [best.accuracy], s=230, marker="*", color="#f0c419", zorder=5, label="knee")
+        star = at.scatter(
+            [best.compute],
+            [best.accuracy],
+            s=230,
+            marker="*",
+            color="#f0c419",
+            zorder=5,
+            label="knee",
+        )
         star.set_edgecolor(_INK)
         star.set_linewidth(0.9)
     at.set_title(title, loc="left", size=11, weight="bold", pad=8)
     at.set_xlabel(compute_name)
     at.set_ylabel(accuracy_name)
     if legend_below:
-        at.legend(loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4, frameon=False, fontsize=8.5)
+        at.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.11), ncols=4, frameon=False, fontsize=8.5
+        )
     else:
         at.legend(loc="best", frameon=True, framealpha=0.85, edgecolor="none", fontsize=8.5)
     at.grid(color=_GRID, linewidth=0.8)
@@ -94,16 +114,22 @@ def save_pareto(
     """
     if not points:
         raise UsageError(
-            "There is no point to draw.", "A front is drawn through what was measured.", "Run a trial first."
+            "There is no point to draw.",
+            "A front is drawn through what was measured.",
+            "Run a trial first.",
         )
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with style.context(["default", {"font.size": 9.5, "axes.edgecolor": "#c4c7cb", "font.family": ["DejaVu Sans"]}]):
+    with style.context(
+        ["default", {"font.size": 9.5, "axes.edgecolor": "#c4c7cb", "font.family": ["DejaVu Sans"]}]
+    ):
         figure = Figure(figsize=(8.0, 5.0), dpi=160, facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
-        draw_pareto(figure.add_subplot(), points, compute_name, accuracy_name, title, legend_below=True)
+        draw_pareto(
+            figure.add_subplot(), points, compute_name, accuracy_name, title, legend_below=True
+        )
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png")
 
@@ -112,7 +138,14 @@ def _draw_interval(at: "Axes", point: ParetoPoint, colour: str) -> None:
     if point.interval is not None:
         at.plot([point.compute] * 2, point.interval, color=colour, linewidth=1, alpha=0.7, zorder=1)
     if point.compute_interval is not None:
-        at.plot(point.compute_interval, [point.accuracy] * 2, color=colour, linewidth=1, alpha=0.7, zorder=1)
+        at.plot(
+            point.compute_interval,
+            [point.accuracy] * 2,
+            color=colour,
+            linewidth=1,
+            alpha=0.7,
+            zorder=1,
+        )
 
 
 def _limits(at: "Axes", points: Sequence[ParetoPoint]) -> None:
@@ -125,32 +158,37 @@ def _limits(at: "Axes", points: Sequence[ParetoPoint]) -> None:
     at.set_ylim(min(y) - 0.10 * high, max(y) + 0.12 * high)
 
 
-def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], best: ParetoPoint | None) -> None:
-    """Names the points, those of the front first where there are many; a name that stands off has a line to its point,
-    and one for which there is no room is left out."""
+def _label(
+    at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], best: ParetoPoint | None
+) -> None:
+    """Names the points, those of the front first where there are many; a name that stands off has a
+    line to its point, and one for which there is no room is left out."""
     from matplotlib.textpath import TextPath
 
     at.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]  # lays the axes out
     (left, right), (low, high) = at.get_xlim(), at.get_ylim()
     box = at.get_window_extent()
-    across, tall = (72 * side / at.figure.dpi for side in (box.width, box.height))  # points of print
+    across, tall = (
+        72 * side / at.figure.dpi for side in (box.width, box.height)
+    )  # points of print
 
     def place(x: float, y: float) -> tuple[float, float]:
         return across * (x - left) / (right - left), tall * (y - low) / (high - low)
 
     def named(point: ParetoPoint) -> Named:
-        radius, width = (
-            (9.0 if point == best else 4.5),
-            TextPath((0, 0), point.label, size=_LABEL).get_extents().width + 2,
-        )
+        radius = 9.0 if point == best else 4.5
+        width = TextPath((0, 0), point.label, size=_LABEL).get_extents().width + 2
         return Named(*place(point.compute, point.accuracy), radius, width, 1.2 * _LABEL)
 
     lines: list[Line] = [
-        (*place(one.compute, one.accuracy), *place(other.compute, other.accuracy)) for one, other in pairwise(front)
+        (*place(one.compute, one.accuracy), *place(other.compute, other.accuracy))
+        for one, other in pairwise(front)
     ]
     for point in points:
         if point.interval is not None:
-            lines.append((*place(point.compute, point.interval[0]), *place(point.compute, point.interval[1])))
+            lines.append(
+                (*place(point.compute, point.interval[0]), *place(point.compute, point.interval[1]))
+            )
         if point.compute_interval is not None:
             begin, end = point.compute_interval
             lines.append((*place(begin, point.accuracy), *place(end, point.accuracy)))
@@ -158,14 +196,25 @@ def _label(at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], 
     wanted = [*first, *(each for each in points if each not in first)][:_MOST_LABELS]
     marks = [named(point) for point in points]
     for point, spot in zip(
-        wanted, place_names([named(each) for each in wanted], marks, lines, Box(0, 0, across, tall)), strict=True
+        wanted,
+        place_names([named(each) for each in wanted], marks, lines, Box(0, 0, across, tall)),
+        strict=True,
     ):
         if spot is None:
             continue
         own = named(point)
         middle = (spot.left + spot.right) / 2 - own.x, (spot.low + spot.high) / 2 - own.y
-        far = max(abs(middle[0]) - own.width / 2, abs(middle[1]) - own.height / 2) > own.radius + 0.8 * own.height
-        line = {"arrowstyle": "-", "color": _FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": own.radius}
+        far = (
+            max(abs(middle[0]) - own.width / 2, abs(middle[1]) - own.height / 2)
+            > own.radius + 0.8 * own.height
+        )
+        line = {
+            "arrowstyle": "-",
+            "color": _FAINT,
+            "linewidth": 0.6,
+            "shrinkA": 0,
+            "shrinkB": own.radius,
+        }
         at.annotate(
             point.label,
             (point.compute, point.accuracy),

@@ -1,4 +1,5 @@
-"""What a sweep varies and what it keeps, read from the words of the command line; and the config of each point."""
+"""What a sweep varies and what it keeps, read from the words of the command line; and the config of
+each point."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,10 @@ from typing import Any, Self
 
 from halting.errors import UsageError
 from training.config.flags import parse
-from training.config.parts import ROLES, load_recipe, resolve, signature_fields
-from training.config.run_config import Record, RunConfig
+from training.config.parts import ROLES, resolve, signature_fields
+from training.config.record import Record
+from training.config.run_config import RunConfig
+from training.recipes.load import load_recipe
 from training.tuning.axis import Axis
 
 ALWAYS_SWEPT = "penalty.value"
@@ -45,7 +48,8 @@ class Space:
 
     @classmethod
     def read(cls, recipe: str, words: Sequence[str], known: Sequence[str] = ()) -> Self:
-        """From a command line: a flag with several values, or a range, is varied; so is the penalty, with one.
+        """From a command line: a flag with several values, or a range, is varied; so is the
+        penalty, with one.
 
         Args:
             recipe: what is trained.
@@ -53,21 +57,31 @@ class Space:
             known: names that an earlier part of the sweep varied, to which one value is one more.
 
         Raises:
-            UsageError: for flags that a sweep sets itself, values that the flag cannot take, and pairings that cannot
-                work, in any of the grid's points.
+            UsageError: for flags that a sweep sets itself, values that the flag cannot take, and
+                pairings that cannot work, in any of the grid's points.
         """
         fixed: list[str] = []
         axes: list[Axis] = []
         config = load_recipe(recipe)
         for name, values in _flags(words).items():
             if name in _OURS:
-                raise UsageError(f"--{_dashed(name)} stands in a sweep.", "It is what the sweep sets.", _OURS[name])
+                raise UsageError(
+                    f"--{_dashed(name)} stands in a sweep.",
+                    "It is what the sweep sets.",
+                    _OURS[name],
+                )
             many = len(values) > 1 and not _holds_list(config, name)
-            if many or any(".." in value for value in values) or (values and name in (ALWAYS_SWEPT, *known)):
+            if (
+                many
+                or any(".." in value for value in values)
+                or (values and name in (ALWAYS_SWEPT, *known))
+            ):
                 axes.append(Axis.read(_dashed(name), values))
             else:
                 fixed += [f"--{_dashed(name)}", *values]
-        found = cls(config.recipe, tuple(fixed), tuple(axes))  # which finds it again from any folder
+        found = cls(
+            config.recipe, tuple(fixed), tuple(axes)
+        )  # which finds it again from any folder
         found.base()
         for point in found.probes():
             found.config(point)
@@ -82,10 +96,14 @@ class Space:
         if not self.axes or any(axis.is_range for axis in self.axes):
             return []
         names = [axis.name for axis in self.axes]
-        return [dict(zip(names, words, strict=True)) for words in product(*(axis.words for axis in self.axes))]
+        return [
+            dict(zip(names, words, strict=True))
+            for words in product(*(axis.words for axis in self.axes))
+        ]
 
     def probes(self) -> list[Point]:
-        """The grid; or both ends of each range, with the first value of the others: what is looked at beforehand."""
+        """The grid; or both ends of each range, with the first value of the others: what is looked
+        at beforehand."""
         if not any(axis.is_range for axis in self.axes):
             return self.grid()
         ends = {axis.name: axis.words or (_end(axis.low), _end(axis.high)) for axis in self.axes}
@@ -102,7 +120,8 @@ class Space:
 
 
 def words_of(point: Point) -> list[str]:
-    """The flags of a point, as one types them. Switches have no values: they are there, or with a no."""
+    """The flags of a point, as one types them. Switches have no values: they are there, or with a
+    no."""
     words: list[str] = []
     for name, word in point.items():
         if word in ("True", "False"):
@@ -114,7 +133,8 @@ def words_of(point: Point) -> list[str]:
 
 
 def not_given(words: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
-    """The flags, with their values, that a person has not given beside: theirs take the place of those."""
+    """The flags, with their values, that a person has not given beside: theirs take the place of
+    those."""
     given = {_name(word) for word in own if word.startswith("--")}
     found: list[str] = []
     keeps = False
@@ -130,7 +150,10 @@ def label(point: Point) -> str:
     """A setting in a few words: the value alone where only the penalty is varied."""
     if list(point) == [ALWAYS_SWEPT]:
         return point[ALWAYS_SWEPT]
-    named = [("penalty" if name == ALWAYS_SWEPT else name.rpartition(".")[2], word) for name, word in point.items()]
+    named = [
+        ("penalty" if name == ALWAYS_SWEPT else name.rpartition(".")[2], word)
+        for name, word in point.items()
+    ]
     return " · ".join(f"{name} {word}" for name, word in named) or "the recipe"
 
 
@@ -165,7 +188,9 @@ def _flags(words: Sequence[str]) -> dict[str, list[str]]:
             found[name] = [value] if equals else []
         elif name is None:
             raise UsageError(
-                f"{word} stands before any flag.", "It is no recipe's place.", "Write ponder tune RECIPE --flag …"
+                f"{word} stands before any flag.",
+                "It is no recipe's place.",
+                "Write ponder tune RECIPE --flag …",
             )
         else:
             found[name].append(word)
@@ -179,7 +204,9 @@ def _holds_list(config: RunConfig, name: str) -> bool:
     if group in ROLES:
         part = getattr(config, group)
         cls = resolve(part.kind, ROLES[group].base) if part is not None else None
-        options = {option.name: option.annotation for option in (signature_fields(cls) if cls else ())}
+        options = {
+            option.name: option.annotation for option in (signature_fields(cls) if cls else ())
+        }
         annotation = options.get(last)
     else:
         holder: Any = getattr(config, group, None) if group else config

@@ -1,8 +1,10 @@
-"""The folder of a sweep: an Optuna study in SQLite, and locks that tell a trial at work from one whose process died.
+"""The folder of a sweep: an Optuna study in SQLite, and locks that tell a trial at work from one
+whose process died.
 
-Several processes may share it. Each change of the queue is made under the folder's lock; each trial at work is locked
-by the process that trains it, and the system lets go of that lock when the process dies, however it does: so a trial
-that is at work in the study and not locked is dead, and is queued again.
+Several processes may share it. Each change of the queue is made under the folder's lock; each trial
+at work is locked by the process that trains it, and the system lets go of that lock when the
+process dies, however it does: so a trial that is at work in the study and not locked is dead, and
+is queued again.
 """
 
 import fcntl
@@ -11,12 +13,12 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
 from training.tuning.axis import Axis
+from training.tuning.claim import Claim, Settings
 from training.tuning.database import DATABASE, holds_study, open_study
 from training.tuning.space import Point, Space
 from training.tuning.trial_budget import TrialBudget
@@ -29,40 +31,6 @@ QUALITIES = {"accuracy": 1.0, "sequence_accuracy": 1.0, "bits": -1.0}
 """What may stand on the quality's axis, and its sign: more is better."""
 _LOCK = ".lock"
 _MOST_DEATHS = 3
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all trials of a sweep have in common, from its first process to its last.
-
-    Args:
-        recipe: what is trained.
-        fixed: flags of all trials, as words.
-        budget: of a trial, as `TrialBudget.read` takes it; None for the recipe's own updates.
-        quality: the figure on the quality's axis.
-    """
-
-    recipe: str
-    fixed: tuple[str, ...]
-    budget: str | None
-    quality: str
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A trial that this process trains.
-
-    Args:
-        number: of the trial.
-        point: its setting.
-        seed: of weights and data.
-        held: the lock, as long as it is open.
-    """
-
-    number: int
-    point: Point
-    seed: int
-    held: IO[str]
 
 
 class Sweep:
@@ -97,9 +65,10 @@ class Sweep:
             if not self.exists:
                 raise UsageError(
                     f"{self.folder} holds no sweep.",
-                    f"There is no {DATABASE} in it{' with a study' if (self.folder / DATABASE).exists() else ''}.",
-                    "Write the folder that ponder tune made, or begin one: ponder tune RECIPE --penalty.value 0 1e-3 "
-                    "1e-2",
+                    f"There is no {DATABASE} in "
+                    f"it{' with a study' if (self.folder / DATABASE).exists() else ''}.",
+                    "Write the folder that ponder tune made, or begin one: ponder tune RECIPE "
+                    "--penalty.value 0 1e-3 1e-2",
                 )
             self._study = open_study(self.folder / DATABASE, begin=False)
         return self._study
@@ -115,20 +84,25 @@ class Sweep:
         """Makes the sweep, or joins the one that is there; gives it the axes that it hasn't yet.
 
         Raises:
-            UsageError: where the folder holds something else, or a sweep of another recipe, budget or quality.
+            UsageError: where the folder holds something else, or a sweep of another recipe, budget
+                or quality.
         """
         self._make_folder()
-        wanted = Settings(space.recipe, space.fixed, None if budget is None else str(budget), quality)
+        wanted = Settings(
+            space.recipe, space.fixed, None if budget is None else str(budget), quality
+        )
         with self.alone():
             if self._study is None:
                 self._study = open_study(self.folder / DATABASE, begin=not self.exists)
             there = self.settings() if self.study.user_attrs else None
             if there is not None:
-                self._refuse_other(there, wanted)
+                self._check_same_settings(there, wanted)
             axes = self._joined(space.axes)
             if there is None:
                 with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # they are experimental, and only names on the dashboard
+                    warnings.simplefilter(
+                        "ignore"
+                    )  # they are experimental, and only names on the dashboard
                     self.study.set_metric_names([quality, "flops_per_token"])
                 about = {**vars(wanted), "fixed": list(wanted.fixed)}
                 self.study.set_user_attr("settings", about)
@@ -145,23 +119,32 @@ class Sweep:
             raise UsageError(
                 f"The sweep in {self.folder} was stopped before it had begun.",
                 "It does not know its recipe yet.",
-                f"Give the whole command again: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 --out {self.folder}",
+                "Give the whole command again: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 "
+                f"--out {self.folder}",
             )
         return Settings(**{**about, "fixed": tuple(about["fixed"])})
 
     def axes(self) -> dict[str, Axis]:
         """All axes so far, by name."""
-        return {name: Axis.fromdict(about) for name, about in self.study.user_attrs.get("axes", {}).items()}
+        return {
+            name: Axis.fromdict(about)
+            for name, about in self.study.user_attrs.get("axes", {}).items()
+        }
 
     def queue(self, points: Sequence[Point], seeds: Sequence[int]) -> int:
-        """Queues each point with each seed that is not there yet, seed by seed; how many are new. What has failed is
-        tried again."""
+        """Queues each point with each seed that is not there yet, seed by seed; how many are new.
+        What has failed is tried again."""
         with self.alone():
             from optuna.trial import TrialState
 
             states = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
             there = {_key(*told_of(trial)) for trial in self.trials(states)}
-            missing = [(point, seed) for seed in seeds for point in points if _key(point, seed) not in there]
+            missing = [
+                (point, seed)
+                for seed in seeds
+                for point in points
+                if _key(point, seed) not in there
+            ]
             for point, seed in missing:
                 self._enqueue(point, seed)
         return len(missing)
@@ -183,11 +166,13 @@ class Sweep:
             trial = self.study.ask()
             axes = self.axes()
             if waiting:
-                point, seed = trial.user_attrs["point"], trial.user_attrs["seed"]
+                point = trial.user_attrs["point"]
+                seed = trial.user_attrs["seed"]
                 for name in point:
                     axes[name].suggest(trial)
             else:
-                point, seed = {name: axis.suggest(trial) for name, axis in axes.items()}, seeds[0]
+                point = {name: axis.suggest(trial) for name, axis in axes.items()}
+                seed = seeds[0]
                 trial.set_user_attr("point", point)
                 trial.set_user_attr("seed", seed)
             trial.suggest_int("seed", seed, seed)
@@ -212,8 +197,8 @@ class Sweep:
         self._end(claim, {"failed": says})
 
     def give_back(self, claim: Claim, says: str, *, died: bool) -> bool:
-        """Queues a trial again that ended before it was done; False where its process has died too often, so that it
-        failed.
+        """Queues a trial again that ended before it was done; False where its process has died too
+        often, so that it failed.
 
         Args:
             claim: the trial.
@@ -232,13 +217,20 @@ class Sweep:
 
     def trials(self, states: "Sequence[Any] | None" = None) -> "list[FrozenTrial]":
         """The study's trials, of some states or all."""
-        return self.study.get_trials(deepcopy=False, states=None if states is None else tuple(states))
+        return self.study.get_trials(
+            deepcopy=False, states=None if states is None else tuple(states)
+        )
 
     def counts(self) -> dict[str, int]:
-        """How many trials wait, work and are done, and how many have failed and were not tried again."""
+        """How many trials wait, work and are done, and how many have failed and were not tried
+        again."""
         from optuna.trial import TrialState
 
-        states = {TrialState.WAITING: "waiting", TrialState.RUNNING: "working", TrialState.COMPLETE: "done"}
+        states = {
+            TrialState.WAITING: "waiting",
+            TrialState.RUNNING: "working",
+            TrialState.COMPLETE: "done",
+        }
         newest: dict[str, str] = {}
         for trial in self.trials():
             name = states.get(trial.state) or ("failed" if "failed" in trial.user_attrs else None)
@@ -247,7 +239,8 @@ class Sweep:
         return {name: list(newest.values()).count(name) for name in (*states.values(), "failed")}
 
     def _make_folder(self) -> None:
-        """Makes the folder, or sees that it is a sweep's, perhaps one that another process just begins."""
+        """Makes the folder, or sees that it is a sweep's, perhaps one that another process just
+        begins."""
         try:
             if not self.exists and self.folder.exists():
                 ours = {DATABASE, f"{DATABASE}-journal", _LOCK, self.trials_folder.name}
@@ -281,23 +274,34 @@ class Sweep:
             other_names = axis.kind == "names" and not set(axis.words) <= set(there.words)
             if axis.kind != there.kind or other_names:
                 raise UsageError(
-                    f"--{axis.name} was swept here as {there.kind} ({' '.join(there.words) or 'drawn'}).",
-                    "Optuna lets no parameter of a study change its kind, nor a list of names grow.",
+                    f"--{axis.name} was swept here as {there.kind} "
+                    f"({' '.join(there.words) or 'drawn'}).",
+                    "Optuna lets no parameter of a study change its kind, nor a list of names "
+                    "grow.",
                     "Write values of that kind, or begin another sweep: --out DIR.",
                 )
             axes[axis.name] = there.joined(axis)
         return axes
 
-    def _refuse_other(self, there: Settings, wanted: Settings) -> None:
-        for name, flag in (("recipe", ""), ("fixed", ""), ("budget", "--trial-budget "), ("quality", "--quality ")):
-            was, now = getattr(there, name), getattr(wanted, name)
+    def _check_same_settings(self, there: Settings, wanted: Settings) -> None:
+        for name, flag in (
+            ("recipe", ""),
+            ("fixed", ""),
+            ("budget", "--trial-budget "),
+            ("quality", "--quality "),
+        ):
+            was = getattr(there, name)
+            now = getattr(wanted, name)
             if was != now:
-                shown = [" ".join(each) if isinstance(each, tuple) else str(each) for each in (was, now)]
+                shown = [
+                    " ".join(each) if isinstance(each, tuple) else str(each) for each in (was, now)
+                ]
                 raise UsageError(
                     f"{self.folder} was swept with {flag}{shown[0] or 'no other flags'}; here with "
                     f"{flag}{shown[1] or 'no other flags'}.",
                     "Trials that differ in more than what is swept cannot be compared.",
-                    f"Write what it was begun with (ponder tune --out {self.folder} alone goes on), or another --out.",
+                    f"Write what it was begun with (ponder tune --out {self.folder} alone goes "
+                    "on), or another --out.",
                 )
 
     def _requeue_dead(self) -> None:
@@ -309,7 +313,9 @@ class Sweep:
                     fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue  # somebody trains it
-                self._requeue(trial.number, "its process had died", trial.user_attrs.get("deaths", 0))
+                self._requeue(
+                    trial.number, "its process had died", trial.user_attrs.get("deaths", 0)
+                )
                 self._discard(trial.number)
 
     def _requeue(self, number: int, says: str, deaths: int) -> None:
@@ -336,7 +342,8 @@ class Sweep:
         self._release(claim)
 
     def _release(self, claim: Claim) -> None:
-        """Lets go of a trial that has ended in the study, so that nobody looks at its lock again."""
+        """Lets go of a trial that has ended in the study, so that nobody looks at its lock
+        again."""
         self._lock_of(claim.number).unlink(missing_ok=True)
         claim.held.close()
 
@@ -344,7 +351,11 @@ class Sweep:
         """Removes what a trial has left that is run again under another number."""
         folder = self.trials_folder / f"{number:04d}"
         shutil.rmtree(folder, ignore_errors=True)
-        for left in (folder.with_suffix(".log"), folder.with_suffix(".json"), self._lock_of(number)):
+        for left in (
+            folder.with_suffix(".log"),
+            folder.with_suffix(".json"),
+            self._lock_of(number),
+        ):
             left.unlink(missing_ok=True)
 
     def _note(self, number: int, name: str, value: Any) -> None:

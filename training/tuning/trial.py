@@ -1,4 +1,5 @@
-"""A trial of a sweep, in a process of its own: trains a config and measures it on the validation split."""
+"""A trial of a sweep, in a process of its own: trains a config and measures it on the validation
+split."""
 
 import json
 import os
@@ -15,24 +16,28 @@ from training.evaluation.evaluate import evaluate
 from training.loop.alarms import single_step
 from training.runs.metrics import to_json
 from training.runs.trained import Trained
-from training.train import train
+from training.start import train
 
 FIGURES = "trial.json"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Trains the config in a file; gives the exit code. Ends at once when whoever started it has gone: its standard
-    input is a pipe that only that process holds."""
+    """Trains the config in a file; gives the exit code. Ends at once when whoever started it has
+    gone: its standard input is a pipe that only that process holds."""
     threading.Thread(target=_end_without_parent, daemon=True).start()
     return train(RunConfig.from_json(Path(argv[0]).read_text(encoding="utf-8")), finishing=measure)
 
 
 def measure(trained: Trained) -> dict[str, Any]:
-    """Writes what the sweep compares, of as many validation examples as the run's test has: what is chosen by a sweep
-    has then not been chosen by the test split."""
-    config, engine, progress = trained.config, trained.engine, trained.progress
+    """Writes what the sweep compares, of as many validation examples as the run's test has: what is
+    chosen by a sweep has then not been chosen by the test split."""
+    config = trained.config
+    engine = trained.engine
+    progress = trained.progress
     trained.screen.progress("measuring …")
-    tally = evaluate(engine, trained.built.task, "validation", config.test_examples, config.batch_size)
+    tally = evaluate(
+        engine, trained.built.task, "validation", config.test_examples, config.batch_size
+    )
     figures = tally.figures()
     flops = count_flops(engine.model, trained.built.task.max_length, inference=True)
     adaptive = any(True for _ in engine.model.recurrence.rule.parameters())
@@ -58,7 +63,9 @@ def read_figures(folder: Path) -> dict[str, Any] | None:
 
 
 def _end_without_parent() -> None:
-    os.read(0, 1)  # not through sys.stdin, whose lock this thread would hold when the interpreter ends
+    os.read(
+        0, 1
+    )  # not through sys.stdin, whose lock this thread would hold when the interpreter ends
     os._exit(1)
 
 

@@ -1,4 +1,5 @@
-"""What a trial may spend: seconds, updates or operations, with the recipe's whole schedule laid over it."""
+"""What a trial may spend: seconds, updates or operations, with the recipe's whole schedule laid
+over it."""
 
 import re
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|updates?|flops)", re.IGNORE
 
 @dataclass(frozen=True)
 class TrialBudget:
-    """What each trial of a sweep may spend; a recipe's schedules are stretched or compressed over it, so that every
-    trial has its whole warm-up and its whole decay.
+    """What each trial of a sweep may spend; a recipe's schedules are stretched or compressed over
+    it, so that every trial has its whole warm-up and its whole decay.
 
     Args:
         amount: how much.
-        unit: of training: seconds on the clock, updates, or floating-point operations by the steps that tokens took.
+        unit: of training: seconds on the clock, updates, or floating-point operations by the steps
+            that tokens took.
     """
 
     amount: float
@@ -42,7 +44,9 @@ class TrialBudget:
         unit = "updates" if unit.startswith("update") else unit
         if unit == "updates" and amount != int(amount):
             raise UsageError(
-                f"--trial-budget {text}.", "Updates are whole.", f"Write --trial-budget {max(1, round(amount))}updates."
+                f"--trial-budget {text}.",
+                "Updates are whole.",
+                f"Write --trial-budget {max(1, round(amount))}updates.",
             )
         return cls(amount, unit)  # pyright: ignore[reportArgumentType]
 
@@ -50,16 +54,25 @@ class TrialBudget:
         return f"{self.amount:.10g}{self.unit}"
 
     def apply(self, config: RunConfig) -> RunConfig:
-        """The config of a trial: the same schedules over this budget instead of the config's own updates."""
+        """The config of a trial: the same schedules over this budget instead of the config's own
+        updates."""
         if self.unit == "s":
-            return config.model_copy(update={"time_limit": self.amount, "flops_limit": None, "schedule": "limit"})
+            return config.model_copy(
+                update={"time_limit": self.amount, "flops_limit": None, "schedule": "limit"}
+            )
         if self.unit == "flops":
-            return config.model_copy(update={"time_limit": None, "flops_limit": self.amount, "schedule": "limit"})
+            return config.model_copy(
+                update={"time_limit": None, "flops_limit": self.amount, "schedule": "limit"}
+            )
         share = self.amount / config.updates
-        optimizer = config.optimizer.model_copy(update={"warmup": round(config.optimizer.warmup * share)})
+        optimizer = config.optimizer.model_copy(
+            update={"warmup": round(config.optimizer.warmup * share)}
+        )
         penalty = config.penalty.model_copy(update={"warmup": round(config.penalty.warmup * share)})
         changed = {"optimizer": optimizer, "penalty": penalty, "updates": int(self.amount)}
-        return config.model_copy(update={**changed, "time_limit": None, "flops_limit": None, "schedule": "updates"})
+        return config.model_copy(
+            update={**changed, "time_limit": None, "flops_limit": None, "schedule": "updates"}
+        )
 
 
 def _number(text: str) -> float | None:

@@ -26,13 +26,14 @@ _SMALL = ("config.json", "log.txt", "metrics.jsonl", FIGURES)
 
 
 @dataclass
-class Job:
+class SweepJob:
     """A trial at work.
 
     Args:
         claim: which.
         process: that trains it.
-        pipe: whose closing ends the process; held by this process alone, so that it ends however this one does.
+        pipe: whose closing ends the process; held by this process alone, so that it ends however
+            this one does.
         log: where its words go.
         began: on the monotonic clock, seconds.
     """
@@ -69,19 +70,29 @@ class Worker:
         jobs: int,
         keep: Keep,
         tell: Callable[[str, Claim], None],
-        look: Callable[[list[Job]], None],
+        look: Callable[[list[SweepJob]], None],
     ):
-        self.sweep, self.space, self.budget, self.seeds = sweep, space, budget, seeds
-        self.drawn, self.jobs, self.keep, self.tell, self.look = drawn, jobs, keep, tell, look
-        self.running: list[Job] = []
+        self.sweep = sweep
+        self.space = space
+        self.budget = budget
+        self.seeds = seeds
+        self.drawn = drawn
+        self.jobs = jobs
+        self.keep = keep
+        self.tell = tell
+        self.look = look
+        self.running: list[SweepJob] = []
         self.asked: str | None = None
 
     def run(self) -> bool:
-        """Works; False where it was asked to stop before all was done. Trials at work are then queued again."""
+        """Works; False where it was asked to stop before all was done. Trials at work are then
+        queued again."""
         before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
         try:
             while self.asked is None:
-                while len(self.running) < self.jobs and (claim := self.sweep.claim(self.drawn, self.seeds)):
+                while len(self.running) < self.jobs and (
+                    claim := self.sweep.claim(self.drawn, self.seeds)
+                ):
                     self.running.append(self._start(claim))
                 if not self.running:
                     return True
@@ -102,29 +113,37 @@ class Worker:
         config = self.space.config(point)
         config = self.budget.apply(config) if self.budget is not None else config
         place = {"output": str(self.sweep.trials_folder), "name": f"{number:04d}"}
-        own = {"seed": config.seed + seed, "threads": config.threads or max(1, (os.cpu_count() or 1) // self.jobs)}
+        own = {
+            "seed": config.seed + seed,
+            "threads": config.threads or max(1, (os.cpu_count() or 1) // self.jobs),
+        }
         return config.model_copy(update={**place, **own})
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.asked = signal.Signals(number).name
 
-    def _start(self, claim: Claim) -> Job:
+    def _start(self, claim: Claim) -> SweepJob:
         folder = self._folder(claim)
         shutil.rmtree(folder, ignore_errors=True)
-        written, log = folder.with_suffix(".json"), folder.with_suffix(".log")
-        written.write_text(self.config(claim.point, claim.seed, claim.number).to_json(), encoding="utf-8")
+        written = folder.with_suffix(".json")
+        log = folder.with_suffix(".log")
+        written.write_text(
+            self.config(claim.point, claim.seed, claim.number).to_json(), encoding="utf-8"
+        )
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "training.tuning.trial", str(written)],
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a Ctrl-C on the terminal is for the sweep, which then ends its trials
+                # a Ctrl-C on the terminal is for the sweep, which then ends its trials
+                start_new_session=True,
             )
-        return Job(claim, process, log, time.monotonic())
+        return SweepJob(claim, process, log, time.monotonic())
 
-    def _finish(self, job: Job) -> None:
-        code, folder = job.process.returncode, self._folder(job.claim)
+    def _finish(self, job: SweepJob) -> None:
+        code = job.process.returncode
+        folder = self._folder(job.claim)
         self._close(job)
         figures = read_figures(folder) if code == 0 else None
         if figures is not None:
@@ -134,23 +153,28 @@ class Worker:
         elif code < 0:
             name = signal.Signals(-code).name
             again = self.sweep.give_back(job.claim, f"its process was ended by {name}", died=True)
-            self.tell(f"ended by {name}, {'run again' if again else 'too often: it failed'}", job.claim)
+            self.tell(
+                f"ended by {name}, {'run again' if again else 'too often: it failed'}", job.claim
+            )
         else:
             self.sweep.fail(job.claim, _last_words(job.log))
             self.tell(f"failed: {_last_words(job.log)} ({job.log})", job.claim)
 
-    def _end(self, job: Job) -> None:
-        """Ends a trial that is not done; another process, or this command given again, runs it from its start."""
+    def _end(self, job: SweepJob) -> None:
+        """Ends a trial that is not done; another process, or this command given again, runs it from
+        its start."""
         os.killpg(job.process.pid, signal.SIGKILL)
         self._close(job)
-        self.sweep.give_back(job.claim, f"the sweep was stopped by {self.asked or 'an error'}", died=False)
+        self.sweep.give_back(
+            job.claim, f"the sweep was stopped by {self.asked or 'an error'}", died=False
+        )
 
-    def _close(self, job: Job) -> None:
+    def _close(self, job: SweepJob) -> None:
         job.process.wait()
         assert job.process.stdin is not None
         job.process.stdin.close()
 
-    def _tidy(self, job: Job) -> None:
+    def _tidy(self, job: SweepJob) -> None:
         folder = self._folder(job.claim)
         job.log.with_suffix(".json").unlink(missing_ok=True)
         if self.keep == "nothing":
@@ -169,6 +193,10 @@ class Worker:
 
 def _last_words(log: Path) -> str:
     """What a process said last, or what it said was wrong."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    lines = [
+        line.strip()
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+        if line.strip()
+    ]
     named = [line for line in lines if line.startswith(("error:", "warning: training stopped"))]
     return (named or lines or ["it said nothing"])[-1][:200]

@@ -1,4 +1,5 @@
-"""What a sweep leaves to be read: a table, a picture, a page, and the command that trains the chosen setting."""
+"""What a sweep leaves to be read: a table, a picture, a page, and the command that trains the
+chosen setting."""
 
 import csv
 import io
@@ -9,14 +10,17 @@ from pathlib import Path
 from rich.table import Table
 
 from training.console.table import markdown
-from training.tuning.measured import Measured, bend, front, measured
+from training.tuning.measured import MeasuredSetting, bend, front, measured
 from training.tuning.pareto_page import pareto_page
 from training.tuning.pareto_picture import save_pareto
 from training.tuning.space import label
 from training.tuning.sweep import Settings, Sweep, told_of
 from training.tuning.trial_budget import TrialBudget
 
-CSV, PICTURE, PAGE, REPORT = "trials.csv", "pareto.png", "pareto.html", "report.md"
+CSV = "trials.csv"
+PICTURE = "pareto.png"
+PAGE = "pareto.html"
+REPORT = "report.md"
 _FIGURES = (
     *("accuracy", "sequence_accuracy", "loss", "bits", "mean_steps", "std_steps", "mean_ponder"),
     *("share_at_step_1", "share_at_max", "spearman_steps_difficulty", "flops_per_token"),
@@ -26,7 +30,8 @@ _HEAD = ("", "setting", "quality", "steps", "FLOPs a token", "Spearman", "at ste
 
 
 def write_out(sweep: Sweep) -> list[Path]:
-    """Writes the files anew; those that were written. Nothing is drawn while nothing is measured."""
+    """Writes the files anew; those that were written. Nothing is drawn while nothing is
+    measured."""
     with sweep.alone():  # of several processes that end together, one after the other
         return _write_out(sweep)
 
@@ -51,11 +56,14 @@ def _write_out(sweep: Sweep) -> list[Path]:
     return [sweep.folder / name for name in (*texts, *([PICTURE] if settings else []))]
 
 
-def table(settings: Sequence[Measured], title: str) -> Table:
-    """The Pareto table, the cheapest setting first; the knee has a star, what collapsed is marked."""
+def table(settings: Sequence[MeasuredSetting], title: str) -> Table:
+    """The Pareto table, the cheapest setting first; the knee has a star, what collapsed is
+    marked."""
     found = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for name in _HEAD:
-        found.add_column(name, justify="left" if name in ("", "setting") else "right", no_wrap=name != "setting")
+        found.add_column(
+            name, justify="left" if name in ("", "setting") else "right", no_wrap=name != "setting"
+        )
     for cells, style in _rows(settings):
         found.add_row(*cells, style=style)
     return found
@@ -63,18 +71,31 @@ def table(settings: Sequence[Measured], title: str) -> Table:
 
 def command(sweep: Sweep, what: str = "knee") -> str:
     """What trains a chosen setting."""
-    words = ["ponder", "train", sweep.settings().recipe, "--from-tune", str(sweep.folder), "--pick", what]
+    words = [
+        "ponder",
+        "train",
+        sweep.settings().recipe,
+        "--from-tune",
+        str(sweep.folder),
+        "--pick",
+        what,
+    ]
     return shlex.join(words)
 
 
-def _rows(settings: Sequence[Measured]) -> list[tuple[tuple[str, ...], str]]:
+def _rows(settings: Sequence[MeasuredSetting]) -> list[tuple[tuple[str, ...], str]]:
     """Cells and style of each setting."""
-    best, unbeaten = bend(settings), front(settings)
+    best = bend(settings)
+    unbeaten = front(settings)
     rows = []
     for each in sorted(settings, key=lambda one: one.mean("flops_per_token")):
         rho = each.mean("spearman_steps_difficulty")
         count = len(each.rows)
-        marks = [f"collapsed {each.collapsed}/{count}" if count > 1 else "collapsed"] if each.collapsed else []
+        marks = (
+            [f"collapsed {each.collapsed}/{count}" if count > 1 else "collapsed"]
+            if each.collapsed
+            else []
+        )
         marks += ["knee"] if each is best else []
         cells = (
             "★" if each is best else "✗" if each.collapsed else "•" * (each in unbeaten),
@@ -91,11 +112,15 @@ def _rows(settings: Sequence[Measured]) -> list[tuple[tuple[str, ...], str]]:
     return rows
 
 
-def _ranged(each: Measured) -> str:
+def _ranged(each: MeasuredSetting) -> str:
     spread = each.spread(each.quality)
     form = ".3f" if each.quality == "bits" else ".2%"
     mean = format(each.mean(each.quality), form)
-    return mean if spread is None else f"{mean} ({format(spread[0], form)} … {format(spread[1], form)})"
+    return (
+        mean
+        if spread is None
+        else f"{mean} ({format(spread[0], form)} … {format(spread[1], form)})"
+    )
 
 
 def _csv(sweep: Sweep) -> str:
@@ -110,30 +135,36 @@ def _csv(sweep: Sweep) -> str:
         cells = [figures.get(name) for name in _FIGURES]
         says = about.get("failed") or about.get("run_again") or ""
         state = "run again" if "run_again" in about else trial.state.name.lower()
-        rows.writerow([trial.number, state, *(point.get(name, "") for name in names), seed, *cells, says])
+        rows.writerow(
+            [trial.number, state, *(point.get(name, "") for name in names), seed, *cells, says]
+        )
     return out.getvalue()
 
 
-def _report(sweep: Sweep, settings: Sequence[Measured]) -> str:
-    about, counts = sweep.settings(), sweep.counts()
+def _report(sweep: Sweep, settings: Sequence[MeasuredSetting]) -> str:
+    about = sweep.settings()
+    counts = sweep.counts()
     rows = [cells for cells, _ in _rows(settings)]
     chosen = bend(settings)
     says = (
         f"The knee is `{label(chosen.point)}`. Train it with the recipe's own updates:"
         if chosen is not None
-        else "Every setting collapsed, so there is no knee; lower penalties, or a lower --halting.bias-init, are next. "
-        "The best as it is:"
+        else "Every setting collapsed, so there is no knee; lower penalties, or a lower "
+        "--halting.bias-init, are next. The best as it is:"
     )
     parts = [
         f"# Sweep of {about.recipe}",
         "\n".join(f"- {line}" for line in _facts(about)),
-        f"{counts['done']} trials are done, {counts['waiting'] + counts['working']} are to come, {counts['failed']} "
-        "have failed. Quality is on the validation split; of several seeds: mean (least … most).",
+        f"{counts['done']} trials are done, {counts['waiting'] + counts['working']} are to come, "
+        f"{counts['failed']} have failed. Quality is on the validation split; of several seeds: "
+        "mean (least … most).",
         markdown([name or "–" for name in _HEAD], [[cell or " " for cell in row] for row in rows]),
-        "★ the knee, • on the front, ✗ collapsed: its tokens all stop at one step, under one seed at least.",
+        "★ the knee, • on the front, ✗ collapsed: its tokens all stop at one step, under one seed "
+        "at least.",
         f"![Accuracy against compute]({PICTURE})",
         f"{says}\n\n```bash\n{command(sweep, 'knee' if chosen is not None else 'best')}\n```",
-        f"Go on with the sweep, or add to it: `ponder tune --out {sweep.folder}`. Each trial is in `{CSV}`.",
+        f"Go on with the sweep, or add to it: `ponder tune --out {sweep.folder}`. Each trial is in "
+        f"`{CSV}`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -151,9 +182,9 @@ def _spaced(budget: str) -> str:
     return f"{budget.removesuffix(unit)} {unit.replace('flops', 'FLOPs')}"
 
 
-def _compute_axis(settings: Sequence[Measured]) -> tuple[str, str]:
-    """What the pictures show compute by: steps, where fewer steps are fewer FLOPs too; else, as where the width is
-    swept, FLOPs, by which the front and the knee are told."""
+def _compute_axis(settings: Sequence[MeasuredSetting]) -> tuple[str, str]:
+    """What the pictures show compute by: steps, where fewer steps are fewer FLOPs too; else, as
+    where the width is swept, FLOPs, by which the front and the knee are told."""
     by_steps = sorted(settings, key=lambda one: one.mean("mean_steps"))
     by_flops = sorted(settings, key=lambda one: one.mean("flops_per_token"))
     if by_steps == by_flops:
@@ -162,4 +193,6 @@ def _compute_axis(settings: Sequence[Measured]) -> tuple[str, str]:
 
 
 def _axis(about: Settings) -> str:
-    return {"bits": "− bits a token", "sequence_accuracy": "accuracy of whole sequences"}.get(about.quality, "accuracy")
+    return {"bits": "− bits a token", "sequence_accuracy": "accuracy of whole sequences"}.get(
+        about.quality, "accuracy"
+    )

@@ -5,7 +5,8 @@ from halting.maps.viewers.visible_text import visible
 
 
 def facts(ponder_map: PonderMap) -> list[str]:
-    """Run, task, rule, date, "at most 10 steps", "4.21 steps a token", "99.7 % right"; without what is unknown."""
+    """Run, task, rule, date, "at most 10 steps", "4.21 steps a token", "99.7 % right"; without what
+    is unknown."""
     metadata = ponder_map.metadata
     named = [str(metadata[key]) for key in ("run", "task", "rule", "date") if metadata.get(key)]
     found = [visible(name, keep_spaces=True) for name in dict.fromkeys(named)]
@@ -25,4 +26,6 @@ def percent(share: float) -> str:
 
 def difficulty_name(ponder_map: PonderMap) -> str:
     """What the task's difficulty counts, such as "hops"; "difficulty" where it doesn't say."""
-    return visible(str(ponder_map.metadata.get("difficulty_name") or "difficulty"), keep_spaces=True)
+    return visible(
+        str(ponder_map.metadata.get("difficulty_name") or "difficulty"), keep_spaces=True
+    )

@@ -1,8 +1,8 @@
 """One fixed colour scale for every viewer: pale for little, dark for much.
 
-The control points follow ColorBrewer's YlGnBu (Harrower and Brewer 2003), which people with any of the colour
-blindnesses can order, because its lightness falls all the way; the ends are trimmed, to stand out from white paper and
-from a black screen.
+The control points follow ColorBrewer's YlGnBu (Harrower and Brewer 2003), which people with any of
+the colour blindnesses can order, because its lightness falls all the way; the ends are trimmed, to
+stand out from white paper and from a black screen.
 """
 
 _CONTROL_POINTS = (
@@ -17,7 +17,8 @@ _CONTROL_POINTS = (
     (0x14, 0x25, 0x68),
 )
 WRONG = "#d55e00"
-"""Marks wrong answers: the vermilion of Okabe and Ito's palette. Never alone: a cross or an outline goes with it."""
+"""Marks wrong answers: the vermilion of Okabe and Ito's palette. Never alone: a cross or an outline
+goes with it."""
 BLANK = "#ededea"
 """Where nothing was run or asked."""
 
@@ -26,18 +27,21 @@ def colour_at(fraction: float) -> str:
     """The colour "#rrggbb" at 0 (little) to 1 (much); values outside are clipped."""
     place = min(max(fraction, 0.0), 1.0) * (len(_CONTROL_POINTS) - 1)
     index = min(int(place), len(_CONTROL_POINTS) - 2)
-    low, high = _CONTROL_POINTS[index], _CONTROL_POINTS[index + 1]
+    low = _CONTROL_POINTS[index]
+    high = _CONTROL_POINTS[index + 1]
     mixed = (round(a + (b - a) * (place - index)) for a, b in zip(low, high, strict=True))
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
 
 
 def step_colour(step: int, max_steps: int) -> str:
-    """The colour of a token that took `step` of `max_steps` steps: the pale end is 1, the dark end max_steps."""
+    """The colour of a token that took `step` of `max_steps` steps: the pale end is 1, the dark end
+    max_steps."""
     return colour_at((step - 1) / max(max_steps - 1, 1))
 
 
 def text_on(background: str) -> str:
-    """Black or white, whichever reads better. The better one always reaches a contrast of √21 = 4.58."""
+    """Black or white, whichever reads better. The better one always reaches a contrast of √21 =
+    4.58."""
     return max(("#000000", "#ffffff"), key=lambda text: contrast(text, background))
 
 

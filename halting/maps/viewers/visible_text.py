@@ -3,13 +3,16 @@
 import unicodedata
 
 _NAMED = {"\n": "⏎", "\t": "⇥", "\x7f": "␡"}
-# Terminals disagree on how wide joined or restyled emoji are; without these two, each part has its own certain width.
+# Terminals disagree on how wide joined or restyled emoji are; without these two, each part has its
+# own certain width.
 _DROPPED = "\u200d\ufe0f"
 
 
-def visible(text: str, ascii_only: bool = False, keep_spaces: bool = False, joined: bool = False) -> str:
-    """The text with whitespace and control characters shown: " the\\n" is "␣the⏎", or "\\sthe\\n" in ASCII. Emoji of
-    several parts stay `joined` where a browser draws them."""
+def visible(
+    text: str, ascii_only: bool = False, keep_spaces: bool = False, joined: bool = False
+) -> str:
+    """The text with whitespace and control characters shown: " the\\n" is "␣the⏎", or "\\sthe\\n"
+    in ASCII. Emoji of several parts stay `joined` where a browser draws them."""
     if ascii_only:
         shown = text.encode("unicode_escape").decode().replace("\\\\", "\\")
         return shown if keep_spaces else shown.replace(" ", "\\s")
@@ -22,7 +25,8 @@ def visible(text: str, ascii_only: bool = False, keep_spaces: bool = False, join
 
 
 def one_cell(character: str, ascii_only: bool = False) -> str:
-    """A single character in a form that takes one cell; spaces stay, what has no such form is shown by a stand-in."""
+    """A single character in a form that takes one cell; spaces stay, what has no such form is shown
+    by a stand-in."""
     if character == " ":
         return " "
     if ascii_only:
@@ -46,5 +50,6 @@ def _shown(character: str) -> str:
 
 
 def _marked(text: str) -> str:
-    """A combining mark that begins a text gets a circle to stand on, or it would move into the cell before."""
+    """A combining mark that begins a text gets a circle to stand on, or it would move into the cell
+    before."""
     return "◌" + text if text and unicodedata.category(text[0])[0] == "M" else text

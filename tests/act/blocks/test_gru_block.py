@@ -1,4 +1,5 @@
-"""A GRU cell as the looped block: the published equations, packed as dense, padding, whole models that read vectors."""
+"""A GRU cell as the looped block: the published equations, packed as dense, padding, whole models
+that read vectors."""
 
 import pytest
 import torch
@@ -59,7 +60,9 @@ def test_packed_equals_dense_and_padding_reaches_nobody(valid: Tensor | None) ->
 
 
 def test_a_model_reads_vectors_through_a_linear_map() -> None:
-    model = LoopedTransformer(2, DIM, 2, GravesACT(DIM), max_steps=3, block_kind="gru", vector_size=7)
+    model = LoopedTransformer(
+        2, DIM, 2, GravesACT(DIM), max_steps=3, block_kind="gru", vector_size=7
+    )
     vectors = torch.randint(-1, 2, (5, 1, 7))
     output = model(vectors)
     assert output.logits.shape == (5, 1, 2) and output.trace.steps.shape == (5, 1)

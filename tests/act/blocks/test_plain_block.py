@@ -1,4 +1,5 @@
-"""Anybody's [B L D] module as a looped block: the dense path, and frozen states for those who left."""
+"""Anybody's [B L D] module as a looped block: the dense path, and frozen states for those who
+left."""
 
 from collections.abc import Callable
 
@@ -120,13 +121,19 @@ def test_a_module_may_answer_in_another_dtype() -> None:
     for readout in (WeightedMean(), FinalState()):
         loop = Recurrence(PlainBlock(Narrow(DIM, DIM)), rule, readout, max_steps=LIMIT)
         output, trace = loop(torch.randn(BATCH, LENGTH, DIM, requires_grad=True))
-        assert len(trace.steps.unique()) > 1 and output.isfinite().all() and trace.mass.dtype == torch.float32
+        assert (
+            len(trace.steps.unique()) > 1
+            and output.isfinite().all()
+            and trace.mass.dtype == torch.float32
+        )
 
 
 def test_padding_without_a_mask_is_refused() -> None:
     with pytest.raises(UsageError, match=r"PlainBlock.*padding.*padding_argument"):
         loop_of(Mixer())(torch.randn(BATCH, LENGTH, DIM, dtype=torch.float64), VALID)
-    loop_of(nn.Linear(DIM, DIM), positionwise=True)(torch.randn(BATCH, LENGTH, DIM, dtype=torch.float64), VALID)
+    loop_of(nn.Linear(DIM, DIM), positionwise=True)(
+        torch.randn(BATCH, LENGTH, DIM, dtype=torch.float64), VALID
+    )
 
 
 def test_the_packed_path_is_refused() -> None:
@@ -156,10 +163,15 @@ def encoder_layer() -> nn.Module:
     ],
     ids=["no padding", "padding and a mask", "position-wise"],
 )
-def test_three_lines_around_a_block(block: Callable[[], nn.Module], options: dict, valid: Tensor) -> None:
+def test_three_lines_around_a_block(
+    block: Callable[[], nn.Module], options: dict, valid: Tensor
+) -> None:
     x, dim = torch.randn(3, 4, DIM, requires_grad=True), DIM
     loop = act.Recurrence(
-        act.PlainBlock(block(), **options), halting.GravesACT(dim), halting.WeightedMean(), max_steps=10
+        act.PlainBlock(block(), **options),
+        halting.GravesACT(dim),
+        halting.WeightedMean(),
+        max_steps=10,
     )
     output, trace = loop(x, valid)
     cost = halting.StepsPlusRemainder()(trace)

@@ -1,4 +1,5 @@
-"""The cache of packed training: the gradients of the functional one, memory that follows the active tokens."""
+"""The cache of packed training: the gradients of the functional one, memory that follows the active
+tokens."""
 
 import gc
 import weakref
@@ -8,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from act import Block, Checkpointed, FunctionalCache, InPlaceCache, Recurrence, RewindingCache, Truncated
+from act import (
+    Block,
+    Checkpointed,
+    FunctionalCache,
+    InPlaceCache,
+    Recurrence,
+    RewindingCache,
+    Truncated,
+)
 from act.slots import Slots
 from act.testing import assert_close
 from benchmarks.saved_bytes import saved_bytes
@@ -18,10 +27,20 @@ BATCH, LENGTH, DIM, LIMIT = 3, 5, 8, 6
 VALID = torch.tensor([[1, 1, 1, 1, 1], [0, 1, 1, 0, 0], [1, 0, 1, 1, 1]], dtype=torch.bool)
 
 
-def loop_of(dim: int = DIM, heads: int = 4, kv_heads: int = 2, causal: bool = False, **options) -> Recurrence:
+def loop_of(
+    dim: int = DIM, heads: int = 4, kv_heads: int = 2, causal: bool = False, **options
+) -> Recurrence:
     """One whose tokens leave at widely different steps."""
     torch.manual_seed(3)
-    block = Block(dim, heads, num_kv_heads=kv_heads, num_layers=2, causal=causal, rotary=dim > 8, injection="concat")
+    block = Block(
+        dim,
+        heads,
+        num_kv_heads=kv_heads,
+        num_layers=2,
+        causal=causal,
+        rotary=dim > 8,
+        injection="concat",
+    )
     rule = GravesACT(dim, bias_init=-0.5)
     nn.init.normal_(rule.gate.weight)
     return Recurrence(block, rule, max_steps=LIMIT, **options).double()
@@ -29,7 +48,9 @@ def loop_of(dim: int = DIM, heads: int = 4, kv_heads: int = 2, causal: bool = Fa
 
 def inputs(dim: int = DIM, length: int = LENGTH) -> Tensor:
     generator = torch.Generator().manual_seed(4)
-    return torch.randn(BATCH, length, dim, dtype=torch.float64, generator=generator).requires_grad_()
+    return torch.randn(
+        BATCH, length, dim, dtype=torch.float64, generator=generator
+    ).requires_grad_()
 
 
 def gradients(loss: Tensor, loop: Recurrence, x: Tensor, keep: bool = True) -> list[Tensor]:
@@ -100,7 +121,9 @@ def test_a_pass_that_is_cut_short_leaves_nothing_for_the_next() -> None:
     outcomes = []
     for cache in (RewindingCache(None), FunctionalCache(None)):
         states: list[Tensor] = []
-        hook = loop.block.register_forward_hook(lambda _, __, made, states=states: states.append(made[0]))
+        hook = loop.block.register_forward_hook(
+            lambda _, __, made, states=states: states.append(made[0])
+        )
         output, trace = loop(x, cache=cache)
         hook.remove()
         late = states[3]
@@ -128,17 +151,22 @@ def test_under_autocast_it_is_the_functional_cache_too() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         (mine, _), (theirs, _) = both(loop, x, None)
     assert torch.equal(mine, theirs)
-    for one, other in zip(gradients(mine.sum(), loop, x), gradients(theirs.sum(), loop, x), strict=True):
+    for one, other in zip(
+        gradients(mine.sum(), loop, x), gradients(theirs.sum(), loop, x), strict=True
+    ):
         assert_close(one.bfloat16(), other.bfloat16(), "gradient")
 
 
 def test_the_loop_takes_it_where_it_can() -> None:
-    """Packed and not computed again; the dense path and checkpointed backprop have the functional one."""
+    """Packed and not computed again; the dense path and checkpointed backprop have the functional
+    one."""
     loop = loop_of()
     slots = Slots.of(torch.ones(BATCH, LENGTH, dtype=torch.bool))
     assert isinstance(loop._fresh_cache(slots, None, True), RewindingCache)
     assert isinstance(loop._fresh_cache(slots, None, False), FunctionalCache)
-    assert isinstance(loop_of(backprop=Checkpointed())._fresh_cache(slots, None, True), FunctionalCache)
+    assert isinstance(
+        loop_of(backprop=Checkpointed())._fresh_cache(slots, None, True), FunctionalCache
+    )
     with torch.no_grad():
         assert isinstance(loop._fresh_cache(slots, None, True), InPlaceCache)
 
@@ -146,7 +174,8 @@ def test_the_loop_takes_it_where_it_can() -> None:
 @pytest.mark.parametrize("kv_heads", [1, 4])
 @pytest.mark.parametrize("causal", [False, True])
 def test_bytes_saved_for_backward_follow_the_active_tokens(causal: bool, kv_heads: int) -> None:
-    """Packed ÷ bare dense ÷ share of active token-steps. With functional buffers it is 1.2 and more."""
+    """Packed ÷ bare dense ÷ share of active token-steps. With functional buffers it is 1.2 and
+    more."""
     torch.manual_seed(0)
     block = Block(64, 4, num_kv_heads=kv_heads, num_layers=2, causal=causal, injection="concat")
     rule = GravesACT(64, bias_init=-1.0)
@@ -165,7 +194,9 @@ def test_bytes_saved_for_backward_follow_the_active_tokens(causal: bool, kv_head
     assert 0.3 < share < 0.7
     whole = saved_bytes(dense, parameters)
     ratio = saved_bytes(lambda: loop(x), parameters) / whole / share
-    functional = saved_bytes(lambda: loop(x, cache=FunctionalCache(None)), parameters) / whole / share
+    functional = (
+        saved_bytes(lambda: loop(x, cache=FunctionalCache(None)), parameters) / whole / share
+    )
     assert ratio <= 1.06 < 1.1 < functional, f"{ratio:.3f}, functional {functional:.3f}"
 
 

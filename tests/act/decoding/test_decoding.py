@@ -1,10 +1,19 @@
-"""Caches: decoding step by step equals the parallel pass, and inference writes in place what training copies."""
+"""Caches: decoding step by step equals the parallel pass, and inference writes in place what
+training copies."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from act import Block, FunctionalCache, InPlaceCache, LoopedTransformer, Recurrence, StepwiseCache, generate
+from act import (
+    Block,
+    FunctionalCache,
+    InPlaceCache,
+    LoopedTransformer,
+    Recurrence,
+    StepwiseCache,
+    generate,
+)
 from act.testing import assert_close
 from halting import FixedSteps, GravesACT, HaltingRule, MaxSteps, MinSteps, PerSequence
 
@@ -18,7 +27,15 @@ def act_rule() -> GravesACT:
 
 
 def causal_loop(rule: HaltingRule) -> Recurrence:
-    block = Block(DIM, 2, num_kv_heads=1, num_layers=2, causal=True, injection="concat", step_signal="sinusoidal")
+    block = Block(
+        DIM,
+        2,
+        num_kv_heads=1,
+        num_layers=2,
+        causal=True,
+        injection="concat",
+        step_signal="sinusoidal",
+    )
     return Recurrence(block, rule, max_steps=LIMIT).double().eval()
 
 
@@ -85,12 +102,16 @@ def test_in_place_equals_functional(make: type[HaltingRule], path: str, padded: 
 @pytest.mark.parametrize("lengths", [None, [4, 2, 3]], ids=["full", "ragged"])
 def test_generation_says_what_the_parallel_pass_says(lengths: list[int] | None) -> None:
     torch.manual_seed(2)
-    model = LoopedTransformer(11, DIM, 2, act_rule(), max_steps=LIMIT, causal=True, prelude_layers=1, coda_layers=1)
+    model = LoopedTransformer(
+        11, DIM, 2, act_rule(), max_steps=LIMIT, causal=True, prelude_layers=1, coda_layers=1
+    )
     model.double().eval()
     prompt, new = torch.randint(11, (BATCH, 4)), 4
     starts = [4] * BATCH if lengths is None else lengths
     made = generate(model, prompt, new, lengths=None if lengths is None else torch.tensor(lengths))
     for row, start in enumerate(starts):
         whole = model(made.tokens[row : row + 1, : start + new])
-        assert torch.equal(whole.logits[0, start - 1 : -1].argmax(-1), made.tokens[row, start : start + new])
+        assert torch.equal(
+            whole.logits[0, start - 1 : -1].argmax(-1), made.tokens[row, start : start + new]
+        )
         assert torch.equal(whole.trace.steps[0, :-1], made.steps[row, : start + new - 1])

@@ -1,4 +1,5 @@
-"""The parts of a step that work on each token alone, compiled: the same numbers, and one compilation for all counts."""
+"""The parts of a step that work on each token alone, compiled: the same numbers, and one
+compilation for all counts."""
 
 import copy
 
@@ -18,13 +19,21 @@ DIM, LIMIT = 32, 6
 def both(backprop: Backprop | None, causal: bool) -> tuple[Recurrence, Recurrence]:
     """A loop run eagerly, and the same with compiled parts."""
     torch.manual_seed(0)
-    options = {"num_kv_heads": 2, "num_layers": 2, "causal": causal, "injection": "concat", "step_signal": "sinusoidal"}
+    options = {
+        "num_kv_heads": 2,
+        "num_layers": 2,
+        "causal": causal,
+        "injection": "concat",
+        "step_signal": "sinusoidal",
+    }
     loops = []
     for compiled in (False, True):
         block = Block(DIM, 4, **options)
         if compiled:
             block.compile_parts()
-        loops.append(Recurrence(block, GravesACT(DIM, bias_init=-0.5), max_steps=LIMIT, backprop=backprop))
+        loops.append(
+            Recurrence(block, GravesACT(DIM, bias_init=-0.5), max_steps=LIMIT, backprop=backprop)
+        )
     torch.nn.init.normal_(loops[0].rule.gate.weight, std=0.3)
     loops[1].load_state_dict(loops[0].state_dict())
     return loops[0], loops[1]
@@ -60,7 +69,9 @@ def test_another_active_count_is_no_reason_to_compile_again() -> None:
         graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert len(counts) > 8
     assert graphs == graphs[:1] * 4
-    assert graphs[0] <= 9, "of three parts: one with gradient at its input, one without, one for a single token"
+    assert graphs[0] <= 9, (
+        "of three parts: one with gradient at its input, one without, one for a single token"
+    )
     assert not torch._dynamo.utils.counters["graph_break"]
 
 

@@ -26,7 +26,8 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ragged_slots(visible: Tensor | None, seed: int = 0) -> Slots:
-    """Some of the visible tokens: many of the first sequence, one of the second, none of the last."""
+    """Some of the visible tokens: many of the first sequence, one of the second, none of the
+    last."""
     generator = torch.Generator().manual_seed(seed)
     active = torch.rand(BATCH, LENGTH, generator=generator) < 0.9
     active[1] = torch.arange(LENGTH) == 70
@@ -44,14 +45,18 @@ def holes() -> Tensor:
 def heads(slots: Slots, kv_heads: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(2)
     queries = torch.randn(len(slots), HEADS, SIZE, generator=generator)
-    keys, values = (torch.randn(BATCH, LENGTH, kv_heads, SIZE, generator=generator) for _ in range(2))
+    keys, values = (
+        torch.randn(BATCH, LENGTH, kv_heads, SIZE, generator=generator) for _ in range(2)
+    )
     return queries, keys, values
 
 
-def padded_answer(slots: Slots, visible: Tensor | None, causal: bool, given: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+def padded_answer(
+    slots: Slots, visible: Tensor | None, causal: bool, given: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
     queries, keys, values = given
     context = AttentionContext.of(queries.flatten(1), slots, visible, causal, None, 1.0)
-    return slots.rectangle.pack(attend(slots.rectangle.lay(queries), keys, values, context))
+    return slots.layout.unpad(attend(slots.layout.pad(queries), keys, values, context))
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -61,8 +66,12 @@ def test_blocks_leave_out_nothing_that_a_query_sees(visible: Tensor | None, caus
     mask = RaggedAttention(slots, visible, causal, LENGTH).block_mask
     listed = mask.to_dense()[0, 0].bool()  # block by block
     sees = torch.zeros(len(slots), BATCH, LENGTH, dtype=torch.bool)
-    for number, (row, position) in enumerate(zip(slots.row.tolist(), slots.position.tolist(), strict=True)):
-        sees[number, row] = torch.ones(LENGTH, dtype=torch.bool) if visible is None else visible[row]
+    for number, (row, position) in enumerate(
+        zip(slots.row.tolist(), slots.position.tolist(), strict=True)
+    ):
+        sees[number, row] = (
+            torch.ones(LENGTH, dtype=torch.bool) if visible is None else visible[row]
+        )
         if causal:
             sees[number, row, position + 1 :] = False
     rows, columns = torch.arange(len(slots)), torch.arange(sees[0].numel())
@@ -86,7 +95,8 @@ def test_it_gives_what_padded_attention_gives(visible: Tensor | None, kv_heads: 
 
 @pytest.mark.parametrize("visible", [None, holes()], ids=["full", "holes"])
 def test_another_number_of_queries_is_no_reason_to_compile_again(visible: Tensor | None) -> None:
-    """Traced as on a GPU; the kernel itself is not made, for on a CPU torch 2.13 makes one that does not compile."""
+    """Traced as on a GPU; the kernel itself is not made, for on a CPU torch 2.13 makes one that
+    does not compile."""
     torch._dynamo.reset()
     traced = torch.compile(_flex, backend="eager", dynamic=True, fullgraph=True)
     torch._dynamo.utils.counters.clear()
@@ -94,9 +104,17 @@ def test_another_number_of_queries_is_no_reason_to_compile_again(visible: Tensor
     for seed in range(4):
         slots = ragged_slots(visible, seed)
         sizes.add(len(slots))
-        queries, keys, values = (each.flatten(0, -3).transpose(0, 1)[None] for each in heads(slots, HEADS))
+        queries, keys, values = (
+            each.flatten(0, -3).transpose(0, 1)[None] for each in heads(slots, HEADS)
+        )
         with torch.no_grad():
-            traced(queries, keys, values, RaggedAttention(slots, visible, True, LENGTH).block_mask, False)
+            traced(
+                queries,
+                keys,
+                values,
+                RaggedAttention(slots, visible, True, LENGTH).block_mask,
+                False,
+            )
     assert len(sizes) > 2 and torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
@@ -106,7 +124,10 @@ def test_the_bounds_cut_the_batch_into_its_sequences() -> None:
     given = queries, keys, values = heads(slots, HEADS)
     attention = RaggedAttention(slots, None, False, LENGTH)
     of_queries, of_keys = (each.tolist() for each in attention.bounds)
-    assert attention.whole_sequences and attention.bounds[0].dtype == attention.bounds[1].dtype == torch.int32
+    assert (
+        attention.whole_sequences
+        and attention.bounds[0].dtype == attention.bounds[1].dtype == torch.int32
+    )
     assert attention.slots.counted[1] == max(b - a for a, b in pairwise(of_queries))
     answer = torch.cat(
         [
@@ -128,7 +149,9 @@ def test_a_whole_loop_gives_the_same(valid: Tensor | None, causal: bool) -> None
     torch.manual_seed(0)
     padded = Recurrence(Block(32, HEADS, causal=causal), GravesACT(32, bias_init=-0.5), max_steps=5)
     torch.nn.init.normal_(padded.rule.gate.weight, std=0.3)
-    ragged = Recurrence(Block(32, HEADS, causal=causal, attention="ragged"), padded.rule, max_steps=5)
+    ragged = Recurrence(
+        Block(32, HEADS, causal=causal, attention="ragged"), padded.rule, max_steps=5
+    )
     ragged.block.load_state_dict(padded.block.state_dict())
     x = torch.randn(BATCH, LENGTH, 32)
     with torch.no_grad():
@@ -173,7 +196,9 @@ def _masked(self: RaggedAttention, queries: Tensor, keys: Tensor, values: Tensor
     rows, columns = torch.arange(len(queries)), torch.arange(len(keys))
     mask = self.block_mask.mask_mod(rows, rows, rows[:, None], columns)
     laid = (each.transpose(0, 1)[None] for each in (queries, keys, values))
-    answer = F.scaled_dot_product_attention(*laid, attn_mask=mask, enable_gqa=keys.shape[1] != queries.shape[1])
+    answer = F.scaled_dot_product_attention(
+        *laid, attn_mask=mask, enable_gqa=keys.shape[1] != queries.shape[1]
+    )
     return answer[0].transpose(0, 1)
 
 
@@ -182,19 +207,24 @@ def _masked(self: RaggedAttention, queries: Tensor, keys: Tensor, values: Tensor
 def test_the_caches_of_training_give_it_the_rows_of_its_step(
     causal: bool, backprop: Checkpointed | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 3 with gradients. The kernel is stood in for; that it has a backward pass is tested on a GPU alone."""
+    """Law 3 with gradients. The kernel is stood in for; that it has a backward pass is tested on a
+    GPU alone."""
     monkeypatch.setattr(RaggedAttention, "_block_masked", _masked)
     gradients = []
     for attention in ("padded", "ragged"):
         torch.manual_seed(0)
         block = Block(32, HEADS, num_kv_heads=2, num_layers=2, causal=causal, attention=attention)
-        loop = Recurrence(block, GravesACT(32, bias_init=-0.5), max_steps=5, backprop=backprop).double()
+        loop = Recurrence(
+            block, GravesACT(32, bias_init=-0.5), max_steps=5, backprop=backprop
+        ).double()
         torch.nn.init.normal_(loop.rule.gate.weight, std=0.3)
         x = torch.randn(BATCH, 20, 32, dtype=torch.float64, requires_grad=True)
         output, trace = loop(x)
         assert len(trace.steps.unique()) > 2
         for _ in range(2):  # a graph may be gone through again
-            found = torch.autograd.grad(output.sin().sum(), [x, *loop.parameters()], retain_graph=True)
+            found = torch.autograd.grad(
+                output.sin().sum(), [x, *loop.parameters()], retain_graph=True
+            )
         gradients.append(found)
     for number, (one, other) in enumerate(zip(*gradients, strict=True)):
         assert_close(one, other, f"gradient {number}")

@@ -1,5 +1,5 @@
-"""Law 5 inside the loop, in every precision that a run may have: nothing is computed in less than float32, and given
-the same states every token leaves where it would in float64."""
+"""Law 5 inside the loop, in every precision that a run may have: nothing is computed in less than
+float32, and given the same states every token leaves where it would in float64."""
 
 from contextlib import nullcontext
 

@@ -8,9 +8,18 @@ from torch import Tensor, nn
 
 from act import Block, Checkpointed, FunctionalCache, PlainBlock, Recurrence, Slots
 from act.layers.step_signal import sinusoidal_step_signal
-from act.loop.recorder import Ledger
+from act.loop.recorder import TraceRecorder
 from act.testing import FixedNoise
-from halting import EveryStep, FinalState, FixedSteps, GravesACT, HaltingRule, MaxSteps, PerSequence, UsageError
+from halting import (
+    EveryStep,
+    FinalState,
+    FixedSteps,
+    GravesACT,
+    HaltingRule,
+    MaxSteps,
+    PerSequence,
+    UsageError,
+)
 from halting.rule import Memory, StepDecision, StepView
 
 DIM, LIMIT = 8, 6
@@ -24,8 +33,11 @@ def act_loop(path: str = "packed", **options: bool) -> Recurrence:
     return Recurrence(block, rule, max_steps=LIMIT, path=path)  # pyright: ignore[reportArgumentType]
 
 
-def rows_through_linear_layers(loop: Recurrence, x: Tensor, valid: Tensor | None) -> tuple[list[int], Tensor]:
-    """How many rows each linear layer of the block was given in a run, and the executed steps of its tokens."""
+def rows_through_linear_layers(
+    loop: Recurrence, x: Tensor, valid: Tensor | None
+) -> tuple[list[int], Tensor]:
+    """How many rows each linear layer of the block was given in a run, and the executed steps of
+    its tokens."""
     linears = [module for module in loop.block.modules() if isinstance(module, nn.Linear)]
     rows = [0] * len(linears)
 
@@ -35,7 +47,9 @@ def rows_through_linear_layers(loop: Recurrence, x: Tensor, valid: Tensor | None
 
         return count
 
-    hooks = [module.register_forward_pre_hook(hook_of(number)) for number, module in enumerate(linears)]
+    hooks = [
+        module.register_forward_pre_hook(hook_of(number)) for number, module in enumerate(linears)
+    ]
     _, trace = loop(x, valid)
     for hook in hooks:
         hook.remove()
@@ -45,7 +59,9 @@ def rows_through_linear_layers(loop: Recurrence, x: Tensor, valid: Tensor | None
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("valid", [None, VALID], ids=["full", "padded"])
-def test_rows_computed_are_the_executed_steps(valid: Tensor | None, training: bool, causal: bool) -> None:
+def test_rows_computed_are_the_executed_steps(
+    valid: Tensor | None, training: bool, causal: bool
+) -> None:
     x = torch.randn(3, 5, DIM)
     with torch.set_grad_enabled(training):
         rows, steps = rows_through_linear_layers(act_loop(causal=causal), x, valid)
@@ -77,7 +93,8 @@ def test_another_limit_for_one_call() -> None:
 
 @pytest.mark.parametrize("path", ["packed", "dense"])
 def test_ranks_that_keep_each_other_company(path: str) -> None:
-    """A rank without tokens left takes further steps when its group does; nothing of its result changes."""
+    """A rank without tokens left takes further steps when its group does; nothing of its result
+    changes."""
     loop, x = act_loop(path), torch.randn(3, 5, DIM, requires_grad=True)
     loop.rule = MaxSteps(loop.rule, 3)
     output, trace = loop(x, VALID)
@@ -94,14 +111,16 @@ def test_ranks_that_keep_each_other_company(path: str) -> None:
     assert torch.equal(longer.mass[..., :3], trace.mass) and (longer.mass[..., 3:] == 0).all()
     wanted = [x, *loop.parameters()]
     alone, together = (
-        torch.autograd.grad(o.sum() + t.mass[..., 0].sum(), wanted) for o, t in ((output, trace), (again, longer))
+        torch.autograd.grad(o.sum() + t.mass[..., 0].sum(), wanted)
+        for o, t in ((output, trace), (again, longer))
     )
     assert all(torch.equal(*pair) for pair in zip(alone, together, strict=True))
 
 
 @pytest.mark.parametrize("path", ["packed", "dense"])
 def test_a_loop_that_is_ended_with_tokens_left(path: str) -> None:
-    """One token leaves at step 1, then `keep_going` says no: the one exit does not cover the batch."""
+    """One token leaves at step 1, then `keep_going` says no: the one exit does not cover the
+    batch."""
     rule = GravesACT(2, bias_init=0.0)
     with torch.no_grad():
         rule.gate.weight.copy_(torch.tensor([[100.0, 0.0]]))
@@ -116,7 +135,7 @@ def test_a_loop_that_is_ended_with_tokens_left(path: str) -> None:
 
 
 def test_the_output_of_one_exit_of_all_is_not_copied() -> None:
-    ledger = Ledger(Slots.of(torch.ones(2, 3, dtype=torch.bool)), torch.float32)
+    ledger = TraceRecorder(Slots.of(torch.ones(2, 3, dtype=torch.bool)), torch.float32)
     states = torch.randn(6, DIM)
     ledger.leave(torch.arange(6), states)
     assert ledger.output(torch.zeros(2, 3, DIM)).data_ptr() == states.data_ptr()
@@ -164,16 +183,29 @@ def test_what_the_rule_is_shown() -> None:
 
         def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
             seen.append(view)
-            assert view.logits().shape == (len(view.state), 11) and view.uniform().shape == view.remaining.shape
+            assert (
+                view.logits().shape == (len(view.state), 11)
+                and view.uniform().shape == view.remaining.shape
+            )
             halt = view.position < view.step
-            return StepDecision(mass=0.25 * torch.ones_like(view.remaining), halt=halt, score=view.remaining), None
+            return StepDecision(
+                mass=0.25 * torch.ones_like(view.remaining), halt=halt, score=view.remaining
+            ), None
 
     loop = Recurrence(Block(DIM, 2), Watch(), max_steps=4)
     loop.head, loop.draw = lambda state: state.new_zeros(len(state), 11), FixedNoise()
     _, trace = loop(torch.randn(3, 5, DIM), VALID)
     assert trace.steps.tolist() == [[1, 2, 3, 4, 4], [1, 2, 0, 0, 0], [1, 0, 3, 4, 0]]
     assert [len(view.state) for view in seen] == [10, 7, 5, 3]
-    assert seen[1].row.tolist() == [0, 0, 0, 0, 1, 2, 2] and seen[1].position.tolist() == [1, 2, 3, 4, 1, 2, 3]
+    assert seen[1].row.tolist() == [0, 0, 0, 0, 1, 2, 2] and seen[1].position.tolist() == [
+        1,
+        2,
+        3,
+        4,
+        1,
+        2,
+        3,
+    ]
     assert [view.step.unique().tolist() for view in seen] == [[1], [2], [3], [4]]
     assert [view.remaining.unique().tolist() for view in seen] == [[1.0], [0.75], [0.5], [0.25]]
     assert torch.equal(seen[1].entering, seen[0].state[[1, 2, 3, 4, 6, 8, 9]])
@@ -184,7 +216,9 @@ def test_less_than_one_step_is_refused(max_steps: int) -> None:
     with pytest.raises(UsageError, match=f"max_steps is {max_steps}"):
         Recurrence(Block(DIM, 2), FixedSteps(), max_steps=max_steps)
     with pytest.raises(UsageError, match=f"max_steps is {max_steps}"):
-        Recurrence(Block(DIM, 2), FixedSteps(), max_steps=3)(torch.randn(1, 2, DIM), max_steps=max_steps)
+        Recurrence(Block(DIM, 2), FixedSteps(), max_steps=3)(
+            torch.randn(1, 2, DIM), max_steps=max_steps
+        )
 
 
 def test_a_rule_that_looks_ahead_is_refused_in_a_causal_block() -> None:
@@ -201,7 +235,9 @@ def test_a_batch_without_a_token(shape: tuple[int, int], backprop: Checkpointed 
     output, trace = loop(x, torch.zeros(shape, dtype=torch.bool))
     assert output.shape == x.shape and trace.steps.shape == shape and trace.remainder.shape == shape
     for tensor in (output, trace.mass, trace.score):
-        for gradient in torch.autograd.grad(tensor.sum(), [x, *loop.parameters()], retain_graph=True):
+        for gradient in torch.autograd.grad(
+            tensor.sum(), [x, *loop.parameters()], retain_graph=True
+        ):
             assert (gradient == 0).all()
 
 
@@ -215,8 +251,11 @@ def test_fixed_noise_depends_on_the_token_and_the_step_alone() -> None:
 
 
 def test_the_step_signal_goes_beyond_the_steps_trained_with() -> None:
-    """A learned embedding with N rows would forbid them. This one has no rows, and each step has its own signal."""
-    loop = Recurrence(Block(DIM, 2, injection="add", step_signal="sinusoidal"), FixedSteps(), max_steps=4).eval()
+    """A learned embedding with N rows would forbid them. This one has no rows, and each step has
+    its own signal."""
+    loop = Recurrence(
+        Block(DIM, 2, injection="add", step_signal="sinusoidal"), FixedSteps(), max_steps=4
+    ).eval()
     x = torch.randn(2, 3, DIM)
     with torch.no_grad():
         output, trace = loop(x, max_steps=200)
@@ -230,10 +269,20 @@ def test_a_batch_too_small_for_packing_to_pay_goes_the_dense_path_by_itself() ->
     """In training alone; results are the same either way (law 3)."""
     loop = act_loop("auto")
     small, large = torch.randn(3, 5, DIM), torch.randn(64, 5, DIM)
-    for x, training, packed in ((small, True, False), (small, False, True), (large, True, True), (large, False, True)):
+    for x, training, packed in (
+        (small, True, False),
+        (small, False, True),
+        (large, True, True),
+        (large, False, True),
+    ):
         with torch.set_grad_enabled(training):
             rows, steps = rows_through_linear_layers(loop, x, None)
             assert loop.packs(x.shape[0] * x.shape[1]) == packed
         assert rows[0] == (int(steps.sum()) if packed else int(steps.max()) * steps.numel())
-    assert Recurrence(PlainBlock(nn.Identity()), GravesACT(DIM), max_steps=2, path="auto").packs(10_000) is False
+    assert (
+        Recurrence(PlainBlock(nn.Identity()), GravesACT(DIM), max_steps=2, path="auto").packs(
+            10_000
+        )
+        is False
+    )
     assert act_loop("packed").packs(1) and not act_loop("dense").packs(10_000)

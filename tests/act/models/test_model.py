@@ -21,11 +21,23 @@ def model_of(**options: object) -> LoopedTransformer:
 def test_embeddings_start_at_one_unless_they_are_the_heads(tied: bool) -> None:
     width = 64
     model = LoopedTransformer(
-        500, width, 2, FixedSteps(), max_steps=2, positions="learned", max_length=500, tie_embeddings=tied
+        500,
+        width,
+        2,
+        FixedSteps(),
+        max_steps=2,
+        positions="learned",
+        max_length=500,
+        tie_embeddings=tied,
     )
-    assert model.position_embedding is not None and (model.head.weight is model.embedding.weight) == tied
+    assert (
+        model.position_embedding is not None
+        and (model.head.weight is model.embedding.weight) == tied
+    )
     for embedding in (model.embedding, model.position_embedding):
-        assert embedding.weight.std().item() == pytest.approx(width**-0.5 if tied else 1.0, rel=0.05)
+        assert embedding.weight.std().item() == pytest.approx(
+            width**-0.5 if tied else 1.0, rel=0.05
+        )
     assert model.head.weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
 
 
@@ -47,7 +59,9 @@ def test_sequences_longer_than_the_learned_positions() -> None:
     with pytest.raises(UsageError, match=r"6 positions .*learned 5 of them"):
         model(tokens)
     assert model(tokens[:, :5]).logits.shape == (2, 5, 11)
-    assert act.generate(model, tokens[:, :3], 3).tokens.shape == (2, 6), "the last token is never read"
+    assert act.generate(model, tokens[:, :3], 3).tokens.shape == (2, 6), (
+        "the last token is never read"
+    )
     with pytest.raises(UsageError, match="6 positions"):
         act.generate(model, tokens[:, :3], 4)
     caches = model.decoding_caches(2, 6)
@@ -66,12 +80,18 @@ def test_padding_may_hold_any_position() -> None:
     for each in caches:
         each.loop.visible.copy_(VALID)  # pyright: ignore[reportOptionalMemberAccess]
     tame = model(tokens, VALID, caches=caches[0], positions=where)
-    assert torch.equal(model(tokens, VALID, caches=caches[1], positions=wild).logits[VALID], tame.logits[VALID])
+    assert torch.equal(
+        model(tokens, VALID, caches=caches[1], positions=wild).logits[VALID], tame.logits[VALID]
+    )
 
 
 def test_names_at_the_top() -> None:
     from act.decoding.generate import Generation
     from act.models.looped_transformer import ModelOutput
 
-    assert callable(act.generate) and act.Generation is Generation and act.ModelOutput is ModelOutput
-    assert all(hasattr(act, name) for name in act.__all__) and all(hasattr(halting, name) for name in halting.__all__)
+    assert (
+        callable(act.generate) and act.Generation is Generation and act.ModelOutput is ModelOutput
+    )
+    assert all(hasattr(act, name) for name in act.__all__) and all(
+        hasattr(halting, name) for name in halting.__all__
+    )

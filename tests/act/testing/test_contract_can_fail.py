@@ -20,9 +20,17 @@ from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
 from act.slots import Slots, dense_slots
 from act.testing import TOLERANCE, HaltingRuleContract, assert_close
-from halting import ExpectedSteps, FixedSteps, GravesACT, HaltingRule, PerSequence, PonderCost, StepsPlusRemainder
+from halting import (
+    ExpectedSteps,
+    FixedSteps,
+    GravesACT,
+    HaltingRule,
+    PerSequence,
+    PonderCost,
+    StepsPlusRemainder,
+)
 from halting.costs.cost import StepOutcomes
-from halting.mass import ledger_dtype, settle
+from halting.mass import halting_dtype, settle
 from halting.rule import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 
@@ -42,7 +50,9 @@ class Contract(HaltingRuleContract):
         return self.make(dim)
 
 
-def spend_nothing_at_the_end(decision: StepDecision, remaining: Tensor, last: bool) -> tuple[Tensor, Tensor, Tensor]:
+def spend_nothing_at_the_end(
+    decision: StepDecision, remaining: Tensor, last: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     mass, left, leaves = settle(decision, remaining, last)
     return torch.where(leaves, torch.minimum(decision.mass, mass), mass), left, leaves
 
@@ -50,7 +60,9 @@ def spend_nothing_at_the_end(decision: StepDecision, remaining: Tensor, last: bo
 def compute_everyone(tokens: Slots) -> Slots:
     """The published Universal Transformer: halted tokens go on being computed."""
     slots = dense_slots(tokens)
-    return Slots(slots.index, slots.row, slots.position, slots.step, None, slots.batch, slots.length)
+    return Slots(
+        slots.index, slots.row, slots.position, slots.step, None, slots.batch, slots.length
+    )
 
 
 class DenseByDefault(Contract):
@@ -67,7 +79,9 @@ def detach_the_halted(old: Tensor | None, new: Tensor, slots: Slots) -> Tensor:
     return written(None if old is None else old.detach(), new, slots)
 
 
-def forget_the_halted_when_packed(layer: Rows, keys: Tensor, values: Tensor, slots: Slots, node: Any) -> Any:
+def forget_the_halted_when_packed(
+    layer: Rows, keys: Tensor, values: Tensor, slots: Slots, node: Any
+) -> Any:
     rows = write(layer, keys, values, slots, node)
     for each, new in zip(rows, (keys, values), strict=True):
         each.zero_().index_copy_(0, slots.index, new)
@@ -85,7 +99,9 @@ def drop_what_is_frozen(layer: Rows, keys: Tensor, values: Tensor, slots: Slots)
     return mine, before
 
 
-def let_everyone_look_at_padding(loop: Recurrence, slots: Slots, valid: Tensor | None, packs: bool) -> FunctionalCache:
+def let_everyone_look_at_padding(
+    loop: Recurrence, slots: Slots, valid: Tensor | None, packs: bool
+) -> FunctionalCache:
     return FunctionalCache(None)
 
 
@@ -126,7 +142,17 @@ ROWS = "test_decisions_have_one_row_a_token"
 DIFFERENT = "test_tokens_leave_at_different_steps"
 STATE_DICT = "test_the_state_dict_holds_all_that_decides"
 COST = "test_the_cost_trains_the_gate_and_spares_padding"
-ALL_LAWS = [LAW_1, LAW_2, LAW_2_KEYS, LAW_4_ALONE, LAW_4_NAN, LAW_4_SPENDS, LAW_5, LAW_5_DECIDES, LAW_6]
+ALL_LAWS = [
+    LAW_1,
+    LAW_2,
+    LAW_2_KEYS,
+    LAW_4_ALONE,
+    LAW_4_NAN,
+    LAW_4_SPENDS,
+    LAW_5,
+    LAW_5_DECIDES,
+    LAW_6,
+]
 
 
 def hold(contract: HaltingRuleContract, law: str) -> None:
@@ -154,10 +180,10 @@ def test_the_loop_as_it_is_passes(law: str) -> None:
         (LAW_4_ALONE, Recurrence, "_fresh_cache", let_everyone_look_at_padding),
         (LAW_4_NAN, Slots, "blank_idle", lambda slots, values: values),
         (LAW_4_SPENDS, Slots, "of", staticmethod(count_padding)),
-        (LAW_5, act.loop.recurrence, "ledger_dtype", narrow),
-        (LAW_5, halting.gate, "ledger_dtype", narrow),
-        (LAW_5_DECIDES, halting.gate, "ledger_dtype", narrow),
-        (LAW_6, act.loop.recurrence, "tie", untied),
+        (LAW_5, act.loop.recurrence, "halting_dtype", narrow),
+        (LAW_5, halting.gate, "halting_dtype", narrow),
+        (LAW_5_DECIDES, halting.gate, "halting_dtype", narrow),
+        (LAW_6, act.loop.recurrence, "attach_zero_gradient", untied),
     ],
 )
 def test_a_broken_loop_is_caught(
@@ -168,7 +194,9 @@ def test_a_broken_loop_is_caught(
         hold(Contract(), law)
 
 
-def test_halted_tokens_that_go_on_being_computed_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halted_tokens_that_go_on_being_computed_are_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(act.loop.recurrence, "dense_slots", compute_everyone)
     with pytest.raises(AssertionError):
         hold(DenseByDefault(), LAW_2_KEYS)
@@ -188,7 +216,9 @@ class HalfPrecision(GravesACT):
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         weight, bias = self.gate.weight.to(view.state.dtype), self.gate.bias.to(view.state.dtype)
         hazard = torch.sigmoid(nn.functional.linear(view.state, weight, bias)).squeeze(-1)
-        return StepDecision(mass=hazard, halt=view.remaining - hazard <= self.epsilon, score=hazard), None
+        return StepDecision(
+            mass=hazard, halt=view.remaining - hazard <= self.epsilon, score=hazard
+        ), None
 
 
 class Averaged(GravesACT):
@@ -259,10 +289,17 @@ def test_another_cost_passes() -> None:
 def test_assert_close_sees_a_difference_of_twice_the_tolerance(dtype: torch.dtype) -> None:
     expected = torch.zeros(3, dtype=dtype)
     assert_close(expected + TOLERANCE[dtype] / 2, expected, "half the tolerance")
-    for wrong in (expected + 2 * TOLERANCE[dtype], expected + torch.nan, torch.zeros(4, dtype=dtype)):
+    for wrong in (
+        expected + 2 * TOLERANCE[dtype],
+        expected + torch.nan,
+        torch.zeros(4, dtype=dtype),
+    ):
         with pytest.raises(AssertionError):
             assert_close(wrong, expected, "wrong")
 
 
 def test_the_ledger_is_never_narrow() -> None:
-    assert ledger_dtype(torch.bfloat16) == torch.float32 and ledger_dtype(torch.float64) == torch.float64
+    assert (
+        halting_dtype(torch.bfloat16) == torch.float32
+        and halting_dtype(torch.float64) == torch.float64
+    )

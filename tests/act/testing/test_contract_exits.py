@@ -70,7 +70,8 @@ class TestConfidenceEntropy(HaltingRuleContract):
 
 
 class TestConvergenceInThePlaceOfACT(HaltingRuleContract):
-    """The readout is ACT's weighted mean, so the gate spends the mass while the exit decides who leaves."""
+    """The readout is ACT's weighted mean, so the gate spends the mass while the exit decides who
+    leaves."""
 
     def make_rule(self, dim: int) -> HaltingRule:
         return ExitBy(GravesACT(dim, bias_init=-1.0), ConvergenceExit("state", 0.8))
@@ -83,7 +84,9 @@ class TestConfidenceInThePlaceOfACT(HaltingRuleContract):
         return ExitBy(GravesACT(dim), ConfidenceExit("max", 0.6))
 
 
-@pytest.mark.parametrize("exits", [ConvergenceExit("kl"), ConvergenceExit("argmax"), ConfidenceExit()])
+@pytest.mark.parametrize(
+    "exits", [ConvergenceExit("kl"), ConvergenceExit("argmax"), ConfidenceExit()]
+)
 def test_a_causal_model_with_a_coda_refuses_exits_that_read_logits(exits: HaltingRule) -> None:
     with pytest.raises(UsageError, match="coda_layers=1"):
         LoopedTransformer(11, 8, 2, exits, max_steps=3, causal=True, coda_layers=1)
@@ -100,10 +103,16 @@ def test_another_rule_brings_its_own_readout_and_the_head_that_it_reads() -> Non
     model = LoopedTransformer(11, 8, 2, GravesACT(8), max_steps=3)
     assert model.recurrence.head is None
     model.use(ConfidenceExit())
-    assert type(model.recurrence.readout) is ConfidenceExit.default_readout and model.recurrence.head is not None
+    assert (
+        type(model.recurrence.readout) is ConfidenceExit.default_readout
+        and model.recurrence.head is not None
+    )
     assert model(torch.zeros(1, 2, dtype=torch.int64)).logits.isfinite().all()
     model.use(GravesACT(8))
-    assert type(model.recurrence.readout) is GravesACT.default_readout and model.recurrence.head is None
+    assert (
+        type(model.recurrence.readout) is GravesACT.default_readout
+        and model.recurrence.head is None
+    )
 
 
 def test_a_rule_that_is_not_causal_cannot_be_put_into_a_causal_loop() -> None:

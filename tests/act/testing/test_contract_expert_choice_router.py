@@ -34,7 +34,9 @@ class TestExpertChoiceRouterByThreshold(HaltingRuleContract):
     max_steps = 5
 
     def make_rule(self, dim: int) -> HaltingRule:
-        return ExpertChoiceRouter(dim, 3, capacity="1,0.6", alpha=0.5, warmup=0, evaluation="threshold")
+        return ExpertChoiceRouter(
+            dim, 3, capacity="1,0.6", alpha=0.5, warmup=0, evaluation="threshold"
+        )
 
 
 class TestExpertChoiceRouterUnderALimit(HaltingRuleContract):

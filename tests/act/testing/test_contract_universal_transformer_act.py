@@ -1,9 +1,10 @@
-"""The laws, for the Universal Transformer's ACT: all of them, though its published code breaks the second."""
+"""The laws, for the Universal Transformer's ACT: all of them, though its published code breaks the
+second."""
 
 import torch
 
 from act.testing import HaltingRuleContract
-from halting.mass import ledger_dtype
+from halting.mass import halting_dtype
 from halting.readout import FinalState
 from halting.rule import HaltingRule, Memory, StepDecision, StepView
 from halting.rules.universal_transformer_act import UniversalTransformerACT
@@ -71,12 +72,15 @@ class SureExit(HaltingRule):
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         logits = view.logits()
-        score = logits.to(ledger_dtype(logits.dtype)).softmax(-1).amax(-1)
-        return StepDecision(mass=torch.zeros_like(view.remaining), halt=score > 0.4, score=score), None
+        score = logits.to(halting_dtype(logits.dtype)).softmax(-1).amax(-1)
+        return StepDecision(
+            mass=torch.zeros_like(view.remaining), halt=score > 0.4, score=score
+        ), None
 
 
 class TestPostHocExitOfUniversalTransformerACT(SpreadOut):
-    """Reads what the blend would have said at each step, and lets token by token go: halted ones are then frozen."""
+    """Reads what the blend would have said at each step, and lets token by token go: halted ones
+    are then frozen."""
 
     seeds = (7, 14)
 

@@ -20,7 +20,9 @@ def exists(path: str, name: str) -> bool:
     node = found.get(outer)
     if not inner:
         return isinstance(node, ast.FunctionDef)
-    is_contract = isinstance(node, ast.ClassDef) and "HaltingRuleContract" in map(ast.unparse, node.bases)
+    is_contract = isinstance(node, ast.ClassDef) and "HaltingRuleContract" in map(
+        ast.unparse, node.bases
+    )
     return is_contract and hasattr(HaltingRuleContract, inner)
 
 
@@ -34,5 +36,7 @@ def test_every_test_that_is_named_exists() -> None:
 def test_the_check_can_fail() -> None:
     here = "tests/act/testing/test_laws_are_named.py"
     assert exists(here, "test_the_check_can_fail")
-    assert not exists(here, "test_nothing") and not exists("tests/act/test_nothing.py", "test_nothing")
+    assert not exists(here, "test_nothing") and not exists(
+        "tests/act/test_nothing.py", "test_nothing"
+    )
     assert not exists("tests/act/testing/test_rule_contract.py", "TestGravesACT::test_law_7")

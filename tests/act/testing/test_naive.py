@@ -1,4 +1,5 @@
-"""The loop against its executable specification: every option of the block, outputs and gradients."""
+"""The loop against its executable specification: every option of the block, outputs and
+gradients."""
 
 from typing import Any
 
@@ -21,7 +22,9 @@ def act_rule(dim: int = DIM) -> GravesACT:
     return rule
 
 
-def assert_equal_to_naive(loop: Recurrence, valid: torch.Tensor | None, max_steps: int | None = None) -> None:
+def assert_equal_to_naive(
+    loop: Recurrence, valid: torch.Tensor | None, max_steps: int | None = None
+) -> None:
     x = torch.randn(3, 4, loop.block.dim, dtype=torch.float64, requires_grad=True)  # pyright: ignore[reportArgumentType, reportCallIssue]
     output, trace = loop(x, valid, max_steps=max_steps)
     expected = naive.run(loop, x, valid, max_steps)
@@ -55,15 +58,23 @@ def assert_equal_to_naive(loop: Recurrence, valid: torch.Tensor | None, max_step
     ],
     ids=str,
 )
-def test_every_option_of_the_block(options: dict[str, Any], valid: torch.Tensor | None, causal: bool) -> None:
+def test_every_option_of_the_block(
+    options: dict[str, Any], valid: torch.Tensor | None, causal: bool
+) -> None:
     torch.manual_seed(3)
-    block = Block(DIM, 4 if options.get("num_kv_heads") == 2 else 2, causal=causal, **options).double()
+    block = Block(
+        DIM, 4 if options.get("num_kv_heads") == 2 else 2, causal=causal, **options
+    ).double()
     assert_equal_to_naive(Recurrence(block, act_rule(), max_steps=5), valid)
 
 
-@pytest.mark.parametrize("readout", [FinalState(), WeightedMean(), EveryStep()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "readout", [FinalState(), WeightedMean(), EveryStep()], ids=lambda r: type(r).__name__
+)
 def test_every_readout(readout: Readout) -> None:
-    assert_equal_to_naive(Recurrence(Block(DIM, 2).double(), act_rule(), readout, max_steps=5), VALID)
+    assert_equal_to_naive(
+        Recurrence(Block(DIM, 2).double(), act_rule(), readout, max_steps=5), VALID
+    )
 
 
 def test_more_steps_than_it_was_built_for() -> None:
@@ -72,7 +83,9 @@ def test_more_steps_than_it_was_built_for() -> None:
 
 
 def test_the_loop_of_a_whole_model() -> None:
-    model = LoopedTransformer(11, DIM, 2, act_rule(), max_steps=5, num_layers=2, causal=True, prelude_layers=1).double()
+    model = LoopedTransformer(
+        11, DIM, 2, act_rule(), max_steps=5, num_layers=2, causal=True, prelude_layers=1
+    ).double()
     assert_equal_to_naive(model.recurrence, VALID)
 
 

@@ -4,14 +4,14 @@ import torch
 
 from act.testing import HaltingRuleContract
 from halting import FixedSteps, GravesACT, HaltingRule, MaxSteps, MinSteps, PerSequence
-from halting.mass import ledger_dtype
+from halting.mass import halting_dtype
 from halting.readout import EveryStep, FinalState
 from halting.rule import Memory, StepDecision, StepView
 
 
 class HashExit(HaltingRule):
-    """A hard exit: leaves once a hash of its state is big. Draws, remembers and scales its update too, so that those
-    seams are exercised before any published rule needs them."""
+    """A hard exit: leaves once a hash of its state is big. Draws, remembers and scales its update
+    too, so that those seams are exercised before any published rule needs them."""
 
     default_readout = EveryStep
     gives_gain = True
@@ -22,8 +22,10 @@ class HashExit(HaltingRule):
         self.eagerness = eagerness
 
     def begin(self, view: StepView) -> tuple[Memory, torch.Tensor | None]:
-        wide = view.state.to(ledger_dtype(view.state.dtype))
-        return {"start": wide, "nested": (torch.zeros_like(view.step), None)}, 0.5 + wide.sum(-1).sigmoid()
+        wide = view.state.to(halting_dtype(view.state.dtype))
+        return {"start": wide, "nested": (torch.zeros_like(view.step), None)}, 0.5 + wide.sum(
+            -1
+        ).sigmoid()
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         assert isinstance(memory, dict) and isinstance(memory["start"], torch.Tensor)
@@ -34,7 +36,11 @@ class HashExit(HaltingRule):
         score = (3 * moved.sum(-1)).sin()
         halt = score > 0.5 - self.eagerness + 0.5 * view.uniform()
         decision = StepDecision(
-            mass=torch.zeros_like(view.remaining), halt=halt, score=score, gain=1 + 0.3 * score, aux={"moved": moved}
+            mass=torch.zeros_like(view.remaining),
+            halt=halt,
+            score=score,
+            gain=1 + 0.3 * score,
+            aux={"moved": moved},
         )
         return decision, {"start": start, "nested": (count + 1, None)}
 
@@ -47,8 +53,10 @@ class LogitExit(HaltingRule):
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         logits = view.logits()
-        score = logits.to(ledger_dtype(logits.dtype)).softmax(-1).amax(-1)
-        return StepDecision(mass=torch.zeros_like(view.remaining), halt=score > 0.7, score=score), None
+        score = logits.to(halting_dtype(logits.dtype)).softmax(-1).amax(-1)
+        return StepDecision(
+            mass=torch.zeros_like(view.remaining), halt=score > 0.7, score=score
+        ), None
 
 
 class TestGravesACT(HaltingRuleContract):

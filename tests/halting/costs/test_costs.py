@@ -5,7 +5,15 @@ import torch
 from torch import Tensor, nn
 
 from act import Block, Recurrence
-from halting import ExpectedSteps, GravesACT, LoopTrace, MinSteps, PerSequence, PonderCost, StepsPlusRemainder
+from halting import (
+    ExpectedSteps,
+    GravesACT,
+    LoopTrace,
+    MinSteps,
+    PerSequence,
+    PonderCost,
+    StepsPlusRemainder,
+)
 
 VALID = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], dtype=torch.bool)
 
@@ -14,7 +22,9 @@ def trace_of(hazards: Tensor) -> LoopTrace:
     """One token that leaves with the last of its hazards [N]."""
     mass = torch.cat((hazards[:-1], 1 - hazards[:-1].sum(0, keepdim=True)))
     steps = torch.tensor([[len(hazards)]])
-    return LoopTrace(mass.view(1, 1, -1), hazards.view(1, 1, -1), steps, torch.ones(1, 1, dtype=torch.bool), {})
+    return LoopTrace(
+        mass.view(1, 1, -1), hazards.view(1, 1, -1), steps, torch.ones(1, 1, dtype=torch.bool), {}
+    )
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -23,7 +33,9 @@ def test_closed_forms(count: int) -> None:
     trace = trace_of(hazards)
     cost, mean = StepsPlusRemainder()(trace), ExpectedSteps()(trace)
     assert cost.item() == pytest.approx(count + 1 - 0.1 * (count - 1))
-    assert mean.item() == pytest.approx(sum(n * 0.1 for n in range(1, count)) + count * (1 - 0.1 * (count - 1)))
+    assert mean.item() == pytest.approx(
+        sum(n * 0.1 for n in range(1, count)) + count * (1 - 0.1 * (count - 1))
+    )
     (of_cost,) = torch.autograd.grad(cost.sum(), hazards)
     (of_mean,) = torch.autograd.grad(mean.sum(), hazards)
     assert of_cost.tolist() == pytest.approx([-1.0] * (count - 1) + [0.0])
@@ -38,7 +50,9 @@ def act_loop(wrap: type | None) -> Recurrence:
 
 
 @pytest.mark.parametrize("wrap", [None, MinSteps, PerSequence])
-@pytest.mark.parametrize("cost", [StepsPlusRemainder(), ExpectedSteps()], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "cost", [StepsPlusRemainder(), ExpectedSteps()], ids=lambda c: type(c).__name__
+)
 def test_its_gradient_alone_reaches_the_gate_and_is_that_of_finite_differences(
     cost: PonderCost, wrap: type | None
 ) -> None:
@@ -61,14 +75,18 @@ def test_its_gradient_alone_reaches_the_gate_and_is_that_of_finite_differences(
             for move in (small, -2 * small):
                 flat[place] += move
                 moved, moved_steps = total()
-                assert torch.equal(moved_steps, steps), "the cost jumps where the step count does: no derivative there"
+                assert torch.equal(moved_steps, steps), (
+                    "the cost jumps where the step count does: no derivative there"
+                )
                 differences.append(moved.item())
             flat[place] += small
             expected = (differences[0] - differences[1]) / (2 * small)
             assert numbers[place].item() == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("cost", [StepsPlusRemainder(), ExpectedSteps()], ids=lambda c: type(c).__name__)
+@pytest.mark.parametrize(
+    "cost", [StepsPlusRemainder(), ExpectedSteps()], ids=lambda c: type(c).__name__
+)
 def test_padding_is_free_and_everyone_else_pays(cost: PonderCost) -> None:
     _, trace = act_loop(None)(torch.randn(2, 4, 6, dtype=torch.float64), VALID)
     value = cost(trace)

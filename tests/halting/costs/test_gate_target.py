@@ -36,7 +36,10 @@ def outcomes_of(trace: LoopTrace, losses: Tensor) -> StepOutcomes:
 
 @pytest.mark.parametrize("ahead", [False, True])
 def test_it_is_the_mean_cross_entropy_to_the_improvement(ahead: bool) -> None:
-    logits, losses = torch.randn(6, 4, dtype=torch.float64), torch.rand(6, 4, dtype=torch.float64) * 0.3
+    logits, losses = (
+        torch.randn(6, 4, dtype=torch.float64),
+        torch.rand(6, 4, dtype=torch.float64) * 0.3,
+    )
     steps = [4, 4, 3, 2, 1, 0]
     trace, outcomes = case(logits, losses, steps)
     cost = GateTarget(ahead=ahead)(trace, outcomes)[0]
@@ -47,11 +50,14 @@ def test_it_is_the_mean_cross_entropy_to_the_improvement(ahead: bool) -> None:
             go_on = sigmoid(50 * (improvement - 0.005))
             hazard = sigmoid(float(logits[token, n - 1 if ahead else n]))
             terms.append(-go_on * math.log(1 - hazard) - (1 - go_on) * math.log(hazard))
-        assert cost[token].item() == pytest.approx(sum(terms) / max(len(terms), 1)), f"token {token}"
+        assert cost[token].item() == pytest.approx(sum(terms) / max(len(terms), 1)), (
+            f"token {token}"
+        )
 
 
 def pull(before: float, after: float, ahead: bool = False) -> list[float]:
-    """What one unit of descent does to the logits of a token of two steps, whose loss goes from one to the other."""
+    """What one unit of descent does to the logits of a token of two steps, whose loss goes from one
+    to the other."""
     logits = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
     trace, outcomes = case(logits, torch.tensor([[before, after]], dtype=torch.float64), [2])
     (found,) = torch.autograd.grad(GateTarget(ahead=ahead)(trace, outcomes).sum(), logits)
@@ -61,12 +67,18 @@ def pull(before: float, after: float, ahead: bool = False) -> list[float]:
 def test_it_teaches_to_go_on_where_the_step_helped_and_to_stop_where_it_did_not() -> None:
     """With the label on *stop*, as a port could have it, both signs would turn."""
     assert pull(2.0, 0.5)[1] < -0.4 and pull(0.5, 0.5)[1] > 0.05 and pull(0.5, 2.0)[1] > 0.05
-    assert pull(0.5, 0.495)[1] == pytest.approx(0.0, abs=1e-9), "at the threshold the gate is to be undecided"
+    assert pull(0.5, 0.495)[1] == pytest.approx(0.0, abs=1e-9), (
+        "at the threshold the gate is to be undecided"
+    )
     assert pull(0.5, 0.5) == pytest.approx(pull(0.5, 2.0)), "worse counts as no better"
 
 
 def test_which_gate_is_taught() -> None:
-    assert pull(2.0, 0.5)[0] == 0 and pull(2.0, 0.5, ahead=True)[1] == 0 and pull(2.0, 0.5, ahead=True)[0] < -0.4
+    assert (
+        pull(2.0, 0.5)[0] == 0
+        and pull(2.0, 0.5, ahead=True)[1] == 0
+        and pull(2.0, 0.5, ahead=True)[0] < -0.4
+    )
 
 
 def test_the_task_s_loss_is_data() -> None:
@@ -80,9 +92,13 @@ def test_the_task_s_loss_is_data() -> None:
 
 def test_tokens_of_which_nothing_is_asked_cost_nothing() -> None:
     """Their losses are all 0, which else would say: no step helps."""
-    trace, outcomes = case(torch.randn(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64), [3, 3])
+    trace, outcomes = case(
+        torch.randn(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64), [3, 3]
+    )
     cost = GateTarget()(trace, outcomes._replace(asked=torch.tensor([[False, True]])))[0]
-    assert cost[0] == 0 and cost[1] > 0, "and a token that is right from the first step is taught to stop"
+    assert cost[0] == 0 and cost[1] > 0, (
+        "and a token that is right from the first step is taught to stop"
+    )
 
 
 def test_a_saturated_gate_still_learns() -> None:
@@ -98,7 +114,10 @@ def test_its_gradient_on_the_gate_is_that_of_finite_differences(ahead: bool) -> 
     rule = ExitGate(DIM, -0.5)
     nn.init.normal_(rule.gate.weight, std=0.4)
     running = Recurrence(Block(DIM, 2, rotary=False), rule, max_steps=LIMIT).double()
-    x, losses = torch.randn(2, 4, DIM, dtype=torch.float64), torch.rand(2, 4, LIMIT, dtype=torch.float64)
+    x, losses = (
+        torch.randn(2, 4, DIM, dtype=torch.float64),
+        torch.rand(2, 4, LIMIT, dtype=torch.float64),
+    )
 
     def total() -> Tensor:
         _, trace = running(x, VALID)
@@ -114,7 +133,9 @@ def test_its_gradient_on_the_gate_is_that_of_finite_differences(ahead: bool) -> 
             flat[place] -= 2 * small
             below = total().item()
             flat[place] += small
-            assert numbers[place].item() == pytest.approx((above - below) / (2 * small), rel=1e-5, abs=1e-7)
+            assert numbers[place].item() == pytest.approx(
+                (above - below) / (2 * small), rel=1e-5, abs=1e-7
+            )
 
 
 def test_padding_is_free() -> None:

@@ -1,4 +1,5 @@
-"""The divergence from a truncated geometric distribution, against sums written out, and what public ports get wrong."""
+"""The divergence from a truncated geometric distribution, against sums written out, and what public
+ports get wrong."""
 
 import math
 from collections.abc import Callable
@@ -23,7 +24,8 @@ def trace_of(*masses: list[float], requires_grad: bool = False) -> LoopTrace:
 
 
 def prior(prior_steps: float, num_steps: int) -> list[float]:
-    """The geometric distribution truncated at `num_steps` and renormalised, by dividing by its own sum."""
+    """The geometric distribution truncated at `num_steps` and renormalised, by dividing by its own
+    sum."""
     stop = 1 / prior_steps
     weights = [stop * (1 - stop) ** n for n in range(num_steps)]
     return [weight / sum(weights) for weight in weights]
@@ -83,7 +85,8 @@ def test_a_token_s_cost_does_not_depend_on_who_thinks_longer_beside_it() -> None
 
 
 def test_the_truncation_of_the_prior_moves_the_value_and_no_gradient() -> None:
-    """Truncated at the token's own steps, at a common limit or not at all: log g_n moves by a constant."""
+    """Truncated at the token's own steps, at a common limit or not at all: log g_n moves by a
+    constant."""
     p = [0.5, 0.3, 0.15, 0.05]
     trace = trace_of(p, requires_grad=True)
     value = GeometricPrior(5.0)(trace).sum()
@@ -100,16 +103,24 @@ def test_the_truncation_of_the_prior_moves_the_value_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_mass_of_zero_and_next_to_zero_is_finite(dtype: torch.dtype) -> None:
-    mass = torch.tensor([[[1.0, 0.0, 0.0], [1.0 - 1e-30, 1e-30, 0.0], [0.0, 0.0, 1.0]]], dtype=dtype)
+    mass = torch.tensor(
+        [[[1.0, 0.0, 0.0], [1.0 - 1e-30, 1e-30, 0.0], [0.0, 0.0, 1.0]]], dtype=dtype
+    )
     mass.requires_grad_()
     steps = torch.tensor([[3, 3, 3]])
     cost = GeometricPrior()(LoopTrace(mass, torch.zeros_like(mass), steps, steps > 0, {}))
     (found,) = torch.autograd.grad(cost.sum(), mass)
-    assert cost.dtype == dtype and cost.isfinite().all() and found.isfinite().all() and (cost > 0).all()
+    assert (
+        cost.dtype == dtype
+        and cost.isfinite().all()
+        and found.isfinite().all()
+        and (cost > 0).all()
+    )
 
 
 def test_a_token_that_leaves_at_step_1_costs_nothing() -> None:
-    """And pulls on nothing: its mass is the constant 1. A collapsed run looks cheap; read steps beside the cost."""
+    """And pulls on nothing: its mass is the constant 1. A collapsed run looks cheap; read steps
+    beside the cost."""
     costs = GeometricPrior(5.0)(trace_of([1.0], [0.949, 0.051]))[0]
     assert costs[0].abs() < 1e-12 and costs[1] > 0.3
 

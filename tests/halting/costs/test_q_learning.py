@@ -1,4 +1,5 @@
-"""What trains the two values of QHalt, against numbers worked out by hand and finite differences."""
+"""What trains the two values of QHalt, against numbers worked out by hand and finite
+differences."""
 
 import math
 
@@ -19,8 +20,11 @@ def bce(logit: float, target: float) -> float:
     return -target * math.log(chance) - (1 - target) * math.log(1 - chance)
 
 
-def cost_by_hand(q_halt: list[float], q_continue: list[float], right: list[bool], stopped: int, limit: int) -> float:
-    """The loss of one sequence that halted at step `stopped`, averaged over its steps; `q_halt` of all that ran."""
+def cost_by_hand(
+    q_halt: list[float], q_continue: list[float], right: list[bool], stopped: int, limit: int
+) -> float:
+    """The loss of one sequence that halted at step `stopped`, averaged over its steps; `q_halt` of
+    all that ran."""
     total = 0.0
     for n in range(1, stopped + 1):
         total += bce(q_halt[n - 1], float(right[n - 1]))
@@ -32,18 +36,23 @@ def cost_by_hand(q_halt: list[float], q_continue: list[float], right: list[bool]
 
 @pytest.mark.parametrize(("training", "explore"), [(True, 0.0), (True, 1.0), (False, 0.0)])
 def test_the_cost_is_the_papers_number_for_number(training: bool, explore: float) -> None:
-    """In evaluation nobody looks ahead, so the last step has no second term, whoever goes on in the batch."""
+    """In evaluation nobody looks ahead, so the last step has no second term, whoever goes on in the
+    batch."""
     loop, x = loop_of(training, explore)
     _, trace = loop(x, VALID)
     outcomes = outcomes_of(trace)
     cost = QLearning()(trace, outcomes)
     for row, stopped in enumerate(halting_steps(trace)):
         token = int(VALID[row].nonzero()[0])
-        q_halt, q_continue = (trace.aux[name][row, token].tolist() for name in ("q_halt", "q_continue"))
+        q_halt, q_continue = (
+            trace.aux[name][row, token].tolist() for name in ("q_halt", "q_continue")
+        )
         right = [bool(outcomes.correct[row, VALID[row], n].all()) for n in range(trace.num_steps)]
         computed = int(trace.steps[row, token])
         expected = cost_by_hand(q_halt[:computed], q_continue, right, stopped, LIMIT)
-        assert cost[row][VALID[row]].tolist() == pytest.approx([expected] * int(VALID[row].sum()), rel=1e-12)
+        assert cost[row][VALID[row]].tolist() == pytest.approx(
+            [expected] * int(VALID[row].sum()), rel=1e-12
+        )
     assert (cost[~VALID] == 0).all()
 
 
@@ -51,7 +60,9 @@ def test_before_the_limit_going_on_is_worth_what_halting_at_the_limit_is() -> No
     """There is nothing but halting left at N, however much q_continue promises."""
     rule, state = q_of([0.3], [2.0])
     memory, _ = rule.begin(view(state, [0]))
-    assert rule.decide(view(state, [0], LIMIT - 1), memory)[0].aux["value"].item() == pytest.approx(2.0)
+    assert rule.decide(view(state, [0], LIMIT - 1), memory)[0].aux["value"].item() == pytest.approx(
+        2.0
+    )
     assert rule.decide(view(state, [0], LIMIT), memory)[0].aux["value"].item() == pytest.approx(0.3)
 
 
@@ -62,11 +73,15 @@ def test_a_single_step_is_trained_by_its_outcome_alone() -> None:
     for row in range(4):
         token = int(VALID[row].nonzero()[0])
         right = bool(outcomes_of(trace).sequence_correct[row, 0])
-        assert cost[row, token].item() == pytest.approx(bce(trace.aux["q_halt"][row, token, 0].item(), right) / 2)
+        assert cost[row, token].item() == pytest.approx(
+            bce(trace.aux["q_halt"][row, token, 0].item(), right) / 2
+        )
 
 
 def test_a_sequence_is_right_when_all_that_is_asked_is_right() -> None:
-    correct = torch.tensor([[[1, 0], [0, 0], [1, 1]], [[1, 1], [0, 1], [0, 1]], [[0, 0], [0, 0], [0, 0]]]).bool()
+    correct = torch.tensor(
+        [[[1, 0], [0, 0], [1, 1]], [[1, 1], [0, 1], [0, 1]], [[0, 0], [0, 0], [0, 0]]]
+    ).bool()
     asked = torch.tensor([[1, 0, 1], [1, 1, 1], [0, 0, 0]]).bool()
     outcomes = StepOutcomes(torch.zeros(3, 3, 2), torch.zeros(3, 3, 2).long(), correct, asked)
     assert outcomes.sequence_correct.tolist() == [[True, False], [False, True], [True, True]]
@@ -77,14 +92,19 @@ def test_what_is_not_asked_does_not_change_the_cost() -> None:
     _, trace = loop(x, VALID)
     asked = VALID & (torch.arange(4) != 2)
     with_gaps = outcomes_of(trace, asked)
-    torch.testing.assert_close(QLearning()(trace, with_gaps), QLearning()(trace, outcomes_of(trace)))
+    torch.testing.assert_close(
+        QLearning()(trace, with_gaps), QLearning()(trace, outcomes_of(trace))
+    )
 
 
 def test_no_gradient_goes_into_the_target_nor_to_the_step_that_looks_ahead() -> None:
     loop, x = loop_of(training=True)
     _, trace = loop(x, VALID)
     outcomes = outcomes_of(trace)
-    leaves = {name: trace.aux[name].detach().clone().requires_grad_() for name in ("q_halt", "q_continue", "value")}
+    leaves = {
+        name: trace.aux[name].detach().clone().requires_grad_()
+        for name in ("q_halt", "q_continue", "value")
+    }
     QLearning()(trace._replace(aux={**trace.aux, **leaves}), outcomes).sum().backward()
     assert leaves["value"].grad is None
     looked = trace.aux["looks_ahead"]
@@ -97,7 +117,8 @@ def test_no_gradient_goes_into_the_target_nor_to_the_step_that_looks_ahead() -> 
 
 
 def test_its_gradient_alone_reaches_the_gate_and_is_that_of_finite_differences() -> None:
-    """With the target held, which is what the paper descends. Letting it move gives other numbers."""
+    """With the target held, which is what the paper descends. Letting it move gives other
+    numbers."""
     loop, x = loop_of(training=True)
     _, before = loop(x, VALID)
     outcomes, held = outcomes_of(before), before.aux["value"].detach()
@@ -125,10 +146,14 @@ def test_its_gradient_alone_reaches_the_gate_and_is_that_of_finite_differences()
                 slopes.append((above - below) / (2 * small))
             assert gradient.flatten()[place].item() == pytest.approx(slopes[0], rel=1e-5, abs=1e-7)
             leaks.append(abs(slopes[0] - slopes[1]))
-    assert max(leaks) > 1e-3, "the target does not move, so the test could not see a gradient through it"
+    assert max(leaks) > 1e-3, (
+        "the target does not move, so the test could not see a gradient through it"
+    )
 
 
 def test_another_rules_trace_is_refused() -> None:
-    _, trace = Recurrence(Block(6, 2, rotary=False), GravesACT(6), max_steps=2)(torch.randn(1, 3, 6))
+    _, trace = Recurrence(Block(6, 2, rotary=False), GravesACT(6), max_steps=2)(
+        torch.randn(1, 3, 6)
+    )
     with pytest.raises(UsageError, match="no q_halt and no q_continue and no value.*Use QHalt"):
         QLearning()(trace, outcomes_of(trace))

@@ -18,15 +18,20 @@ from halting.maps.viewers.picture import aggregates as picture_aggregates
 
 def test_figures_counted_by_hand() -> None:
     found = aggregate(by_hand())
-    assert (found.steps.value, found.ponder.value, found.accuracy.value) == (2.5, 1.25, pytest.approx(2 / 3))
+    assert (found.steps.value, found.ponder.value, found.accuracy.value) == (
+        2.5,
+        1.25,
+        pytest.approx(2 / 3),
+    )
     told = {
-        by: [(g.name, g.steps.value, g.ponder.value, g.tokens, g.sequences) for g in gs] for by, gs in found.by.items()
+        by: [(g.name, g.steps.value, g.ponder.value, g.tokens, g.sequences) for g in gs]
+        for by, gs in found.by.items()
     }
     assert told == {
         "difficulty": [("0", 1.5, 0.75, 2, 2), ("2", 3.5, 1.75, 2, 1)],
         "type": [("a", 2.5, 1.25, 2, 1), ("b", 2.5, 1.25, 2, 2)],
         "position": [("0", 1.5, 0.75, 2, 2), ("1", 3, 1.5, 1, 1), ("2", 4, 2, 1, 1)],
-        "correctness": [("right", 2, 1, 2, 1), ("wrong", 2, 1, 1, 1), ("not asked", 4, 2, 1, 1)],
+        "correctness": [("right", 2, 1, 2, 1), ("wrong", 2, 1, 1, 1), ("no target", 4, 2, 1, 1)],
     }
     json.dumps(found.values(), allow_nan=False)
 
@@ -34,12 +39,21 @@ def test_figures_counted_by_hand() -> None:
 def test_compute_in_vain_and_left_too_early_counted_by_hand() -> None:
     assert settled_at(by_hand()).tolist() == [[1, 2, 4], [2, 0, 0]]
     found = aggregate(by_hand())
-    assert found.overthinking is not None and found.spoilt is not None and found.rising is not None
-    assert found.overthinking.compute.value == pytest.approx(1 / 10), "of 10 steps, the second token's third"
+    assert (
+        found.overthinking is not None
+        and found.degraded is not None
+        and found.still_improving is not None
+    )
+    assert found.overthinking.compute.value == pytest.approx(1 / 10), (
+        "of 10 steps, the second token's third"
+    )
     assert found.overthinking.tokens.value == pytest.approx(1 / 4)
-    # Among the asked 1 + 3 + 2 steps: the last token's two, wrong at the end, right before, its chance rising.
-    assert found.spoilt.compute.value == found.rising.compute.value == pytest.approx(2 / 6)
-    assert found.spoilt.tokens.value == pytest.approx(1 / 3)
+    # Among the asked 1 + 3 + 2 steps: the last token's two, wrong at the end, right before, its
+    # chance rising.
+    assert (
+        found.degraded.compute.value == found.still_improving.compute.value == pytest.approx(2 / 6)
+    )
+    assert found.degraded.tokens.value == pytest.approx(1 / 3)
     assert found.right_if_deeper is None
     right_at_last = replace(by_hand(), final_prediction=np.full((2, 3), 5))
     deeper = aggregate(by_hand(), right_at_last).right_if_deeper
@@ -50,7 +64,9 @@ def test_compute_in_vain_and_left_too_early_counted_by_hand() -> None:
 
 def test_calibration_counted_by_hand() -> None:
     found = aggregate(by_hand()).calibration
-    score = found["score"]  # asked: 1/4 right; 1/4 wrong, 2/4 right, 3/4 right; 1/4 right, 2/4 wrong
+    score = found[
+        "score"
+    ]  # asked: 1/4 right; 1/4 wrong, 2/4 right, 3/4 right; 1/4 right, 2/4 wrong
     assert [(each.score, each.right.value, each.entries) for each in score.bins] == [
         (0.25, pytest.approx(2 / 3), 3),
         (0.5, 0.5, 2),
@@ -75,8 +91,9 @@ def test_whole_sequences_are_resampled() -> None:
 
 
 def test_intervals_hold_what_theory_says() -> None:
-    """For many sequences of one token each, the percentile interval is mean ± 1.96 standard errors; a
-    thousand resamples place each end to 0.085 standard errors, and three times that is allowed."""
+    """For many sequences of one token each, the percentile interval is mean ± 1.96 standard errors;
+    a thousand resamples place each end to 0.085 standard errors, and three times that is
+    allowed."""
     values = np.random.default_rng(3).normal(5, 2, (2000, 1))
     found = mean_of(values, np.ones((2000, 1), bool))
     error = values.std() / np.sqrt(2000)
@@ -86,7 +103,9 @@ def test_intervals_hold_what_theory_says() -> None:
 
 def test_where_there_is_nothing_to_average() -> None:
     assert ratio(np.zeros(3), np.zeros(3)) == Estimate(None)
-    assert ratio(np.array([3.0, 0]), np.array([2.0, 0])) == Estimate(1.5), "one sequence has no interval"
+    assert ratio(np.array([3.0, 0]), np.array([2.0, 0])) == Estimate(1.5), (
+        "one sequence has no interval"
+    )
     assert (f"{Estimate(None):.2f}", f"{Estimate(1.5):.2f}", f"{Estimate(1, 0.5, 2):.1f}") == (
         "–",
         "1.50",
@@ -118,8 +137,10 @@ def test_types_of_tokens(texts: list[str], types: list[str]) -> None:
     ids=["usual", "text", "empty"],
 )
 def test_pictures(tmp_path: Path, found: PonderMap) -> None:
-    picture_aggregates.save_picture(aggregate(found), found, tmp_path / "new" / "a.png")
+    picture_aggregates.save_aggregates_picture(aggregate(found), found, tmp_path / "new" / "a.png")
     pixels = image.imread(tmp_path / "new" / "a.png")
     assert pixels.shape[1] == 1920
-    border = np.concatenate([pixels[:8].reshape(-1, 4), pixels[-8:].reshape(-1, 4), pixels[:, -8:].reshape(-1, 4)])
+    border = np.concatenate(
+        [pixels[:8].reshape(-1, 4), pixels[-8:].reshape(-1, 4), pixels[:, -8:].reshape(-1, 4)]
+    )
     assert (border == 1).all(), "something runs over the edge"

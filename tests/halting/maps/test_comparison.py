@@ -15,8 +15,8 @@ from halting.maps.viewers.terminal import comparison as terminal_comparison
 
 
 def other() -> PonderMap:
-    """`small` thought about by another model: 2 2 8 | 3 steps instead of 1 2 10 | 3; the second token right, and the
-    third wrong."""
+    """`small` thought about by another model: 2 2 8 | 3 steps instead of 1 2 10 | 3; the second
+    token right, and the third wrong."""
     steps = np.array([[2, 2, 8], [3, 0, 0]])
     return replace(
         small(),
@@ -32,7 +32,12 @@ def test_differences_counted_by_hand() -> None:
     found = compare(small(), other())
     assert found.steps.value == pytest.approx(-1 / 4)
     assert (found.longer.value, found.shorter.value, found.answers.value) == (0.25, 0.25, 0.5)
-    assert (found.both.value, found.only_first.value, found.only_second.value, found.neither.value) == (
+    assert (
+        found.both.value,
+        found.only_first.value,
+        found.only_second.value,
+        found.neither.value,
+    ) == (
         0.5,
         0.25,
         0.25,
@@ -59,7 +64,8 @@ def test_the_terminal_shows_exactly_this() -> None:
     text = terminal_comparison.render([small(), other()], width=100, colour=False, ascii_only=True)
     assert text == "\n".join(
         [
-            "A  parity-001 | parity | GravesACT | at most 10 steps | 4.00 steps a token | 75 % right",
+            "A  parity-001 | parity | GravesACT | at most 10 steps | 4.00 steps a token | 75 % "
+            "right",
             "B  other | at most 10 steps | 3.75 steps a token | 75 % right",
             "",
             "sequence 1 of 2",
@@ -81,15 +87,20 @@ def test_the_terminal_shows_exactly_this() -> None:
 
 @pytest.mark.parametrize("number", [2, 4])
 def test_pictures(tmp_path: Path, number: int) -> None:
-    maps = [fabricate(6, 60), *[replace(fabricate(6, 60), metadata={"run": "x" * 40})] * (number - 1)]
-    picture_comparison.save_picture(maps, tmp_path / "c.png")
+    maps = [
+        fabricate(6, 60),
+        *[replace(fabricate(6, 60), metadata={"run": "x" * 40})] * (number - 1),
+    ]
+    picture_comparison.save_comparison_picture(maps, tmp_path / "c.png")
     pixels = image.imread(tmp_path / "c.png")
-    border = np.concatenate([pixels[:8].reshape(-1, 4), pixels[-8:].reshape(-1, 4), pixels[:, -8:].reshape(-1, 4)])
+    border = np.concatenate(
+        [pixels[:8].reshape(-1, 4), pixels[-8:].reshape(-1, 4), pixels[:, -8:].reshape(-1, 4)]
+    )
     assert pixels.shape[1] == 1920 and (border == 1).all(), "something runs over the edge"
 
 
 def test_pictures_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="1 maps"):
-        picture_comparison.save_picture([small()], "never.png")
+        picture_comparison.save_comparison_picture([small()], "never.png")
     with pytest.raises(UsageError, match="no tokens"):
-        picture_comparison.save_picture([empty(1, 2)] * 2, "never.png")
+        picture_comparison.save_comparison_picture([empty(1, 2)] * 2, "never.png")

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from halting import PonderMap, UsageError
 from halting.maps.ponder_map import IGNORE
 
-EXACT = ("tokens", "valid", "steps", "ponder", "predictions", "targets", "final_prediction", "difficulty")
+EXACT = (
+    "tokens",
+    "valid",
+    "steps",
+    "ponder",
+    "predictions",
+    "targets",
+    "final_prediction",
+    "difficulty",
+)
 
 
 def rewritten(path: Path, **changes: object) -> None:
@@ -26,7 +35,8 @@ def rewritten(path: Path, **changes: object) -> None:
 
 
 def with_arrays(stem: Path, **changes: np.ndarray | None) -> None:
-    """Changes arrays of a map's .npz, and its JSON so that the two agree; None takes an array away."""
+    """Changes arrays of a map's .npz, and its JSON so that the two agree; None takes an array
+    away."""
     with np.load(stem.with_suffix(".npz")) as stored:
         arrays = {**stored, **changes}
     arrays = {name: array for name, array in arrays.items() if array is not None}
@@ -58,14 +68,22 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
 
 @settings(max_examples=25, deadline=None, database=None)
 @given(st.integers(0, 2**31), st.integers(1, 40), st.floats(0.05, 5))
-def test_precision_is_as_the_file_says(tmp_path_factory, seed: int, num_steps: int, evenness: float) -> None:
+def test_precision_is_as_the_file_says(
+    tmp_path_factory, seed: int, num_steps: int, evenness: float
+) -> None:
     random = np.random.default_rng(seed)
     mass = random.dirichlet(np.full(num_steps, evenness), (2, 9))
-    probability = np.where(random.random(mass.shape) < 0.2, np.nan, random.random(mass.shape)).astype(np.float32)
-    score = (random.normal(size=mass.shape) * 10.0 ** random.integers(-9, 4, mass.shape)).astype(np.float32)
+    probability = np.where(
+        random.random(mass.shape) < 0.2, np.nan, random.random(mass.shape)
+    ).astype(np.float32)
+    score = (random.normal(size=mass.shape) * 10.0 ** random.integers(-9, 4, mass.shape)).astype(
+        np.float32
+    )
     whole = np.ones((2, 9), np.int32)
     texts = [["x"] * 9] * 2
-    found = PonderMap(whole, texts, whole > 0, whole, whole * 1.5, mass, score, target_probability=probability)
+    found = PonderMap(
+        whole, texts, whole > 0, whole, whole * 1.5, mass, score, target_probability=probability
+    )
     path = tmp_path_factory.mktemp("map") / "map"
     found.save(path)
     loaded = PonderMap.load(path)
@@ -73,7 +91,9 @@ def test_precision_is_as_the_file_says(tmp_path_factory, seed: int, num_steps: i
     assert np.abs(loaded.mass - mass).max() <= num_steps / 131070 + rounding
     np.testing.assert_allclose(loaded.mass.sum(-1, dtype=np.float64), 1, atol=rounding)
     assert loaded.target_probability is not None
-    np.testing.assert_allclose(loaded.target_probability, probability, atol=1 / 508 + rounding, equal_nan=True)
+    np.testing.assert_allclose(
+        loaded.target_probability, probability, atol=1 / 508 + rounding, equal_nan=True
+    )
     np.testing.assert_allclose(loaded.score, score, rtol=1 / 2048, atol=3e-8)
     np.testing.assert_array_equal(loaded.ponder, found.ponder)
 
@@ -97,8 +117,14 @@ def test_a_map_without_the_optional_arrays(tmp_path: Path) -> None:
     found = replace(fabricate_text("a b"), target_probability=None)
     found.save(tmp_path / "map")
     loaded = PonderMap.load(tmp_path / "map")
-    assert loaded.predictions is loaded.targets is loaded.difficulty is loaded.target_probability is None
-    assert not loaded.asked.any() and not loaded.correct.any() and not loaded.wrong.any()
+    assert (
+        loaded.predictions
+        is loaded.targets
+        is loaded.difficulty
+        is loaded.target_probability
+        is None
+    )
+    assert not loaded.has_target.any() and not loaded.correct.any() and not loaded.wrong.any()
     assert loaded.summary()["accuracy"] is loaded.summary()["spearman"] is None
 
 
@@ -116,7 +142,9 @@ def test_a_thousand_sequences_take_less_than_40_megabytes(tmp_path: Path) -> Non
     cube, grid = (batch, length, num_steps), (batch, length)
     found = PonderMap(
         tokens=random.integers(0, vocabulary, grid),
-        texts=[[f"token{number}" for number in row] for row in random.integers(0, vocabulary, grid)],
+        texts=[
+            [f"token{number}" for number in row] for row in random.integers(0, vocabulary, grid)
+        ],
         valid=np.ones(grid, bool),
         steps=random.integers(1, num_steps + 1, grid),
         ponder=random.random(grid),
@@ -142,7 +170,11 @@ def test_damaged_files_are_refused_by_name(saved: Path, suffix: str, damage: str
     if damage == "missing":
         file.unlink()
     else:
-        file.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "garbage": b"\x80" + content}[damage])
+        file.write_bytes(
+            {"empty": b"", "cut": content[: len(content) // 2], "garbage": b"\x80" + content}[
+                damage
+            ]
+        )
     with pytest.raises(UsageError, match=f"map{suffix}.*cannot be read as a ponder map"):
         PonderMap.load(saved)
 
@@ -159,12 +191,19 @@ def test_a_file_of_the_first_version_still_loads() -> None:
     for field in EXACT:
         np.testing.assert_array_equal(getattr(loaded, field), getattr(expected, field), field)
     for field in ("mass", "score", "confidence", "target_probability"):
-        np.testing.assert_allclose(getattr(loaded, field), getattr(expected, field), atol=1 / 500, err_msg=field)
-    assert loaded.texts == expected.texts and loaded.metadata == {"run": "old-001", "answers": {"5": "five"}}
+        np.testing.assert_allclose(
+            getattr(loaded, field), getattr(expected, field), atol=1 / 500, err_msg=field
+        )
+    assert loaded.texts == expected.texts and loaded.metadata == {
+        "run": "old-001",
+        "answers": {"5": "five"},
+    }
 
 
 def test_each_text_is_kept_once(tmp_path: Path) -> None:
-    replace(fabricate_text("x" * 500), texts=[["a long text of a token"] * 500]).save(tmp_path / "map")
+    replace(fabricate_text("x" * 500), texts=[["a long text of a token"] * 500]).save(
+        tmp_path / "map"
+    )
     assert (tmp_path / "map.json").read_text().count("a long text") == 1
 
 
@@ -245,7 +284,9 @@ def test_a_save_that_fails_leaves_the_last_one_whole(saved: Path, value: object)
     assert sorted(path.name for path in saved.parent.iterdir()) == ["map.json", "map.npz"]
 
 
-def test_a_save_cut_off_while_writing_leaves_the_last_one_whole(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_cut_off_while_writing_leaves_the_last_one_whole(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = Path.write_bytes
 
     def full_disk(path: Path, content: bytes) -> int:

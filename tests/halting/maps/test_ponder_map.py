@@ -31,7 +31,8 @@ def test_select_and_sequence() -> None:
 
 
 def test_summary_of_a_map_counted_by_hand() -> None:
-    # Steps 1 2 4 | 3, difficulties 0 1 1 | unknown, answers right, wrong, not asked | right; one padded place.
+    # Steps 1 2 4 | 3, difficulties 0 1 1 | unknown, answers right, wrong, not asked | right; one
+    # padded place.
     steps = np.array([[1, 2, 4], [3, 0, 0]])
     mass = (np.arange(1, 5) == steps[..., None]).astype(np.float32)
     found = PonderMap(
@@ -67,7 +68,9 @@ def rated(difficulty: np.ndarray) -> PonderMap:
 def test_many_difficulties_are_put_into_ten_groups() -> None:
     groups = rated(np.random.default_rng(0).permutation(1000) / 7).steps_by_difficulty()
     assert [group.tokens for group in groups] == [100] * 10
-    assert [group.difficulty for group in groups] == pytest.approx([(100 * n + 49.5) / 7 for n in range(10)])
+    assert [group.difficulty for group in groups] == pytest.approx(
+        [(100 * n + 49.5) / 7 for n in range(10)]
+    )
 
 
 @pytest.mark.parametrize("common", [-1.0, 99.0])
@@ -109,7 +112,9 @@ def test_arrays_are_read_only_and_the_givers_stay_writable() -> None:
 def test_answers() -> None:
     found = fabricate()
     assert (found.answer_text(3), found.answer_text(-1)) == ("3", "")
-    listed, named = (replace(found, metadata={"answers": answers}) for answers in (["no", "yes"], {1: "yes"}))
+    listed, named = (
+        replace(found, metadata={"answers": answers}) for answers in (["no", "yes"], {1: "yes"})
+    )
     assert [listed.answer_text(index) for index in (0, 1, 2)] == ["no", "yes", "2"]
     assert [named.answer_text(index) for index in (0, 1, 2)] == ["0", "yes", "2"]
 

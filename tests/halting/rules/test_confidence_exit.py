@@ -42,7 +42,9 @@ def test_scores_and_exits_are_those_of_a_token_by_token_computation(measure, thr
     logits = 2 * torch.randn(40, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     decision = decide(ConfidenceExit(measure, threshold), logits)
     expected = [by_hand(measure, token) for token in logits.tolist()]
-    torch.testing.assert_close(decision.score, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        decision.score, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12
+    )
     sure = [x <= threshold if measure == "entropy" else x >= threshold for x in expected]
     assert decision.halt.tolist() == sure and 5 < sum(sure) < 35
     assert (decision.mass == 0).all()
@@ -66,7 +68,8 @@ def test_the_defaults_are_one_threshold_for_two_answers():
     sure, unsure = torch.tensor([[0.91, 0.09]]).log(), torch.tensor([[0.89, 0.11]]).log()
     for measure in ("max", "gap", "entropy"):
         assert (
-            decide(ConfidenceExit(measure), sure).halt.all() and not decide(ConfidenceExit(measure), unsure).halt.any()
+            decide(ConfidenceExit(measure), sure).halt.all()
+            and not decide(ConfidenceExit(measure), unsure).halt.any()
         )
 
 
@@ -120,6 +123,8 @@ def test_impossible_answers_are_no_trouble():
     ],
 )
 def test_what_it_refuses(options, words):
-    build = unwrap(ConfidenceExit.__init__)  # without the type checks of the tests, which would speak first
+    build = unwrap(
+        ConfidenceExit.__init__
+    )  # without the type checks of the tests, which would speak first
     with pytest.raises(UsageError, match=words):
         build(ConfidenceExit.__new__(ConfidenceExit), **options)

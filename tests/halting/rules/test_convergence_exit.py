@@ -35,12 +35,17 @@ def view(state: Tensor, logits: Tensor | None, step: int) -> StepView:
     )
 
 
-def watch(rule: ConvergenceExit, states: Tensor, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Scores and halts [N A] along given states [N+1 A D], the first before step 1, and logits [N A V]."""
+def watch(
+    rule: ConvergenceExit, states: Tensor, logits: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Scores and halts [N A] along given states [N+1 A D], the first before step 1, and logits [N A
+    V]."""
     memory: Memory = rule.begin(view(states[0], None, 1))[0]
     scores, halts = [], []
     for step in range(1, len(states)):
-        decision, memory = rule.decide(view(states[step], None if logits is None else logits[step - 1], step), memory)
+        decision, memory = rule.decide(
+            view(states[step], None if logits is None else logits[step - 1], step), memory
+        )
         assert (decision.mass == 0).all()
         scores.append(decision.score)
         halts.append(decision.halt)
@@ -61,17 +66,22 @@ def divergence(p: list[float], q: list[float]) -> float:
 
 
 def by_hand(criterion: str, states: list[list[float]], logits: list[list[float]]) -> list[float]:
-    """The scores of one token's steps, one number at a time; states include the one before step 1."""
+    """The scores of one token's steps, one number at a time; states include the one before step
+    1."""
     scores: list[float] = []
     for n in range(1, len(states)):
         if criterion in ("state", "cosine"):
             now, before = states[n], states[n - 1]
             size = math.sqrt(sum(x * x for x in now))
             if criterion == "state":
-                scores.append(math.sqrt(sum((x - y) ** 2 for x, y in zip(now, before, strict=True))) / size)
+                scores.append(
+                    math.sqrt(sum((x - y) ** 2 for x, y in zip(now, before, strict=True))) / size
+                )
             else:
                 other = math.sqrt(sum(x * x for x in before))
-                scores.append(1 - sum(x * y for x, y in zip(now, before, strict=True)) / size / other)
+                scores.append(
+                    1 - sum(x * y for x, y in zip(now, before, strict=True)) / size / other
+                )
             continue
         now = chances(logits[n - 1])
         before = chances(logits[n - 2]) if n > 1 else [1 / len(now)] * len(now)
@@ -102,9 +112,12 @@ def test_scores_and_exits_are_those_of_a_token_by_token_computation(criterion):
     scores, halts = watch(rule, states, logits if rule.reads_logits else None)
     for token in range(states.shape[1]):
         expected = by_hand(criterion, states[:, token].tolist(), logits[:, token].tolist())
-        torch.testing.assert_close(scores[:, token], torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            scores[:, token], torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12
+        )
         leaves = [
-            n > 0 and (x >= threshold if criterion == "argmax" else x < threshold) for n, x in enumerate(expected)
+            n > 0 and (x >= threshold if criterion == "argmax" else x < threshold)
+            for n, x in enumerate(expected)
         ]
         assert halts[:, token].tolist() == leaves
     assert halts.any() and not halts.all()
@@ -132,7 +145,8 @@ def test_the_divergence_is_of_the_earlier_prediction_from_the_later():
 
 @pytest.mark.parametrize("criterion", PUBLISHED)
 def test_nobody_leaves_at_step_1_whatever_it_looks_like(criterion):
-    """A first step that changes nothing, and a first prediction that is uniform: there is no step before it."""
+    """A first step that changes nothing, and a first prediction that is uniform: there is no step
+    before it."""
     states, logits = torch.ones(9, 2, 3), torch.zeros(8, 2, 4)
     _, halts = watch(ConvergenceExit(criterion), states, logits)
     first = {"argmax": 6}.get(criterion, 2)
@@ -166,12 +180,15 @@ def test_scores_are_numbers_for_states_of_zero_and_impossible_answers(criterion)
 
 
 def test_bfloat16_is_widened_before_it_is_compared():
-    """A change of 1/256 of a state near 1, rounded to nothing if it were computed in bfloat16 from its square sums."""
+    """A change of 1/256 of a state near 1, rounded to nothing if it were computed in bfloat16 from
+    its square sums."""
     states = torch.ones(3, 1, 64).bfloat16()
     states[2, 0, 0] += 2**-7
     scores, _ = watch(ConvergenceExit("state"), states)
     assert scores.dtype == torch.float32
-    assert scores[1].item() == pytest.approx(by_hand("state", states[:, 0].tolist(), [])[1], rel=1e-5)
+    assert scores[1].item() == pytest.approx(
+        by_hand("state", states[:, 0].tolist(), [])[1], rel=1e-5
+    )
 
 
 def test_no_graph_is_kept_from_step_to_step():
@@ -202,6 +219,8 @@ def test_no_graph_is_kept_from_step_to_step():
     ],
 )
 def test_what_it_refuses(options, words):
-    build = unwrap(ConvergenceExit.__init__)  # without the type checks of the tests, which would speak first
+    build = unwrap(
+        ConvergenceExit.__init__
+    )  # without the type checks of the tests, which would speak first
     with pytest.raises(UsageError, match=words):
         build(ConvergenceExit.__new__(ConvergenceExit), **options)

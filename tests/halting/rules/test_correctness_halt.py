@@ -24,7 +24,9 @@ def loop_of(training: bool) -> tuple[Recurrence, Tensor]:
     rule = CorrectnessHalt(6, bias_init=-0.3)
     nn.init.normal_(rule.gate.weight, std=0.5)
     block = Block(6, 2, rotary=False, step_signal="sinusoidal")
-    return Recurrence(block, rule, max_steps=LIMIT).double().train(training), torch.randn(4, 4, 6).double()
+    return Recurrence(block, rule, max_steps=LIMIT).double().train(training), torch.randn(
+        4, 4, 6
+    ).double()
 
 
 def outcomes_of(trace: LoopTrace, asked: Tensor) -> StepOutcomes:
@@ -32,12 +34,15 @@ def outcomes_of(trace: LoopTrace, asked: Tensor) -> StepOutcomes:
     right = torch.arange(trace.num_steps) % 2 == torch.arange(4).unsqueeze(1) % 2
     correct = (right.unsqueeze(1) & trace.ran & asked.unsqueeze(-1)).clone()
     correct[0, 1] = False
-    return StepOutcomes(torch.zeros_like(trace.mass), torch.zeros_like(trace.mass).long(), correct, asked)
+    return StepOutcomes(
+        torch.zeros_like(trace.mass), torch.zeros_like(trace.mass).long(), correct, asked
+    )
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_a_sequence_leaves_at_the_first_step_that_it_thinks_right(training: bool) -> None:
-    """In evaluation as in training; TRM's public code runs to the limit there. No step is computed to look ahead."""
+    """In evaluation as in training; TRM's public code runs to the limit there. No step is computed
+    to look ahead."""
     loop, x = loop_of(training)
     output, trace = loop(x, VALID)
     logits = trace.aux["q_correct"]
@@ -45,9 +50,13 @@ def test_a_sequence_leaves_at_the_first_step_that_it_thinks_right(training: bool
         token = int(VALID[row].nonzero()[0])
         above = [n for n in range(1, LIMIT + 1) if logits[row, token, n - 1] > 0]
         stopped = above[0] if above else LIMIT
-        assert (trace.steps[row][VALID[row]] == stopped).all() and (trace.mass[row, VALID[row], stopped - 1] == 1).all()
+        assert (trace.steps[row][VALID[row]] == stopped).all() and (
+            trace.mass[row, VALID[row], stopped - 1] == 1
+        ).all()
     assert len(trace.steps[VALID].unique()) > 2
-    assert torch.equal(loop.rule.ponder(trace), trace.steps.double()) and (output[~VALID] == 0).all()
+    assert (
+        torch.equal(loop.rule.ponder(trace), trace.steps.double()) and (output[~VALID] == 0).all()
+    )
 
 
 def test_its_logit_is_that_of_the_mean_state() -> None:
@@ -58,18 +67,25 @@ def test_its_logit_is_that_of_the_mean_state() -> None:
     states = trace.states.unpack(trace.states.values, 4, 4, trace.num_steps)
     for row in range(4):
         for n in range(int(trace.steps[row].max())):
-            mean = sum(states[row, token, n] for token in range(4) if VALID[row, token]) / VALID[row].sum()
+            mean = (
+                sum(states[row, token, n] for token in range(4) if VALID[row, token])
+                / VALID[row].sum()
+            )
             expected = (rule.gate.weight[0] @ mean + rule.gate.bias[0]).item()
             got = trace.aux["q_correct"][row, VALID[row], n].tolist()
             assert got == pytest.approx([expected] * len(got))
 
 
 def test_at_the_start_nobody_halts() -> None:
-    _, trace = Recurrence(Block(6, 2, rotary=False), CorrectnessHalt(6), max_steps=LIMIT)(torch.randn(4, 4, 6), VALID)
+    _, trace = Recurrence(Block(6, 2, rotary=False), CorrectnessHalt(6), max_steps=LIMIT)(
+        torch.randn(4, 4, 6), VALID
+    )
     assert (trace.steps[VALID] == LIMIT).all() and (trace.aux["q_correct"][VALID] == -5).all()
 
 
-@pytest.mark.parametrize("asked", [VALID, VALID & (torch.arange(4) != 1)], ids=["all asked", "not the wrong token"])
+@pytest.mark.parametrize(
+    "asked", [VALID, VALID & (torch.arange(4) != 1)], ids=["all asked", "not the wrong token"]
+)
 def test_the_cost_number_for_number(asked: Tensor) -> None:
     loop, x = loop_of(True)
     _, trace = loop(x, VALID)
@@ -82,7 +98,9 @@ def test_the_cost_number_for_number(asked: Tensor) -> None:
             right = all(outcomes.correct[row, place, n] for place in range(4) if asked[row, place])
             assert row or right == (n % 2 == 0 and not asked[0, 1])
             total -= math.log(chance if right else 1 - chance)
-        assert cost[row][VALID[row]].tolist() == pytest.approx([total / steps] * int(VALID[row].sum()), rel=1e-12)
+        assert cost[row][VALID[row]].tolist() == pytest.approx(
+            [total / steps] * int(VALID[row].sum()), rel=1e-12
+        )
     assert (cost[~VALID] == 0).all()
 
 
@@ -107,7 +125,9 @@ def test_its_gradient_alone_reaches_the_gate_and_is_that_of_finite_differences()
             flat[place] -= 2 * small
             below = total().item()
             flat[place] += small
-            assert gradient.flatten()[place].item() == pytest.approx((above - below) / (2 * small), rel=1e-5, abs=1e-7)
+            assert gradient.flatten()[place].item() == pytest.approx(
+                (above - below) / (2 * small), rel=1e-5, abs=1e-7
+            )
 
 
 def test_a_higher_threshold_asks_for_better_odds() -> None:
@@ -121,7 +141,12 @@ def test_a_higher_threshold_asks_for_better_odds() -> None:
         loop.rule.load_state_dict(rule.state_dict())
         _, trace = loop(x, VALID)
         chance = trace.aux["q_correct"].sigmoid().masked_fill(~trace.ran, 0.0)
-        expected = torch.where((chance > threshold).any(-1), (chance > threshold).long().argmax(-1) + 1, LIMIT) * VALID
+        expected = (
+            torch.where(
+                (chance > threshold).any(-1), (chance > threshold).long().argmax(-1) + 1, LIMIT
+            )
+            * VALID
+        )
         assert torch.equal(trace.steps, expected)
         seen.append(trace.steps.sum())
     assert seen[0] < seen[1]
@@ -134,12 +159,25 @@ def test_a_threshold_that_is_no_chance_is_refused(threshold: float) -> None:
 
 
 def test_its_defaults() -> None:
-    assert CorrectnessHalt.default_readout is DeepSupervision and CorrectnessHalt.default_cost is Correctness
-    assert not CorrectnessHalt.causal and not CorrectnessHalt.spreads_mass and not CorrectnessHalt.reads_logits
-    assert Correctness.needs_outcomes and not Correctness.needs_spread_mass and Correctness.default_penalty == 1.0
+    assert (
+        CorrectnessHalt.default_readout is DeepSupervision
+        and CorrectnessHalt.default_cost is Correctness
+    )
+    assert (
+        not CorrectnessHalt.causal
+        and not CorrectnessHalt.spreads_mass
+        and not CorrectnessHalt.reads_logits
+    )
+    assert (
+        Correctness.needs_outcomes
+        and not Correctness.needs_spread_mass
+        and Correctness.default_penalty == 1.0
+    )
 
 
 def test_another_rules_trace_is_refused() -> None:
-    _, trace = Recurrence(Block(6, 2, rotary=False), GravesACT(6), max_steps=2)(torch.randn(4, 4, 6), VALID)
+    _, trace = Recurrence(Block(6, 2, rotary=False), GravesACT(6), max_steps=2)(
+        torch.randn(4, 4, 6), VALID
+    )
     with pytest.raises(UsageError, match=r"no q_correct.*Use CorrectnessHalt"):
         Correctness()(trace, outcomes_of(trace, VALID))

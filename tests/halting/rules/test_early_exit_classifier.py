@@ -1,4 +1,5 @@
-"""CALM's early-exit classifier and the cost that trains it, against their equations token by token."""
+"""CALM's early-exit classifier and the cost that trains it, against their equations token by
+token."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +40,7 @@ def trained(training: bool, **options: float) -> EarlyExitClassifier:
 
 
 def case(logits: Tensor, answers: Tensor, steps: list[int]) -> tuple[LoopTrace, StepOutcomes]:
-    """Tokens [L N] of one sequence, of which nothing is asked."""
+    """Tokens [L N] of one sequence, of which there is no target."""
     count = torch.tensor([steps])
     ran = torch.arange(logits.shape[-1]) < count.unsqueeze(-1)
     mass = torch.where(ran, 1.0, 0.0).to(logits.dtype)
@@ -57,12 +58,16 @@ def test_in_training_nobody_leaves_before_the_limit() -> None:
 @pytest.mark.parametrize("threshold", [0.5, 0.9, 1.0])
 def test_in_evaluation_a_token_leaves_once_the_chance_is_large_enough(threshold: float) -> None:
     rule = trained(False, threshold=threshold)
-    states = torch.randn(LIMIT + 1, 40, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    states = torch.randn(
+        LIMIT + 1, 40, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     mass, steps = decide_alone(rule, states, torch.zeros(LIMIT + 1, 40, 3))
     weight, bias = rule.gate.weight[0].tolist(), rule.gate.bias.item()
     for token in range(40):
         chances = [
-            sigmoid(sum(w * s for w, s in zip(weight, states[n, token].tolist(), strict=True)) + bias)
+            sigmoid(
+                sum(w * s for w, s in zip(weight, states[n, token].tolist(), strict=True)) + bias
+            )
             for n in range(1, LIMIT + 1)
         ]
         wanted = next((n for n, chance in enumerate(chances, 1) if chance >= threshold), LIMIT)
@@ -91,13 +96,18 @@ def test_the_cost_is_the_mean_cross_entropy_to_agreement_with_the_last_step() ->
             chance = sigmoid(float(logits[token, n]))
             same = answers[token, n] == answers[token, count - 1]
             terms.append(-math.log(chance if same else 1 - chance))
-        assert cost[token].item() == pytest.approx(sum(terms) / max(len(terms), 1)), f"token {token}"
+        assert cost[token].item() == pytest.approx(sum(terms) / max(len(terms), 1)), (
+            f"token {token}"
+        )
 
 
 def test_a_wrong_answer_that_stays_is_as_good_as_a_right_one() -> None:
     """Confidence, not correctness: the label needs no target."""
     logits = torch.zeros(1, 3, dtype=torch.float64)
-    same, changes = (SameAnswer()(*case(logits + 3, torch.tensor([each]), [3])) for each in ([2, 2, 2], [1, 2, 2]))
+    same, changes = (
+        SameAnswer()(*case(logits + 3, torch.tensor([each]), [3]))
+        for each in ([2, 2, 2], [1, 2, 2])
+    )
     assert same < changes
 
 
@@ -137,7 +147,9 @@ def test_its_gradient_reaches_the_gate_alone_and_is_that_of_finite_differences()
                     flat[place] = moved
                     values.append(cost_of(loop, x).item())
                 flat[place] = kept
-            assert gradient.view(-1)[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, abs=1e-7)
+            assert gradient.view(-1)[place].item() == pytest.approx(
+                (values[0] - values[1]) / 2e-6, abs=1e-7
+            )
     for tensor in torch.autograd.grad(cost, [x, *loop.block.parameters()]):
         assert (tensor == 0).all(), "the classifier would move the model"
 
@@ -154,7 +166,9 @@ def test_ponder_is_where_it_would_have_left() -> None:
     assert torch.equal(loop.rule.ponder(cut), cut.steps.double())
     with torch.no_grad():
         _, held = Recurrence(loop.block, MinSteps(loop.rule, 3), max_steps=LIMIT).eval()(x, VALID)
-    assert torch.equal(loop.rule.ponder(held), held.steps.double()), "held back by a wrapper, it thinks on"
+    assert torch.equal(loop.rule.ponder(held), held.steps.double()), (
+        "held back by a wrapper, it thinks on"
+    )
     loop.rule.train()
     first = [
         next((n for n in range(1, LIMIT + 1) if full.score[row, place, n - 1] >= 0.9), LIMIT)
@@ -166,10 +180,14 @@ def test_ponder_is_where_it_would_have_left() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda rule: MinSteps(rule, 3), PerSequence, lambda rule: MinSteps(PerSequence(rule), 3)]
+    "wrap",
+    [lambda rule: MinSteps(rule, 3), PerSequence, lambda rule: MinSteps(PerSequence(rule), 3)],
 )
-def test_the_ponder_of_training_follows_what_wrappers_restrict(wrap: Callable[[HaltingRule], HaltingRule]) -> None:
-    """Training runs on to the limit, so the depth that it reports has to be where evaluation would leave."""
+def test_the_ponder_of_training_follows_what_wrappers_restrict(
+    wrap: Callable[[HaltingRule], HaltingRule],
+) -> None:
+    """Training runs on to the limit, so the depth that it reports has to be where evaluation would
+    leave."""
     inner = looped()
     rule = wrap(inner.rule)
     x = torch.randn(2, 4, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -183,7 +201,9 @@ def test_the_ponder_of_training_follows_what_wrappers_restrict(wrap: Callable[[H
     sure = sure | (torch.arange(1, LIMIT + 1) == LIMIT)
     expected = torch.where(VALID, sure.double().argmax(-1) + 1.0, 0.0).double()
     assert torch.equal(rule.ponder(full), expected)
-    assert not torch.equal(expected, looped().rule.ponder(inner(x, VALID)[1])), "the wrapper restricts nothing here"
+    assert not torch.equal(expected, looped().rule.ponder(inner(x, VALID)[1])), (
+        "the wrapper restricts nothing here"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from act import Block, LoopedTransformer, Recurrence
-from halting import DeepSupervision, EveryStep, LoopTrace, PerSequence, Readout, StepView, UsageError
+from halting import (
+    DeepSupervision,
+    EveryStep,
+    LoopTrace,
+    PerSequence,
+    Readout,
+    StepView,
+    UsageError,
+)
 from halting.costs.gate_target import GateTarget
 from halting.costs.uniform_prior import UniformPrior
 from halting.rules.exit_gate import ExitGate
@@ -45,7 +53,10 @@ def test_the_gate_reads_the_normed_state() -> None:
     decision, _ = rule.decide(view(state, 0.4), None)
     for token, numbers in enumerate(state.tolist()):
         size = math.sqrt(sum(x * x for x in numbers) / 4 + 1e-6)
-        logit = sum(w * x / size for w, x in zip(rule.gate.weight[0].tolist(), numbers, strict=True)) + 0.3
+        logit = (
+            sum(w * x / size for w, x in zip(rule.gate.weight[0].tolist(), numbers, strict=True))
+            + 0.3
+        )
         assert decision.aux["exit_logit"][token].item() == pytest.approx(logit, abs=1e-5)
         hazard = 1 / (1 + math.exp(-logit))
         assert decision.score[token].item() == pytest.approx(hazard, abs=1e-6)
@@ -74,7 +85,10 @@ def test_in_training_nobody_leaves_before_the_limit_and_the_last_step_takes_the_
             expected = survival if n == LIMIT else survival * hazard
             assert trace.mass[tuple(token)][n - 1].item() == pytest.approx(expected, abs=1e-12)
             survival -= expected
-    assert ExitGate(DIM).fixed_depth(LIMIT) == LIMIT and ExitGate(DIM).eval().fixed_depth(LIMIT) is None
+    assert (
+        ExitGate(DIM).fixed_depth(LIMIT) == LIMIT
+        and ExitGate(DIM).eval().fixed_depth(LIMIT) is None
+    )
 
 
 def test_evaluation_leaves_at_the_quantile_of_what_training_spends() -> None:
@@ -93,7 +107,9 @@ def test_evaluation_leaves_at_the_quantile_of_what_training_spends() -> None:
                 reached = next(n for n in range(1, LIMIT + 1) if sum(mass[:n]) >= q or n == LIMIT)
                 assert int(trace.steps[token, 0]) == reached, (q, mass)
                 seen.add(reached)
-            assert torch.equal(meant, trace.steps.double()), "what training calls ponder is where evaluation leaves"
+            assert torch.equal(meant, trace.steps.double()), (
+                "what training calls ponder is where evaluation leaves"
+            )
             assert torch.equal(rule.ponder(trace), trace.steps.double())
     assert (trace.steps == LIMIT).all() and len(seen) > 2
 
@@ -110,10 +126,13 @@ def entropy(mass: list[float]) -> float:
 
 
 def test_the_uniform_prior_is_log_n_less_the_entropy() -> None:
-    """Against the divergence from 1/N, written out; and 0 only where every step is as likely as any other."""
+    """Against the divergence from 1/N, written out; and 0 only where every step is as likely as any
+    other."""
     masses = [torch.randn(n, dtype=torch.float64).softmax(0).tolist() for n in (1, 2, 5, 5)]
     masses += [[0.2] * 5, [0.0, 0.0, 1.0], [0.0, 0.5, 0.5], []]
-    laid_out = torch.tensor([[[*mass, *[0.0] * (5 - len(mass))] for mass in masses]], dtype=torch.float64)
+    laid_out = torch.tensor(
+        [[[*mass, *[0.0] * (5 - len(mass))] for mass in masses]], dtype=torch.float64
+    )
     steps = torch.tensor([[len(mass) for mass in masses]])
     cost = UniformPrior()(LoopTrace(laid_out, laid_out, steps, steps > 0, {}))[0]
     for found, mass in zip(cost.tolist(), masses, strict=True):
@@ -155,7 +174,9 @@ def test_a_saturated_gate_gives_finite_costs_and_gradients() -> None:
     _, trace = running(torch.randn(2, 4, DIM), VALID)
     cost = UniformPrior()(trace)
     assert (trace.mass[VALID][:, 1:] == 0).all() and cost[VALID].allclose(torch.tensor(LIMIT).log())
-    assert all(g.isfinite().all() for g in torch.autograd.grad(cost.sum(), list(running.rule.parameters())))
+    assert all(
+        g.isfinite().all() for g in torch.autograd.grad(cost.sum(), list(running.rule.parameters()))
+    )
 
 
 def small_model(readout: Readout | None = None) -> LoopedTransformer:
@@ -171,13 +192,14 @@ def batch() -> Batch:
 
 
 def test_stage_1_mixes_losses_not_logits() -> None:
-    """A public model file trains on the loss of the mixed logits: another number, and another gradient on the gate."""
+    """A public model file trains on the loss of the mixed logits: another number, and another
+    gradient on the gate."""
     model, data = small_model(), batch()
     output = model(data.tokens, data.valid)
     assert output.step_logits is not None
     logits = output.step_logits.unpack(output.step_logits.values, 2, 4, 4)
     total, mixed = 0.0, torch.zeros((), dtype=torch.float64)
-    for row, position in data.asked.nonzero().tolist():
+    for row, position in data.has_target.nonzero().tolist():
         target, mass = data.targets[row, position], output.trace.mass[row, position]
         for n in range(4):
             total += mass[n].item() * -logits[row, position, n].log_softmax(-1)[target].item()
@@ -190,7 +212,9 @@ def test_stage_1_mixes_losses_not_logits() -> None:
     assert not torch.allclose(ours[0], theirs[0], rtol=0.05)
 
 
-@pytest.mark.parametrize("readout", [DeepSupervision(), EveryStep()], ids=lambda r: type(r).__name__)
+@pytest.mark.parametrize(
+    "readout", [DeepSupervision(), EveryStep()], ids=lambda r: type(r).__name__
+)
 def test_stage_2_moves_the_gate_by_its_target_alone(readout: Readout) -> None:
     """With the model frozen. Under EveryStep the task's loss would move the gate as well."""
     model, data = small_model(readout), batch()
@@ -202,7 +226,11 @@ def test_stage_2_moves_the_gate_by_its_target_alone(readout: Readout) -> None:
     frozen = [p for p in model.parameters() if not any(p is own for own in gate)]
     assert len(frozen) > 5 and all(p.grad is None for p in frozen)
     assert (cost_alone[0] != 0).any()
-    same = all(torch.allclose(p.grad, g) for p, g in zip(gate, cost_alone, strict=True) if p.grad is not None)
+    same = all(
+        torch.allclose(p.grad, g)
+        for p, g in zip(gate, cost_alone, strict=True)
+        if p.grad is not None
+    )
     assert same is isinstance(readout, DeepSupervision)
 
 

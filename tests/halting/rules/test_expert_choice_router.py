@@ -9,7 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from act import Block, Checkpointed, PlainBlock, Recurrence
-from halting import FinalState, FixedSteps, GravesACT, LoopTrace, MaxSteps, MinSteps, PerSequence, StepView, UsageError
+from halting import (
+    FinalState,
+    FixedSteps,
+    GravesACT,
+    LoopTrace,
+    MaxSteps,
+    MinSteps,
+    PerSequence,
+    StepView,
+    UsageError,
+)
 from halting.costs.top_k_target import TopKTarget
 from halting.rules.expert_choice_router import ExpertChoiceRouter
 
@@ -29,7 +39,9 @@ def loop_of(rule: ExpertChoiceRouter, **options: Checkpointed) -> Recurrence:
     return Recurrence(Block(DIM, 2, rotary=False), rule, max_steps=LIMIT, **options).double()  # pyright: ignore[reportArgumentType]
 
 
-def reading(*logits: float, row: list[int] | None = None, position: list[int] | None = None, step: int = 1) -> StepView:
+def reading(
+    *logits: float, row: list[int] | None = None, position: list[int] | None = None, step: int = 1
+) -> StepView:
     """Tokens whose state is the logit that a `plain` router reads."""
     state = torch.tensor(logits).unsqueeze(-1)
     count = len(logits)
@@ -52,7 +64,9 @@ def plain(max_steps: int, **options: str | float | int) -> ExpertChoiceRouter:
     return rule
 
 
-def who_stays(rule: ExpertChoiceRouter, view: StepView, tokens: list[int] | None = None) -> list[bool]:
+def who_stays(
+    rule: ExpertChoiceRouter, view: StepView, tokens: list[int] | None = None
+) -> list[bool]:
     memory, _ = rule.begin(view)
     memory = memory if tokens is None else {"tokens": torch.tensor(tokens)}
     return (~rule.decide(view, memory)[0].halt).tolist()
@@ -70,8 +84,11 @@ def says(rule: ExpertChoiceRouter, state: list[float], step: int) -> float:
     return sum(w * s for w, s in zip(weight, state, strict=True)) + bias
 
 
-def by_hand(rule: ExpertChoiceRouter, states: Tensor, valid: Tensor) -> tuple[list[list[int]], list[list[float]]]:
-    """Steps and cost of every token, with lists; the state of a token that has left stays as it is."""
+def by_hand(
+    rule: ExpertChoiceRouter, states: Tensor, valid: Tensor
+) -> tuple[list[list[int]], list[list[float]]]:
+    """Steps and cost of every token, with lists; the state of a token that has left stays as it
+    is."""
     all_steps, all_costs = [], []
     for row in range(len(valid)):
         tokens = [p for p in range(valid.shape[1]) if valid[row, p]]
@@ -88,7 +105,9 @@ def by_hand(rule: ExpertChoiceRouter, states: Tensor, valid: Tensor) -> tuple[li
             for p in active:
                 target = 1.0 if p in chosen else 0.0
                 probability = 1 / (1 + math.exp(-logit[p]))
-                entropy = -(target * math.log(probability) + (1 - target) * math.log(1 - probability))
+                entropy = -(
+                    target * math.log(probability) + (1 - target) * math.log(1 - probability)
+                )
                 costs[p] += (0.001 * entropy + 0.001 * logit[p] ** 2) * len(tokens) / len(active)
             active = [p for p in active if p in chosen]
         all_steps.append(steps)
@@ -105,7 +124,8 @@ def test_it_is_the_plain_loop_over_tokens() -> None:
 
 
 def test_the_fraction_is_of_the_whole_sequence_not_of_who_is_left() -> None:
-    """⌊T·(3, 2, 1)/4⌋; fractions of fractions would leave 10, 7, 3, 0. A sequence never runs empty before the limit."""
+    """⌊T·(3, 2, 1)/4⌋; fractions of fractions would leave 10, 7, 3, 0. A sequence never runs empty
+    before the limit."""
     _, trace = loop_of(router())(torch.randn(3, 10, DIM, dtype=torch.float64), VALID)
     counts = [trace.ran[row].sum(0).tolist() for row in range(3)]
     assert counts == [[10, 7, 5, 2], [6, 4, 3, 1], [1, 1, 1, 1]]
@@ -123,14 +143,21 @@ def test_who_was_not_chosen_cannot_come_back() -> None:
 
 
 def test_it_ranks_within_each_sequence_whatever_the_order_of_tokens() -> None:
-    view = reading(1.0, 9.0, 2.0, 8.0, 3.0, 7.0, row=[4, 1, 4, 1, 4, 1], position=[0, 0, 3, 3, 1, 1])
+    view = reading(
+        1.0, 9.0, 2.0, 8.0, 3.0, 7.0, row=[4, 1, 4, 1, 4, 1], position=[0, 0, 3, 3, 1, 1]
+    )
     assert who_stays(plain(2, capacity="1,0.67"), view) == [False, True, True, True, True, False]
     assert who_stays(plain(2, capacity="1,0.4"), view) == [False, True, False, False, True, False]
 
 
 def test_the_first_of_equals_is_chosen() -> None:
     assert who_stays(plain(2), reading(5.0, 5.0, 5.0, 5.0)) == [True, True, False, False]
-    assert who_stays(plain(2), reading(5.0, 5.0, 5.0, 5.0, position=[3, 1, 0, 2])) == [False, True, True, False]
+    assert who_stays(plain(2), reading(5.0, 5.0, 5.0, 5.0, position=[3, 1, 0, 2])) == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_scores_that_saturate_still_rank() -> None:
@@ -141,7 +168,9 @@ def test_scores_that_saturate_still_rank() -> None:
 
 def test_fractions_are_taken_exactly() -> None:
     """0.29 · 100 is 28.999999999999996."""
-    assert sum(who_stays(plain(2, capacity="1,0.29"), reading(*(0.1 * n for n in range(100))))) == 29
+    assert (
+        sum(who_stays(plain(2, capacity="1,0.29"), reading(*(0.1 * n for n in range(100))))) == 29
+    )
 
 
 def test_beyond_its_depth_the_last_router_and_fraction_hold() -> None:
@@ -157,7 +186,8 @@ class Increment(nn.Module):
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0])
 def test_the_gain_multiplies_the_update(alpha: float) -> None:
-    """Of a block that adds 1, a step adds alpha·σ(z), z read before the step by the router of that step."""
+    """Of a block that adds 1, a step adds alpha·σ(z), z read before the step by the router of that
+    step."""
     rule = router(alpha=alpha)
     loop = Recurrence(PlainBlock(Increment(), positionwise=True), rule, max_steps=LIMIT).double()
     x = torch.randn(3, 10, DIM, dtype=torch.float64)
@@ -169,7 +199,8 @@ def test_the_gain_multiplies_the_update(alpha: float) -> None:
 
 
 def gradients_checked(loop: Recurrence, total: Callable[[], Tensor]) -> list[Tensor]:
-    """The gradients of a number at the router's parameters, after a comparison with finite differences."""
+    """The gradients of a number at the router's parameters, after a comparison with finite
+    differences."""
     wanted = list(loop.rule.parameters())
     found = torch.autograd.grad(total(), wanted)
     small = 1e-6
@@ -182,7 +213,9 @@ def gradients_checked(loop: Recurrence, total: Callable[[], Tensor]) -> list[Ten
                 flat[place] += move
                 moved.append(total().item())
             flat[place] += small
-            assert numbers[place].item() == pytest.approx((moved[0] - moved[1]) / (2 * small), rel=1e-5, abs=1e-7)
+            assert numbers[place].item() == pytest.approx(
+                (moved[0] - moved[1]) / (2 * small), rel=1e-5, abs=1e-7
+            )
     return list(found)
 
 
@@ -199,16 +232,20 @@ def test_the_gradient_of_the_cost_alone_is_that_of_finite_differences() -> None:
 
 
 def test_the_task_reaches_every_router_through_the_gain() -> None:
-    """A loss of the output alone, no cost: a gain without gradient would leave the routers untrained."""
+    """A loss of the output alone, no cost: a gain without gradient would leave the routers
+    untrained."""
     loop, x = loop_of(router()), torch.randn(3, 10, DIM, dtype=torch.float64)
     for gradient in gradients_checked(loop, lambda: loop(x, VALID)[0].square().sum()):
         assert (gradient != 0).all()
 
 
 def test_the_mean_cost_is_the_published_one() -> None:
-    """Sequences of one length: Σ over steps of the mean cross entropy and the mean z² of those that were asked."""
+    """Sequences of one length: Σ over steps of the mean cross entropy and the mean z² of those that
+    were asked."""
     rule = router()
-    trace, states = states_of(loop_of(rule), torch.randn(5, 8, DIM, dtype=torch.float64), torch.ones(5, 8).bool())
+    trace, states = states_of(
+        loop_of(rule), torch.randn(5, 8, DIM, dtype=torch.float64), torch.ones(5, 8).bool()
+    )
     expected = torch.zeros((), dtype=torch.float64)
     for n in range(1, LIMIT):
         asked, goes_on = trace.steps >= n, trace.steps > n
@@ -234,13 +271,16 @@ def test_the_warm_up_is_a_half_cosine_from_everybody() -> None:
     for _ in range(13):
         counts.append(sum(who_stays(rule, view)))
         rule.end_update()
-    assert counts == [math.floor(50 + 25 * (1 + math.cos(math.pi * min(n, 10) / 10)) + 1e-9) for n in range(13)]
+    assert counts == [
+        math.floor(50 + 25 * (1 + math.cos(math.pi * min(n, 10) / 10)) + 1e-9) for n in range(13)
+    ]
     assert counts[0] == 100 and counts[5] == 75 and counts[-3:] == [50, 50, 50]
     assert sum(who_stays(plain(2, capacity="1,0.5", warmup=10).eval(), view)) == 50
 
 
 def test_the_warm_up_goes_on_after_a_checkpoint() -> None:
-    """Kept as a plain number it would start again on resume: everybody would be computed once more."""
+    """Kept as a plain number it would start again on resume: everybody would be computed once
+    more."""
     rule, view = plain(2, capacity="1,0.5", warmup=10), reading(*(0.1 * n for n in range(100)))
     for _ in range(10):
         rule.end_update()
@@ -263,7 +303,9 @@ def test_an_update_is_counted_once_whatever_the_forward_passes() -> None:
     for _ in range(3):
         loop(x, VALID)[0].sum().backward()  # computes every step a second time
     assert rule.updates == 0
-    MinSteps(PerSequence(GravesACT(DIM)), 2).end_update()  # most rules keep nothing, in wrappers too
+    MinSteps(
+        PerSequence(GravesACT(DIM)), 2
+    ).end_update()  # most rules keep nothing, in wrappers too
     MaxSteps(rule, 3).end_update()
     assert rule.updates == 1
 
@@ -286,11 +328,15 @@ def test_what_it_names() -> None:
 
 def test_at_the_start_tokens_already_differ() -> None:
     """With weights of zero all would tie, and position alone would choose."""
-    trace = Recurrence(Block(DIM, 2, rotary=False), ExpertChoiceRouter(DIM, 3), max_steps=3)(torch.randn(1, 50, DIM))[1]
+    trace = Recurrence(Block(DIM, 2, rotary=False), ExpertChoiceRouter(DIM, 3), max_steps=3)(
+        torch.randn(1, 50, DIM)
+    )[1]
     assert len(trace.score[0, :, 0].unique()) > 40
 
 
-@pytest.mark.parametrize("capacity", ["", "0.5", "1,0.5,0.6", "1,0", "1,-0.5", "1,nan", "1;0.5", "2,1"])
+@pytest.mark.parametrize(
+    "capacity", ["", "0.5", "1,0.5,0.6", "1,0", "1,-0.5", "1,nan", "1;0.5", "2,1"]
+)
 def test_fractions_that_are_none_are_refused(capacity: str) -> None:
     with pytest.raises(UsageError, match="capacity is"):
         ExpertChoiceRouter(DIM, LIMIT, capacity=capacity)
@@ -301,6 +347,8 @@ def test_other_refusals() -> None:
         ExpertChoiceRouter(DIM, LIMIT, alpha=0.0)
     with pytest.raises(UsageError, match="warmup is -1"):
         ExpertChoiceRouter(DIM, LIMIT, warmup=-1)
-    _, trace = Recurrence(Block(DIM, 2, rotary=False), FixedSteps(2), max_steps=3)(torch.randn(1, 2, DIM))
+    _, trace = Recurrence(Block(DIM, 2, rotary=False), FixedSteps(2), max_steps=3)(
+        torch.randn(1, 2, DIM)
+    )
     with pytest.raises(UsageError, match="TopKTarget finds no choice_logit and no choice"):
         TopKTarget()(trace)

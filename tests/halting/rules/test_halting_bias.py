@@ -1,4 +1,5 @@
-"""The trap of the halting bias: who starts shallow stays there. So each rule starts deep, unless its paper does not."""
+"""The trap of the halting bias: who starts shallow stays there. So each rule starts deep, unless
+its paper does not."""
 
 import pytest
 import torch
@@ -65,7 +66,8 @@ def test_the_one_that_does_not_is_as_published() -> None:
     ],
 )
 def test_the_table_of_starts(bias: float, steps: int, cost: float, slope: float) -> None:
-    """The numbers of docs/halting_rules.md. At a bias of 5 no gradient says that another step would have helped."""
+    """The numbers of docs/halting_rules.md. At a bias of 5 no gradient says that another step would
+    have helped."""
     rule = GravesACT(DIM, bias_init=bias)
     trace = at_the_start(rule)
     mean = StepsPlusRemainder()(trace).mean()

@@ -38,7 +38,9 @@ def one_number_gate(epsilon: float = 0.05, sample: bool = False) -> PonderNet:
     return rule
 
 
-def loop(max_steps: int = 6, bias: float = -0.7, epsilon: float = 0.05, sample: bool = False) -> Recurrence:
+def loop(
+    max_steps: int = 6, bias: float = -0.7, epsilon: float = 0.05, sample: bool = False
+) -> Recurrence:
     rule = PonderNet(DIM, bias, epsilon, sample=sample)
     nn.init.normal_(rule.gate.weight, std=0.4)
     return Recurrence(Block(DIM, 2, rotary=False), rule, max_steps=max_steps).double()
@@ -63,7 +65,12 @@ def test_it_spends_what_is_left_times_the_hazard() -> None:
 def test_in_training_it_leaves_once_epsilon_or_less_is_left() -> None:
     seen = view([0.5, 0.5, 0.97, 0.94], [0.11, 0.09, 1.0, 1.0])
     assert one_number_gate().decide(seen, None)[0].halt.tolist() == [False, True, True, False]
-    assert one_number_gate(epsilon=0.1).decide(seen, None)[0].halt.tolist() == [True, True, True, True]
+    assert one_number_gate(epsilon=0.1).decide(seen, None)[0].halt.tolist() == [
+        True,
+        True,
+        True,
+        True,
+    ]
 
 
 def test_in_evaluation_it_leaves_once_q_is_behind_it() -> None:
@@ -71,14 +78,23 @@ def test_in_evaluation_it_leaves_once_q_is_behind_it() -> None:
     assert rule.decide(seen, None)[0].halt.tolist() == [True, True, True, False]
     rule.q = 0.58
     assert rule.decide(seen, None)[0].halt.tolist() == [False, False, True, False]
-    assert rule.train().decide(seen, None)[0].halt.tolist() == [False] * 4, "q has no say in training"
+    assert rule.train().decide(seen, None)[0].halt.tolist() == [False] * 4, (
+        "q has no say in training"
+    )
 
 
 def test_sampled_it_leaves_with_the_chance_of_its_hazard() -> None:
     rule, hazards = one_number_gate(sample=True).eval(), [0.3, 0.5, 0.7]
-    assert rule.decide(view(hazards, [1.0] * 3, uniform=0.5), None)[0].halt.tolist() == [False, False, True]
+    assert rule.decide(view(hazards, [1.0] * 3, uniform=0.5), None)[0].halt.tolist() == [
+        False,
+        False,
+        True,
+    ]
     assert rule.decide(view(hazards, [1.0] * 3, uniform=0.0), None)[0].halt.tolist() == [True] * 3
-    assert rule.train().decide(view(hazards, [1.0] * 3, uniform=0.0), None)[0].halt.tolist() == [False] * 3
+    assert (
+        rule.train().decide(view(hazards, [1.0] * 3, uniform=0.0), None)[0].halt.tolist()
+        == [False] * 3
+    )
 
 
 def test_the_mass_is_the_exit_distribution_with_the_remainder_once() -> None:
@@ -89,9 +105,13 @@ def test_the_mass_is_the_exit_distribution_with_the_remainder_once() -> None:
         steps = int(trace.steps[tuple(token)])
         expected = exit_distribution(trace.score[tuple(token)][:steps].tolist())
         assert trace.mass[tuple(token)][:steps].tolist() == pytest.approx(expected, abs=1e-12)
-        assert sum(expected) == pytest.approx(1.0), "so the reference itself gives the remainder once"
+        assert sum(expected) == pytest.approx(1.0), (
+            "so the reference itself gives the remainder once"
+        )
         survival = [1 - sum(expected[:n]) for n in range(1, steps)]
-        assert all(left > 0.05 for left in survival), "it left at the first step that leaves ε or less"
+        assert all(left > 0.05 for left in survival), (
+            "it left at the first step that leaves ε or less"
+        )
 
 
 def identical_tokens(count: int) -> Tensor:
@@ -99,7 +119,8 @@ def identical_tokens(count: int) -> Tensor:
 
 
 def test_sampled_exits_follow_the_exit_distribution() -> None:
-    """A test of goodness of fit: χ² of 4000 draws, whose 0.1 % point is 20.5 at 5 degrees of freedom."""
+    """A test of goodness of fit: χ² of 4000 draws, whose 0.1 % point is 20.5 at 5 degrees of
+    freedom."""
     count, running = 4000, loop(bias=-1.2, epsilon=0.0, sample=True)
     x = identical_tokens(count)
     with torch.no_grad():
@@ -109,19 +130,29 @@ def test_sampled_exits_follow_the_exit_distribution() -> None:
     seen = torch.bincount(drawn.steps.flatten(), minlength=7)[1:].double()
     assert float(((seen - count * expected) ** 2 / (count * expected)).sum()) < 20.5
     steps = torch.arange(1, 7, dtype=torch.float64)
-    mean, deviation = float((steps * expected).sum()), float((steps.square() * expected).sum().sqrt())
+    mean, deviation = (
+        float((steps * expected).sum()),
+        float((steps.square() * expected).sum().sqrt()),
+    )
     ponder = running.rule.ponder(drawn)
-    assert abs(float(ponder.mean()) - mean) < 4 * deviation / count**0.5, "the mean draw is the mean of p"
+    assert abs(float(ponder.mean()) - mean) < 4 * deviation / count**0.5, (
+        "the mean draw is the mean of p"
+    )
     rule = running.rule
     assert isinstance(rule, PonderNet)
     rule.sample = False
     with torch.no_grad():
-        assert len(running(x)[1].steps.unique()) == 1, "and without drawing, equal tokens leave together"
+        assert len(running(x)[1].steps.unique()) == 1, (
+            "and without drawing, equal tokens leave together"
+        )
 
 
 def test_evaluation_leaves_at_the_quantile_of_what_training_spends() -> None:
     """One token a sequence, so that nobody's exit changes what another one reads."""
-    running, x = loop(max_steps=9, bias=-1.5, epsilon=0.0), torch.randn(12, 1, DIM, dtype=torch.float64)
+    running, x = (
+        loop(max_steps=9, bias=-1.5, epsilon=0.0),
+        torch.randn(12, 1, DIM, dtype=torch.float64),
+    )
     rule = running.rule
     assert isinstance(rule, PonderNet)
     with torch.no_grad():
@@ -152,7 +183,9 @@ def test_ponder_is_the_mean_exit_step_in_training_and_the_exit_in_evaluation() -
     with torch.no_grad():
         _, cut = running.eval()(x, VALID)
     assert torch.equal(running.rule.ponder(cut), cut.steps.double())
-    assert (cut.expected_steps[VALID] < cut.steps[VALID]).any(), "Σ n·p_n of a trace that was cut is too low"
+    assert (cut.expected_steps[VALID] < cut.steps[VALID]).any(), (
+        "Σ n·p_n of a trace that was cut is too low"
+    )
 
 
 def small_model(rule: PonderNet, readout: Readout | None = None) -> LoopedTransformer:
@@ -166,14 +199,15 @@ def batch_of(tokens: Tensor, targets: Tensor) -> Batch:
 
 
 def test_each_token_s_own_losses_are_weighed_by_its_own_mass() -> None:
-    """A cross entropy averaged to a scalar before it meets p_n, as in public ports, is another number."""
+    """A cross entropy averaged to a scalar before it meets p_n, as in public ports, is another
+    number."""
     model = small_model(PonderNet(8, -1.0))
     batch = batch_of(torch.randint(5, (2, 4)), torch.tensor([[0, 1, 2, 3], [4, 0, IGNORE, IGNORE]]))
     output = model(batch.tokens, batch.valid)
     assert output.step_logits is not None
     logits = output.step_logits.unpack(output.step_logits.values, 2, 4, output.trace.num_steps)
     total, by_step = 0.0, [0.0] * output.trace.num_steps
-    asked = batch.asked.nonzero().tolist()
+    asked = batch.has_target.nonzero().tolist()
     for row, position in asked:
         for n in range(int(output.trace.steps[row, position])):
             loss = -logits[row, position, n].log_softmax(-1)[batch.targets[row, position]].item()
@@ -181,12 +215,16 @@ def test_each_token_s_own_losses_are_weighed_by_its_own_mass() -> None:
             by_step[n] += loss
     task = objective(output, batch, None).task
     assert task.item() == pytest.approx(total)
-    mean_mass = [output.trace.mass[batch.asked][:, n].mean().item() for n in range(output.trace.num_steps)]
+    mean_mass = [
+        output.trace.mass[batch.has_target][:, n].mean().item()
+        for n in range(output.trace.num_steps)
+    ]
     assert abs(sum(p * loss for p, loss in zip(mean_mass, by_step, strict=True)) - total) > 1e-3
 
 
 def test_the_task_teaches_the_gate_which_steps_are_good() -> None:
-    """∂/∂p_n of Σ p_n·L_n is L_n: through the mass under EveryStep, not at all under DeepSupervision."""
+    """∂/∂p_n of Σ p_n·L_n is L_n: through the mass under EveryStep, not at all under
+    DeepSupervision."""
     batch = batch_of(torch.randint(5, (2, 4)), torch.randint(5, (2, 4)))
     for readout, reached in ((EveryStep(), True), (DeepSupervision(), False)):
         rule = PonderNet(8, -1.0)
@@ -218,7 +256,9 @@ def test_the_prior_s_gradient_on_the_gate_is_that_of_finite_differences(wrapped:
             for move in (small, -2 * small):
                 flat[place] += move
                 moved, then = total()
-                assert torch.equal(then.steps, trace.steps), "the cost jumps where the steps do: no derivative there"
+                assert torch.equal(then.steps, trace.steps), (
+                    "the cost jumps where the steps do: no derivative there"
+                )
                 differences.append(moved.item())
             flat[place] += small
             expected = (differences[0] - differences[1]) / (2 * small)

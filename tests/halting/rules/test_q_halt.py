@@ -21,7 +21,9 @@ from halting.wrappers.stop_at import StopAt
 @pytest.mark.parametrize("training", [True, False])
 def test_at_the_start_nobody_halts(training: bool) -> None:
     """HRM starts both logits at −5, equal: going on wins."""
-    loop = Recurrence(Block(6, 2, rotary=False), QHalt(6, explore=0.0), max_steps=LIMIT).train(training)
+    loop = Recurrence(Block(6, 2, rotary=False), QHalt(6, explore=0.0), max_steps=LIMIT).train(
+        training
+    )
     _, trace = loop(torch.randn(4, 4, 6), VALID)
     assert (trace.steps[VALID] == LIMIT).all()
     for name in ("q_halt", "q_continue"):
@@ -51,11 +53,14 @@ def test_the_mean_of_narrow_states_is_taken_wide() -> None:
     shown = view(state, [0] * 1000)
     halt = rule.decide(shown, rule.begin(shown)[0])[0].aux["q_halt"]
     assert halt.dtype == torch.float32
-    torch.testing.assert_close(halt.double(), state.double().mean(0)[0].expand(1000), rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(
+        halt.double(), state.double().mean(0)[0].expand(1000), rtol=1e-6, atol=0.0
+    )
 
 
 def test_in_training_the_mass_is_spent_at_n_and_the_sequence_leaves_at_the_step_after() -> None:
-    """The bootstrap needs q one step on. At the limit there is none, and the sequence leaves there."""
+    """The bootstrap needs q one step on. At the limit there is none, and the sequence leaves
+    there."""
     loop, x = loop_of(training=True)
     _, trace = loop(x, VALID)
     at = halting_steps(trace)
@@ -63,8 +68,12 @@ def test_in_training_the_mass_is_spent_at_n_and_the_sequence_leaves_at_the_step_
     for row, step in enumerate(at):
         assert (trace.steps[row][VALID[row]] == min(step + 1, LIMIT)).all()
         looked = trace.aux["looks_ahead"][row][VALID[row]]
-        assert looked.sum(-1).eq(int(step < LIMIT)).all() and (step == LIMIT or looked[:, step].all())
-    torch.testing.assert_close(loop.rule.ponder(trace), torch.tensor(at).double().unsqueeze(1) * VALID)
+        assert looked.sum(-1).eq(int(step < LIMIT)).all() and (
+            step == LIMIT or looked[:, step].all()
+        )
+    torch.testing.assert_close(
+        loop.rule.ponder(trace), torch.tensor(at).double().unsqueeze(1) * VALID
+    )
 
 
 def test_in_evaluation_it_halts_and_saves_the_compute() -> None:
@@ -137,7 +146,11 @@ def test_a_chance_that_is_none_is_refused(explore: float) -> None:
 def test_its_defaults() -> None:
     assert QHalt.default_readout is DeepSupervision and QHalt.default_cost is QLearning
     assert not QHalt.causal and not QHalt.spreads_mass and not QHalt.reads_logits
-    assert QLearning.needs_outcomes and not QLearning.needs_spread_mass and QLearning.default_penalty == 1.0
+    assert (
+        QLearning.needs_outcomes
+        and not QLearning.needs_spread_mass
+        and QLearning.default_penalty == 1.0
+    )
 
 
 def test_deep_supervision_trains_all_steps_alike_up_to_the_one_that_halted() -> None:
@@ -145,7 +158,9 @@ def test_deep_supervision_trains_all_steps_alike_up_to_the_one_that_halted() -> 
     _, trace = loop(x, VALID)
     weights = loop.readout.loss_weights(trace)
     for row, stopped in enumerate(halting_steps(trace)):
-        expected = torch.tensor([1 / stopped if n <= stopped else 0.0 for n in range(1, LIMIT + 1)]).double()
+        expected = torch.tensor(
+            [1 / stopped if n <= stopped else 0.0 for n in range(1, LIMIT + 1)]
+        ).double()
         for token in range(4):
             torch.testing.assert_close(weights[row, token], expected * VALID[row, token])
     assert DeepSupervision.keeps_states and not DeepSupervision.weighs_by
@@ -177,7 +192,8 @@ def test_the_output_is_the_state_of_the_step_that_halted_in_training_too() -> No
 
 
 def test_had_it_stopped_later_is_the_state_of_that_step() -> None:
-    """`--exit fixed:4` asks everyone for the answer of step 4, also those who would have left before."""
+    """`--exit fixed:4` asks everyone for the answer of step 4, also those who would have left
+    before."""
     loop, x = loop_of(training=False)
     at = halting_steps(loop(x, VALID)[1])
     rule = loop.rule

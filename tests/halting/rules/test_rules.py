@@ -67,7 +67,9 @@ class Above(HaltingRule):
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         assert isinstance(memory, dict) and isinstance(memory["asked"], Tensor)
         score = view.state.sum(-1)
-        decision = StepDecision(mass=torch.zeros_like(score), halt=score > 0, score=score, aux={"twice": 2 * score})
+        decision = StepDecision(
+            mass=torch.zeros_like(score), halt=score > 0, score=score, aux={"twice": 2 * score}
+        )
         return decision, {"asked": memory["asked"] + 1}
 
 
@@ -98,7 +100,9 @@ def test_graves_act_starts_at_its_bias_whatever_the_state() -> None:
 
 def test_graves_act_names_what_trains_it() -> None:
     assert GravesACT.spreads_mass and GravesACT.causal
-    assert GravesACT.default_readout is WeightedMean and GravesACT.default_cost is StepsPlusRemainder
+    assert (
+        GravesACT.default_readout is WeightedMean and GravesACT.default_cost is StepsPlusRemainder
+    )
 
 
 def test_the_gate_is_computed_wide() -> None:
@@ -111,11 +115,15 @@ def test_the_gate_is_computed_wide() -> None:
     assert logits.dtype == torch.float32 and (logits.double() - exact).abs().max() < 1e-5
     narrow = gate.bfloat16()
     exact = state.double() @ narrow.weight.double().T + narrow.bias.double()
-    assert narrow(state).dtype == torch.float32 and (narrow(state).double() - exact).abs().max() < 1e-5
+    assert (
+        narrow(state).dtype == torch.float32 and (narrow(state).double() - exact).abs().max() < 1e-5
+    )
     assert gate.double()(state).dtype == torch.float64
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(1, [True] * 3), (2, [False, True, True]), (None, [False] * 3)])
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, [True] * 3), (2, [False, True, True]), (None, [False] * 3)]
+)
 def test_fixed_steps(steps: int | None, expected: list[bool]) -> None:
     said = [FixedSteps(steps).decide(view(torch.zeros(2, 1), step), None)[0] for step in (1, 2, 3)]
     assert [bool(decision.halt.all()) for decision in said] == expected
@@ -137,16 +145,26 @@ def test_max_steps_lets_everyone_go() -> None:
     assert MaxSteps(rule, 3).decide(view(state, step=3), None)[0].halt.tolist() == [True, True]
 
 
-@pytest.mark.parametrize("wrap", [lambda rule: MinSteps(rule, 2), lambda rule: MaxSteps(rule, 2), PerSequence])
-def test_a_wrapper_passes_on_memory_gain_and_what_the_rule_says_of_itself(wrap: type[PerSequence]) -> None:
+@pytest.mark.parametrize(
+    "wrap", [lambda rule: MinSteps(rule, 2), lambda rule: MaxSteps(rule, 2), PerSequence]
+)
+def test_a_wrapper_passes_on_memory_gain_and_what_the_rule_says_of_itself(
+    wrap: type[PerSequence],
+) -> None:
     rule = wrap(Above())
     state = torch.tensor([[1.0], [-1.0]])
     memory, gain = rule.begin(view(state))
     assert gain is not None and gain.tolist() == [2, 2]
     for _ in range(2):
         _, memory = rule.decide(view(state), memory)
-    assert isinstance(memory, dict) and isinstance(memory["asked"], Tensor) and memory["asked"].tolist() == [2, 2]
-    assert rule.default_readout is WeightedMean and rule.default_cost is None and not rule.spreads_mass
+    assert (
+        isinstance(memory, dict)
+        and isinstance(memory["asked"], Tensor)
+        and memory["asked"].tolist() == [2, 2]
+    )
+    assert (
+        rule.default_readout is WeightedMean and rule.default_cost is None and not rule.spreads_mass
+    )
     assert not rule.causal if isinstance(rule, PerSequence) else rule.causal
 
 
@@ -170,7 +188,11 @@ def test_a_spreading_rule_per_sequence_sees_the_mean_token() -> None:
     assert decision.gain is not None and decision.gain.tolist() == [0.25] * 5
     torch.testing.assert_close(decision.aux["twice"], 2 * decision.score)
     assert gain is not None and gain.tolist() == [2] * 5
-    assert isinstance(memory, dict) and isinstance(memory["asked"], Tensor) and memory["asked"].tolist() == [1] * 5
+    assert (
+        isinstance(memory, dict)
+        and isinstance(memory["asked"], Tensor)
+        and memory["asked"].tolist() == [1] * 5
+    )
 
 
 def test_the_mean_of_narrow_states_is_taken_wide() -> None:
@@ -211,7 +233,9 @@ class Complete(HalfWritten):
 
 
 def test_a_rule_that_does_not_decide_cannot_be_built() -> None:
-    with pytest.raises(UsageError, match="HalfWritten is no complete halting rule: it has no decide"):
+    with pytest.raises(
+        UsageError, match="HalfWritten is no complete halting rule: it has no decide"
+    ):
         HalfWritten()
     with pytest.raises(UsageError, match="Undecided .*no decide and no threshold"):
         Undecided()
@@ -224,7 +248,10 @@ def test_keep_rows_keeps_the_shape_of_a_memory() -> None:
     memory = {"a": torch.arange(3), "b": (None, torch.eye(3))}
     kept = keep_rows(memory, torch.tensor([True, False, True]))
     assert kept["a"].tolist() == [0, 2] and kept["b"][0] is None and kept["b"][1].shape == (2, 3)
-    assert keep_rows(memory, torch.tensor([1]))["a"].tolist() == [1] and keep_rows(None, slice(None)) is None
+    assert (
+        keep_rows(memory, torch.tensor([1]))["a"].tolist() == [1]
+        and keep_rows(None, slice(None)) is None
+    )
 
 
 def test_ponder_is_executed_steps_unless_a_rule_says_otherwise() -> None:

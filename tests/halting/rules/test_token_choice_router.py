@@ -49,12 +49,20 @@ class Increment(nn.Module):
 
 
 @pytest.mark.parametrize("moves", [(0, 0, 0, 0), (40, -70, 0, 15)], ids=str)
-@pytest.mark.parametrize("options", [{}, {"scores": "sigmoid", "alpha": 0.1}, {"alpha": 0.7}], ids=str)
-def test_depth_gain_and_cost_of_each_token(options: dict[str, str | float], moves: tuple[int, ...]) -> None:
-    """Of a block that adds 1: every step but the last adds 1, the last adds the chosen depth's score, bias left out."""
+@pytest.mark.parametrize(
+    "options", [{}, {"scores": "sigmoid", "alpha": 0.1}, {"alpha": 0.7}], ids=str
+)
+def test_depth_gain_and_cost_of_each_token(
+    options: dict[str, str | float], moves: tuple[int, ...]
+) -> None:
+    """Of a block that adds 1: every step but the last adds 1, the last adds the chosen depth's
+    score, bias left out."""
     rule = router(**options)
     rule.moves.copy_(torch.tensor(moves))
-    loop, x = Recurrence(PlainBlock(Increment(), positionwise=True), rule, max_steps=LIMIT).double(), batch()
+    loop, x = (
+        Recurrence(PlainBlock(Increment(), positionwise=True), rule, max_steps=LIMIT).double(),
+        batch(),
+    )
     output, trace = loop(x, VALID)
     told = [(row, p, *scores_of(rule, x[row, p].tolist())) for row, p in VALID.nonzero().tolist()]
     depths = {}
@@ -84,12 +92,16 @@ def test_an_even_load_costs_least() -> None:
         rule.router.weight.copy_(torch.eye(DIM)[:LIMIT])
         rule.router.bias.zero_()
     loop = loop_of(rule)
-    even, uneven = (LoadBalance(0.1, 0.0)(loop(each)[1]).mean().item() for each in (x, x[:, :1].expand(1, 8, DIM)))
+    even, uneven = (
+        LoadBalance(0.1, 0.0)(loop(each)[1]).mean().item()
+        for each in (x, x[:, :1].expand(1, 8, DIM))
+    )
     assert even == pytest.approx(0.1) and uneven == pytest.approx(0.4)
 
 
 def gradients_checked(loop: Recurrence, total: Callable[[], Tensor]) -> list[Tensor]:
-    """The gradients of a number at the router's parameters, after a comparison with finite differences."""
+    """The gradients of a number at the router's parameters, after a comparison with finite
+    differences."""
     wanted = list(loop.rule.parameters())
     found = torch.autograd.grad(total(), wanted)
     small = 1e-6
@@ -102,7 +114,9 @@ def gradients_checked(loop: Recurrence, total: Callable[[], Tensor]) -> list[Ten
                 flat[place] += move
                 moved.append(total().item())
             flat[place] += small
-            assert numbers[place].item() == pytest.approx((moved[0] - moved[1]) / (2 * small), rel=1e-5, abs=1e-7)
+            assert numbers[place].item() == pytest.approx(
+                (moved[0] - moved[1]) / (2 * small), rel=1e-5, abs=1e-7
+            )
     return list(found)
 
 
@@ -121,7 +135,8 @@ def test_the_gradient_of_the_cost_alone_is_that_of_finite_differences(scores: st
 
 
 def test_the_task_reaches_the_router_through_the_gain() -> None:
-    """A loss of the output alone, no cost: a gain without gradient would leave the router untrained."""
+    """A loss of the output alone, no cost: a gain without gradient would leave the router
+    untrained."""
     loop, x = loop_of(router()), batch()
     for gradient in gradients_checked(loop, lambda: loop(x, VALID)[0].square().sum()):
         assert (gradient != 0).all()
@@ -147,7 +162,9 @@ def test_the_bias_moves_towards_balance_after_each_update() -> None:
         sent = loads(rule, x)
         rule.end_update()
         mean = sum(sent) / LIMIT
-        expected = [n + (load < mean) - (load > mean) for n, load in zip(expected, sent, strict=True)]
+        expected = [
+            n + (load < mean) - (load > mean) for n, load in zip(expected, sent, strict=True)
+        ]
         assert rule.moves.tolist() == expected
     rule.eval()
     loads(rule, x)
@@ -206,7 +223,11 @@ def test_warm_up_and_bias_go_on_after_a_checkpoint() -> None:
         trained_once(rule, x)
     resumed = TokenChoiceRouter(DIM, LIMIT, warmup=2, balance="bias").double()
     resumed.load_state_dict(rule.state_dict())
-    assert resumed.updates == 4 and torch.equal(resumed.moves, rule.moves) and rule.moves.abs().sum() > 0
+    assert (
+        resumed.updates == 4
+        and torch.equal(resumed.moves, rule.moves)
+        and rule.moves.abs().sum() > 0
+    )
     assert loads(resumed, x) == loads(rule, x) != [0, 0, 0, int(VALID.sum())]
 
 
@@ -220,7 +241,9 @@ def test_the_bias_survives_a_narrow_dtype() -> None:
 
 def test_on_a_wrapper_s_extra_steps_the_gain_stays() -> None:
     rule = router()
-    loop = Recurrence(PlainBlock(Increment(), positionwise=True), MinSteps(rule, 3), max_steps=LIMIT).double()
+    loop = Recurrence(
+        PlainBlock(Increment(), positionwise=True), MinSteps(rule, 3), max_steps=LIMIT
+    ).double()
     x = batch()
     output, trace = loop(x, VALID)
     shallow = 0
@@ -230,7 +253,9 @@ def test_on_a_wrapper_s_extra_steps_the_gain_stays() -> None:
         shallow += depth < 3
         taken = max(depth, 3)
         assert trace.steps[row, p] == taken
-        assert (output - x)[row, p, 0].item() == pytest.approx(depth - 1 + (taken - depth + 1) * scores[depth - 1])
+        assert (output - x)[row, p, 0].item() == pytest.approx(
+            depth - 1 + (taken - depth + 1) * scores[depth - 1]
+        )
     assert shallow
 
 
@@ -270,6 +295,8 @@ def test_refusals() -> None:
         TokenChoiceRouter(DIM, LIMIT, bias_rate=0.0)
     with pytest.raises(UsageError, match="warmup is -3"):
         TokenChoiceRouter(DIM, LIMIT, warmup=-3)
-    _, trace = Recurrence(Block(DIM, 2, rotary=False), GravesACT(DIM), max_steps=3)(torch.randn(1, 2, DIM))
+    _, trace = Recurrence(Block(DIM, 2, rotary=False), GravesACT(DIM), max_steps=3)(
+        torch.randn(1, 2, DIM)
+    )
     with pytest.raises(UsageError, match="LoadBalance finds no depth and no depth_scores"):
         LoadBalance()(trace)

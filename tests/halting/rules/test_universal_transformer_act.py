@@ -1,4 +1,5 @@
-"""The public Universal Transformer's halting, number for number, against its equations on one token at a time."""
+"""The public Universal Transformer's halting, number for number, against its equations on one token
+at a time."""
 
 import copy
 import math
@@ -21,16 +22,26 @@ from halting.wrappers.stop_at import StopAt
 
 DIM, LIMIT = 6, 6
 FULL = torch.ones(3, 4, dtype=torch.bool)
-SETTINGS = [(1.0, 0.01, 0.7), (0.0, 0.01, 0.15), (-0.5, 0.01, 0.1), (-1.0, 0.2, 0.2), (-2.0, 0.0, 0.2)]
+SETTINGS = [
+    (1.0, 0.01, 0.7),
+    (0.0, 0.01, 0.15),
+    (-0.5, 0.01, 0.1),
+    (-1.0, 0.2, 0.2),
+    (-2.0, 0.0, 0.2),
+]
 """Starting bias, ε, and how far the hazards of different tokens lie apart."""
 HOLES = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 1, 1]], dtype=torch.bool)
 
 
-def loop_of(bias: float = 0.0, epsilon: float = 0.01, std: float = 0.15, max_steps: int = LIMIT) -> Recurrence:
+def loop_of(
+    bias: float = 0.0, epsilon: float = 0.01, std: float = 0.15, max_steps: int = LIMIT
+) -> Recurrence:
     torch.manual_seed(1)
     rule = UniversalTransformerACT(DIM, bias, epsilon)
     nn.init.normal_(rule.gate.weight, std=std)
-    block = Block(DIM, 2, rotary=False, injection="add", step_signal="sinusoidal", feed_forward="gelu")
+    block = Block(
+        DIM, 2, rotary=False, injection="add", step_signal="sinusoidal", feed_forward="gelu"
+    )
     return Recurrence(block, rule, max_steps=max_steps).double()
 
 
@@ -59,15 +70,17 @@ class Published:
 
 
 def published(loop: Recurrence, x: Tensor, valid: Tensor) -> Published:
-    """From the equations: all positions are transformed at every step, as by a fixed number of them; each token reads
-    its own weights off its hazards; a hazard is that of the state before the step, with input and step signal added.
+    """From the equations: all positions are transformed at every step, as by a fixed number of
+    them; each token reads its own weights off its hazards; a hazard is that of the state before the
+    step, with input and step signal added.
 
     The weight of a state in the output is written in closed form, w_n·Π_{m>n} (1 − w_m).
     """
     rule, block, limit = loop.rule, loop.block, loop.max_steps
     assert isinstance(rule, UniversalTransformerACT) and isinstance(block, Block)
     after = [x] + [
-        naive.run(Recurrence(block, FixedSteps(), max_steps=n), x, valid).output for n in range(1, limit + 1)
+        naive.run(Recurrence(block, FixedSteps(), max_steps=n), x, valid).output
+        for n in range(1, limit + 1)
     ]
     half, zero = DIM // 2, torch.zeros((), dtype=torch.float64)
     rates = [10_000 ** (-i / (half - 1)) for i in range(half)]
@@ -77,7 +90,11 @@ def published(loop: Recurrence, x: Tensor, valid: Tensor) -> Published:
         hazards = []
         for n in range(1, limit + 1):
             signal = [math.sin(n * rate) for rate in rates] + [math.cos(n * rate) for rate in rates]
-            read = after[n - 1][row, position] + x[row, position] + torch.tensor(signal, dtype=torch.float64)
+            read = (
+                after[n - 1][row, position]
+                + x[row, position]
+                + torch.tensor(signal, dtype=torch.float64)
+            )
             logit = (rule.gate.weight[0] * read).sum() + rule.gate.bias[0]
             hazards.append(1 / (1 + torch.exp(-logit)))
         sums = [sum(hazards[:n], zero) for n in range(limit + 1)]
@@ -85,11 +102,19 @@ def published(loop: Recurrence, x: Tensor, valid: Tensor) -> Published:
         count = crossing or limit
         remainder = zero if crossing is None else 1 - sums[count - 1]
         used = hazards[:count] if crossing is None else [*hazards[: count - 1], remainder]
-        effective = [w * math.prod([1 - later for later in used[n + 1 :]], start=zero + 1) for n, w in enumerate(used)]
+        effective = [
+            w * math.prod([1 - later for later in used[n + 1 :]], start=zero + 1)
+            for n, w in enumerate(used)
+        ]
         rows[row][position] = sum(
-            (e * after[n + 1][row, position] for n, e in enumerate(effective)), start=x.new_zeros(DIM)
+            (e * after[n + 1][row, position] for n, e in enumerate(effective)),
+            start=x.new_zeros(DIM),
         )
-        weights[row, position], updates[row, position], remainders[row, position] = used, count, remainder
+        weights[row, position], updates[row, position], remainders[row, position] = (
+            used,
+            count,
+            remainder,
+        )
     costs = [updates[token] + remainders[token] for token in updates]
     output = torch.stack([torch.stack(tokens) for tokens in rows])
     return Published(output, weights, updates, remainders, 0.01 * torch.stack(costs).mean())
@@ -97,7 +122,9 @@ def published(loop: Recurrence, x: Tensor, valid: Tensor) -> Published:
 
 @pytest.mark.parametrize("valid", [FULL, HOLES], ids=["full", "holes"])
 @pytest.mark.parametrize(("bias", "epsilon", "std"), SETTINGS)
-def test_it_is_the_published_one_number_for_number(bias: float, epsilon: float, std: float, valid: Tensor) -> None:
+def test_it_is_the_published_one_number_for_number(
+    bias: float, epsilon: float, std: float, valid: Tensor
+) -> None:
     loop, x = loop_of(bias, epsilon, std), inputs()
     output, trace = loop(x, valid)
     expected = published(loop, x, valid)
@@ -109,10 +136,14 @@ def test_it_is_the_published_one_number_for_number(bias: float, epsilon: float, 
         assert (blended[len(weights) :] == 0).all(), "weight after the last update"
         assert ponder[row, position] == expected.updates[row, position]
         assert_close(
-            trace.aux["remainder"][row, position].sum(), expected.remainder[row, position], f"remainder {row, position}"
+            trace.aux["remainder"][row, position].sum(),
+            expected.remainder[row, position],
+            f"remainder {row, position}",
         )
         slowest = max(count for (of, _), count in expected.updates.items() if of == row)
-        assert trace.steps[row, position] == slowest, "everyone runs until the slowest of its sequence has crossed"
+        assert trace.steps[row, position] == slowest, (
+            "everyone runs until the slowest of its sequence has crossed"
+        )
     assert_close(output, expected.output, "output")
     loss = UpdatesPlusRemainder.default_penalty * cost.sum() / valid.sum()
     assert_close(loss, expected.loss, "0.01·mean(updates + remainder)")
@@ -123,7 +154,8 @@ def test_it_is_the_published_one_number_for_number(bias: float, epsilon: float, 
 
 
 def test_those_settings_have_every_kind_of_token() -> None:
-    """Of one update and of several, cut off by the limit and not, long done while others of the sequence go on."""
+    """Of one update and of several, cut off by the limit and not, long done while others of the
+    sequence go on."""
     kinds = set()
     for bias, epsilon, std in SETTINGS:
         loop = loop_of(bias, epsilon, std)
@@ -136,7 +168,8 @@ def test_those_settings_have_every_kind_of_token() -> None:
 
 
 class Frozen(UniversalTransformerACT):
-    """As the paper says it and the code does not: a token is transformed no more once it has crossed."""
+    """As the paper says it and the code does not: a token is transformed no more once it has
+    crossed."""
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         decision, after = super().decide(view, memory)
@@ -185,8 +218,12 @@ def test_the_step_limit_gives_no_remainder() -> None:
     assert_close(trace.aux["blend_weight"], trace.score, "the weight is the hazard")
     cost = UpdatesPlusRemainder()(trace)
     assert (cost == LIMIT).all()
-    assert all((g == 0).all() for g in torch.autograd.grad(cost.sum(), list(loop.rule.parameters())))
-    assert (StepsPlusRemainder()(trace) == LIMIT + 1).all(), "law 1's unit of mass is all on the last step"
+    assert all(
+        (g == 0).all() for g in torch.autograd.grad(cost.sum(), list(loop.rule.parameters()))
+    )
+    assert (StepsPlusRemainder()(trace) == LIMIT + 1).all(), (
+        "law 1's unit of mass is all on the last step"
+    )
 
 
 def test_its_exit_mass_is_one_unit_where_it_leaves_whatever_the_published_weights() -> None:
@@ -217,7 +254,9 @@ def view(state: Tensor, entering: Tensor | None = None, row: list[int] | None = 
 
 def test_as_published_everyone_crosses_at_step_2_of_an_untrained_model() -> None:
     """σ(1) = 0.731 once is not over 0.99, twice is: M = 2, R = 0.269, and a gradient on R alone."""
-    loop = Recurrence(Block(DIM, 2, rotary=False), UniversalTransformerACT(DIM), max_steps=9).double()
+    loop = Recurrence(
+        Block(DIM, 2, rotary=False), UniversalTransformerACT(DIM), max_steps=9
+    ).double()
     _, trace = loop(inputs())
     assert (loop.rule.ponder(trace) == 2).all() and (trace.steps == 2).all()
     assert UpdatesPlusRemainder()(trace)[0, 0].item() == pytest.approx(2 + 0.2689414)
@@ -232,7 +271,9 @@ def test_a_token_has_crossed_above_the_threshold_and_the_sequence_ends_at_it() -
     assert decision.halt.tolist() == [True, True] and decision.aux["remainder"].tolist() == [0, 0]
     assert isinstance(after, Tensor) and after.tolist() == [0.5, 0.5]
     decision, after = rule.decide(view(torch.zeros(2, 1)), over)
-    assert decision.aux["remainder"].tolist() == [0, 0.75] and decision.aux["blend_weight"].tolist() == [0.5, 0.75]
+    assert decision.aux["remainder"].tolist() == [0, 0.75] and decision.aux[
+        "blend_weight"
+    ].tolist() == [0.5, 0.75]
     assert isinstance(after, Tensor) and after.tolist() == [0.5, 1]
 
 
@@ -247,8 +288,11 @@ def test_a_sequence_waits_for_its_slowest_and_not_for_those_of_others() -> None:
 
 
 @pytest.mark.parametrize("wrap", [MaxSteps, StopAt])
-def test_had_it_stopped_there_is_the_blend_that_a_limit_would_leave(wrap: type[MaxSteps] | type[StopAt]) -> None:
-    """The lens, a step limit and everyone stopped at that depth say one thing; the last lens is the output."""
+def test_had_it_stopped_there_is_the_blend_that_a_limit_would_leave(
+    wrap: type[MaxSteps] | type[StopAt],
+) -> None:
+    """The lens, a step limit and everyone stopped at that depth say one thing; the last lens is the
+    output."""
     loop, x = loop_of(), inputs()
     output, trace = loop(x, FULL, record_lens=True)
     assert trace.lens is not None
@@ -257,11 +301,13 @@ def test_had_it_stopped_there_is_the_blend_that_a_limit_would_leave(wrap: type[M
         stopped, _ = Recurrence(loop.block, wrap(loop.rule, n), max_steps=LIMIT)(x, FULL)
         assert_close(lens[:, :, n - 1], stopped, f"stopped at {n}")
         assert_close(stopped, loop(x, FULL, max_steps=n)[0], f"limit {n}")
-    last = lens.gather(2, (trace.steps - 1).view(*FULL.shape, 1, 1).expand(*FULL.shape, 1, DIM)).squeeze(2)
+    last = lens.gather(
+        2, (trace.steps - 1).view(*FULL.shape, 1, 1).expand(*FULL.shape, 1, DIM)
+    ).squeeze(2)
     assert_close(last, output, "the lens at the last step")
 
 
-def test_the_count_of_updates_has_no_gradient_and_the_remainder_has_that_of_finite_differences() -> None:
+def test_the_count_has_no_gradient_and_the_remainder_that_of_finite_differences() -> None:
     loop, x = loop_of(bias=-0.5, std=0.1), inputs().detach()
 
     def total() -> tuple[Tensor, Tensor]:
@@ -270,7 +316,9 @@ def test_the_count_of_updates_has_no_gradient_and_the_remainder_has_that_of_fini
 
     value, counted = total()
     wanted = list(loop.rule.parameters())
-    assert all((g == 0).all() for g in torch.autograd.grad(counted.sum(), wanted, retain_graph=True))
+    assert all(
+        (g == 0).all() for g in torch.autograd.grad(counted.sum(), wanted, retain_graph=True)
+    )
     small = 1e-6
     for parameter, gradient in zip(wanted, torch.autograd.grad(value, wanted), strict=True):
         assert (gradient != 0).any()
@@ -288,8 +336,8 @@ def test_the_count_of_updates_has_no_gradient_and_the_remainder_has_that_of_fini
 
 
 def test_the_penalty_is_a_mean_over_real_tokens_whatever_the_padding() -> None:
-    """The public code averages over padding too: there, batching short sequences with long ones would make thinking
-    cheaper or dearer for everyone."""
+    """The public code averages over padding too: there, batching short sequences with long ones
+    would make thinking cheaper or costlier for everyone."""
     loop, x = loop_of(), inputs().detach()
     wide = torch.cat((x, 9 * torch.randn(3, 5, DIM, dtype=torch.float64)), dim=1)
     valid = torch.cat((HOLES, torch.zeros(3, 5, dtype=torch.bool)), dim=1)
@@ -299,7 +347,9 @@ def test_the_penalty_is_a_mean_over_real_tokens_whatever_the_padding() -> None:
 
 
 def test_its_cost_cannot_read_another_rule() -> None:
-    _, trace = Recurrence(Block(DIM, 2, rotary=False), FixedSteps(2), max_steps=3).double()(inputs())
+    _, trace = Recurrence(Block(DIM, 2, rotary=False), FixedSteps(2), max_steps=3).double()(
+        inputs()
+    )
     with pytest.raises(UsageError, match="finds no update and no remainder"):
         UpdatesPlusRemainder()(trace)
 
@@ -313,5 +363,8 @@ def test_an_epsilon_that_means_nothing_is_refused(epsilon: float) -> None:
 def test_what_it_says_of_itself() -> None:
     assert not UniversalTransformerACT.causal and not UniversalTransformerACT.spreads_mass
     assert UniversalTransformerACT.default_readout is ExponentialBlend
-    assert UniversalTransformerACT.default_cost is UpdatesPlusRemainder and not UpdatesPlusRemainder.needs_spread_mass
+    assert (
+        UniversalTransformerACT.default_cost is UpdatesPlusRemainder
+        and not UpdatesPlusRemainder.needs_spread_mass
+    )
     assert UpdatesPlusRemainder.default_penalty == 0.01 and UpdatesPlusRemainder.unit == "steps"

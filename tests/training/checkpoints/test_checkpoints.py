@@ -1,4 +1,5 @@
-"""Checkpoints that can be trusted: whole or passed over by name, never lost to a successor, never a silent start."""
+"""Checkpoints that can be trusted: whole or passed over by name, never lost to a successor, never a
+silent start."""
 
 import json
 import os
@@ -65,7 +66,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(
     capsys.readouterr()
     assert main(["--resume", str(run)]) == 0
     said = capsys.readouterr().out
-    assert f"damaged, and passed over: {newest}: {victim.name} " in said and "going on after update 8" in said
+    assert (
+        f"damaged, and passed over: {newest}: {victim.name} " in said
+        and "going on after update 8" in said
+    )
     assert losses(run) == before, "the updates that were done again are the same, bit for bit"
     assert manifest.damage(newest) == [], "it has been written anew"
 
@@ -92,7 +96,9 @@ def test_without_a_whole_one_a_run_does_not_start_anew(run: Path) -> None:
     assert before and (run / "config.json").exists()
 
 
-def test_what_a_killed_save_has_left_is_named_and_removed_by_the_next_one(run: Path, capsys) -> None:
+def test_what_a_killed_save_has_left_is_named_and_removed_by_the_next_one(
+    run: Path, capsys
+) -> None:
     checkpoints = run / "checkpoints"
     left = checkpoints / ".partial-update-000016"
     shutil.copytree(checkpoints / "update-000012", left)
@@ -106,11 +112,18 @@ def test_what_a_killed_save_has_left_is_named_and_removed_by_the_next_one(run: P
 
 def test_which_checkpoints_are_kept(tmp_path: Path) -> None:
     assert train_only(small(tmp_path, name="run", save_every=1, keep_last=2, keep_every=5)) == 0
-    assert names(tmp_path / "run") == ["update-000005", "update-000010", "update-000011", "update-000012"]
+    assert names(tmp_path / "run") == [
+        "update-000005",
+        "update-000010",
+        "update-000011",
+        "update-000012",
+    ]
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
-def test_older_ones_go_only_when_the_new_one_is_whole(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_ones_go_only_when_the_new_one_is_whole(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A save that fails at its last moment has taken nothing away."""
     before = names(run)
 
@@ -133,7 +146,9 @@ def test_damaged_ones_do_not_take_the_places_of_whole_ones(run: Path) -> None:
     assert checkpoint.newest_whole(run / "checkpoints")[0] == run / "checkpoints" / "update-000010"
 
 
-def test_an_error_that_is_no_failed_write_stays_itself(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_that_is_no_failed_write_stays_itself(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(folder: Path) -> None:
         raise RuntimeError("a bug")
 
@@ -148,7 +163,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = shutil.which("mount") and os.geteuid() == 0
-    if not mounted or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(disk)]).returncode:
+    if (
+        not mounted
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(disk)]).returncode
+    ):
         pytest.skip("a small file system cannot be mounted here")
     yield disk
     subprocess.run(["umount", "-l", str(disk)], check=True)
@@ -159,7 +177,16 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_room(
 ) -> None:
     ballast = small_disk / "ballast"
     words = ["pointer_chase", "--name", "run", "--output", str(small_disk)]
-    words += ["--data.length", "6", "--model.width", "16", "--model.num-heads", "2", "--loop.max-steps", "3"]
+    words += [
+        "--data.length",
+        "6",
+        "--model.width",
+        "16",
+        "--model.num-heads",
+        "2",
+        "--loop.max-steps",
+        "3",
+    ]
     words += ["--updates", "400", "--save-every", "1", "--keep-last", "400", "--eval-every", "1000"]
     ballast.write_bytes(bytes(100_000))
     assert run_entry(main, words) == 2
@@ -172,7 +199,19 @@ def test_a_full_disk_is_a_clear_error_and_the_run_goes_on_when_there_is_room(
     reached = json.loads((kept / "progress.json").read_text())["update"]
     assert reached > 0
     ballast.unlink()
-    more = ["--resume", str(run), "--keep-last", "1", "--updates", str(reached + 3), "--test-examples", "16"]
+    more = [
+        "--resume",
+        str(run),
+        "--keep-last",
+        "1",
+        "--updates",
+        str(reached + 3),
+        "--test-examples",
+        "16",
+    ]
     run_entry(main, more)  # what is drawn at the end may have no room here
     assert f"going on after update {reached}" in capsys.readouterr().out
-    assert checkpoint.newest_whole(run / "checkpoints")[0] == run / "checkpoints" / f"update-{reached + 3:06d}"
+    assert (
+        checkpoint.newest_whole(run / "checkpoints")[0]
+        == run / "checkpoints" / f"update-{reached + 3:06d}"
+    )

@@ -1,4 +1,5 @@
-"""What a rank draws: by the run's seed and its rank, whatever was drawn before, and restored to the bit."""
+"""What a rank draws: by the run's seed and its rank, whatever was drawn before, and restored to the
+bit."""
 
 import itertools
 import random

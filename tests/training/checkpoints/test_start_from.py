@@ -1,4 +1,5 @@
-"""Stage two: a run that starts from another's weights, and trains all of them or the halting rule alone."""
+"""Stage two: a run that starts from another's weights, and trains all of them or the halting rule
+alone."""
 
 import json
 import shutil
@@ -13,7 +14,8 @@ from training import load_run
 from training.build import build_all
 from training.checkpoints import checkpoint
 from training.resources.dry_run import plan
-from training.train import main, train
+from training.start import train
+from training.train import main
 
 ACT = {"kind": "GravesACT"}
 RULE = "recurrence.rule."
@@ -37,16 +39,23 @@ def newest(run):
 
 
 def rule_only(output, source, **changes):
-    return small(output, **{"start_from": str(source), "train_only": "rule", "halting": ACT, **changes})
+    return small(
+        output, **{"start_from": str(source), "train_only": "rule", "halting": ACT, **changes}
+    )
 
 
 @pytest.mark.parametrize("backprop", ["full", "checkpointed"])
 def test_what_is_frozen_stays_to_the_bit_and_the_gate_learns(first, tmp_path, capsys, backprop):
-    config = rule_only(tmp_path, first / "fixed", name="gate", loop={"max_steps": 4, "backprop": backprop})
+    config = rule_only(
+        tmp_path, first / "fixed", name="gate", loop={"max_steps": 4, "backprop": backprop}
+    )
     assert train(config) == 0
     said = capsys.readouterr().out
     assert f"starting from {first / 'fixed' / 'final' / 'model.safetensors'}" in said
-    assert f"new here, as initialised: {RULE}gate.weight, {RULE}gate.bias" in said and "not taken" not in said
+    assert (
+        f"new here, as initialised: {RULE}gate.weight, {RULE}gate.bias" in said
+        and "not taken" not in said
+    )
     assert "of which 17 learn" in said
     before, after = weights(first / "fixed" / "final"), weights(tmp_path / "gate" / "final")
     assert before.keys() == {name for name in after if not name.startswith(RULE)}
@@ -73,7 +82,9 @@ def test_everything_may_learn_on_and_the_first_update_starts_there(first, tmp_pa
 
 def test_another_rule_starts_afresh_even_where_names_agree(first, tmp_path, capsys):
     other = {"kind": "small_runs:Namesake"}
-    assert train_only(rule_only(tmp_path, first / "act", name="other", halting=other, updates=1)) == 0
+    assert (
+        train_only(rule_only(tmp_path, first / "act", name="other", halting=other, updates=1)) == 0
+    )
     said = capsys.readouterr().out
     names = f"{RULE}gate.weight, {RULE}gate.bias"
     assert f"new here, as initialised: {names}" in " ".join(said.split())
@@ -83,8 +94,15 @@ def test_another_rule_starts_afresh_even_where_names_agree(first, tmp_path, caps
 
 def test_a_stage_two_run_goes_on_where_it_stopped_though_its_source_is_gone(first, tmp_path):
     source = shutil.copytree(first / "fixed", tmp_path / "source")
-    assert train_only(rule_only(tmp_path, source, name="cut", optimizer={"decay": "constant"}, updates=8)) == 0
-    assert train_only(rule_only(tmp_path, source, name="long", optimizer={"decay": "constant"})) == 0
+    assert (
+        train_only(
+            rule_only(tmp_path, source, name="cut", optimizer={"decay": "constant"}, updates=8)
+        )
+        == 0
+    )
+    assert (
+        train_only(rule_only(tmp_path, source, name="long", optimizer={"decay": "constant"})) == 0
+    )
     shutil.rmtree(source)
     assert main(["--resume", str(tmp_path / "cut"), "--updates", "12"]) == 0
     assert losses(tmp_path / "cut") == losses(tmp_path / "long")
@@ -95,9 +113,18 @@ def test_a_stage_two_run_goes_on_where_it_stopped_though_its_source_is_gone(firs
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": {"width": 32, "num_heads": 2, "positions": "learned"}}, "has --model.width 16; here it is 32"),
-        ({"model": {"width": 16, "num_heads": 4, "positions": "learned"}}, "--model.num-heads 2; here it is 4"),
-        ({"data": {"kind": "PointerChase", "options": {"length": 7}}}, r"\[10, 16\] there and \[11, 16\] here"),
+        (
+            {"model": {"width": 32, "num_heads": 2, "positions": "learned"}},
+            "has --model.width 16; here it is 32",
+        ),
+        (
+            {"model": {"width": 16, "num_heads": 4, "positions": "learned"}},
+            "--model.num-heads 2; here it is 4",
+        ),
+        (
+            {"data": {"kind": "PointerChase", "options": {"length": 7}}},
+            r"\[10, 16\] there and \[11, 16\] here",
+        ),
         ({"start_from": "nowhere"}, "nowhere is not a run folder"),
         ({"halting": {"kind": "FixedSteps"}}, "no parameters"),
         ({"start_from": None}, "without --start-from"),

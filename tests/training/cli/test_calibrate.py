@@ -1,4 +1,5 @@
-"""`ponder calibrate`: what a sequence loses, in which order settings are tried, and what is kept beside the weights."""
+"""`ponder calibrate`: what a sequence loses, in which order settings are tried, and what is kept
+beside the weights."""
 
 import json
 import re
@@ -10,7 +11,15 @@ import pytest
 import torch
 from small_runs import run_of, small
 
-from halting import ConvergenceExit, CorrectnessHalt, ExitGate, GravesACT, HaltingRule, QHalt, UsageError
+from halting import (
+    ConvergenceExit,
+    CorrectnessHalt,
+    ExitGate,
+    GravesACT,
+    HaltingRule,
+    QHalt,
+    UsageError,
+)
 from halting.rules.confidence_exit import ConfidenceExit
 from training.cli.calibrate import FIRST
 from training.cli.evaluate import evaluate_exit
@@ -22,9 +31,9 @@ from training.exits.quality_loss import quality_loss
 from training.exits.repeats import repeats_in_words
 from training.objective import step_outcomes
 from training.runs.loaded import load_run
+from training.start import train
 from training.tasks import PointerChase
 from training.tasks.task import IGNORE, Batch
-from training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +87,24 @@ def test_every_value_of_a_threshold_is_one_that_the_rule_takes(rule: HaltingRule
     assert values in (sorted(values), sorted(values, reverse=True)) and len(set(values)) > 20
     assert (values[0], values[-1]) == pytest.approx((threshold.safest, threshold.cheapest))
     assert threshold.option in vars(rule) or f"_{threshold.option}" in vars(rule)
-    given = {name: vars(rule)[name] for name in ("criterion", "measure") if name in vars(rule)} or {"dim": 4}
+    given = {name: vars(rule)[name] for name in ("criterion", "measure") if name in vars(rule)} or {
+        "dim": 4
+    }
     for value in values:
         type(rule)(**given, **{threshold.option: value})
 
 
 def test_settings_are_spread_evenly_in_what_they_take():
-    """Nearly all of the change is in a thousandth of the way; where nothing changes, nothing is kept."""
-    kept = evenly(lambda way: way, lambda way: 10 - 8 * float(np.clip((way - 0.4) * 1000, 0, 1)), 40)
+    """Nearly all of the change is in a thousandth of the way; where nothing changes, nothing is
+    kept."""
+    kept = evenly(
+        lambda way: way, lambda way: 10 - 8 * float(np.clip((way - 0.4) * 1000, 0, 1)), 40
+    )
     assert kept[0] == 0 and len(kept) >= 8 and all(0.4 < way <= 0.401 for way in kept[1:-1])
     assert evenly(lambda way: way, lambda way: 3.0, 40) == [0.0]
-    spread, closer = (evenly(lambda way: way, lambda way: 10 - 8 * way, 5, near) for near in (None, 4.3))
+    spread, closer = (
+        evenly(lambda way: way, lambda way: 10 - 8 * way, 5, near) for near in (None, 4.3)
+    )
     assert set(spread) < set(closer), "close to what is looked for, on both sides"
     assert max(way for way in closer if 10 - 8 * way > 4.3) == pytest.approx(5.7 / 8, abs=0.005)
     assert min(way for way in closer if 10 - 8 * way <= 4.3) == pytest.approx(5.7 / 8, abs=0.005)
@@ -103,9 +119,14 @@ def test_an_exit_is_tried_from_the_safest_to_the_cheapest(folder):
         assert steps == sorted(steps, reverse=True) and len(set(steps)) == len(steps) > 2
         assert all(parse_exit(each.name).steps == each.steps for each in settings)
     whole, from_training = chains(run, open_exit(run, "learned"), few, 9)
-    assert from_training[0].name == "learned:epsilon=0.01" and from_training[1:] == whole[-len(from_training) + 1 :]
+    assert (
+        from_training[0].name == "learned:epsilon=0.01"
+        and from_training[1:] == whole[-len(from_training) + 1 :]
+    )
     assert len(chains(run, open_exit(run, "confidence"), few, 5)) == 1
-    assert [each.name for each in path(run, open_exit(run, "fixed"), few, 3)] == [f"fixed:{n}" for n in range(6, 0, -1)]
+    assert [each.name for each in path(run, open_exit(run, "fixed"), few, 3)] == [
+        f"fixed:{n}" for n in range(6, 0, -1)
+    ]
 
 
 def test_answers_are_those_of_really_running_with_the_exit(folder):
@@ -116,22 +137,26 @@ def test_answers_are_those_of_really_running_with_the_exit(folder):
     for batch_size in (40, 16):
         examples = Examples.of(run.task, "test", 0, 40, batch_size)
         found = answer(run, leaving, examples)
-        right = (found.predictions == examples.targets)[examples.asked]
+        right = (found.predictions == examples.targets)[examples.has_target]
         assert found.mean_steps == pytest.approx(tally["mean_steps"])
         assert right.mean() == pytest.approx(tally["accuracy"], abs=1e-6)
-        assert found.nats[examples.asked].mean() == pytest.approx(tally["loss"], rel=1e-5)
+        assert found.nats[examples.has_target].mean() == pytest.approx(tally["loss"], rel=1e-5)
         assert found.flops.sum() / examples.valid.sum() == pytest.approx(found.flops_per_token)
     assert 1 < tally["mean_steps"] < 6
 
 
 @pytest.mark.parametrize("per_sequence", [True, False])
 def test_why_settings_are_run_and_not_read_off_a_map_that_was_recorded_once(tmp_path, per_sequence):
-    """Who has left keeps its keys and values (law 2), so what the others say at step n depends on when their neighbours
-    left: what full depth said at that step is what an early exit says only where sequences leave as one."""
+    """Who has left keeps its keys and values (law 2), so what the others say at step n depends on
+    when their neighbours left: what full depth said at that step is what an early exit says only
+    where sequences leave as one."""
     run = run_of(tmp_path, halting={"kind": "GravesACT", "per_sequence": per_sequence})
     examples = Examples.of(run.task, "test", 0, 64, 64)
     early = answer(run, parse_exit("convergence:1.0"), examples)
-    with torch.no_grad(), parse_exit("convergence:argmax:99").on(run):  # nobody leaves: the lens of every step
+    with (
+        torch.no_grad(),
+        parse_exit("convergence:argmax:99").applied_to(run),
+    ):  # nobody leaves: the lens of every step
         output = run.model(examples.batches[0].tokens, record_lens=True)
     assert (output.trace.steps == 6).all() and len(np.unique(early.steps)) > 2
     every = step_outcomes(output, examples.batches[0].targets).loss.numpy()
@@ -140,7 +165,17 @@ def test_why_settings_are_run_and_not_read_off_a_map_that_was_recorded_once(tmp_
 
 
 def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
-    words = ["calibrate", str(own), "--risk", "0.1", "--examples", "300", "--exit", "learned", "convergence"]
+    words = [
+        "calibrate",
+        str(own),
+        "--risk",
+        "0.1",
+        "--examples",
+        "300",
+        "--exit",
+        "learned",
+        "convergence",
+    ]
     assert main(words) == 0
     said = capsys.readouterr().out
     run = load_run(own)
@@ -153,9 +188,17 @@ def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
     assert chosen.risk < 0.1 and chosen.flops_per_token < found.full_flops_per_token
     examples = Examples.of(run.task, "validation", FIRST, 300, 100)
     assert found.data_fingerprint == examples.fingerprint() and found.sequences == 300
-    assert found.data_fingerprint != Examples.of(run.task, "validation", FIRST + 1, 300, 300).fingerprint()
-    full, early = answer(run, parse_exit("fixed:6"), examples), answer(run, parse_exit(found.exit), examples)
-    assert quality_loss("lost", early, full, examples.targets, examples.asked).mean() == pytest.approx(chosen.risk)
+    assert (
+        found.data_fingerprint
+        != Examples.of(run.task, "validation", FIRST + 1, 300, 300).fingerprint()
+    )
+    full, early = (
+        answer(run, parse_exit("fixed:6"), examples),
+        answer(run, parse_exit(found.exit), examples),
+    )
+    assert quality_loss(
+        "lost", early, full, examples.targets, examples.has_target
+    ).mean() == pytest.approx(chosen.risk)
 
     assert main(["eval", str(own), "--json", str(own / "e.json")]) == 0
     assert f"calibrated is {found.exit}. With confidence 0.95" in capsys.readouterr().out
@@ -163,7 +206,9 @@ def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
     assert [row["exit"] for row in rows] == ["learned", "calibrated"]
     calibrated = load_run(own, exit="calibrated")
     batch = run.task.batch("test", 0, 16)
-    assert calibrated.forward(batch).trace.steps.float().mean() == pytest.approx(rows[1]["mean_steps"], rel=1e-6)
+    assert calibrated.forward(batch).trace.steps.float().mean() == pytest.approx(
+        rows[1]["mean_steps"], rel=1e-6
+    )
     assert calibrated.model.recurrence.max_steps == 6
 
     assert main(words) == 2
@@ -186,7 +231,9 @@ def test_where_nothing_cheaper_holds_full_depth_is_used_and_that_is_said(own, ca
     assert "Nothing cheaper than full depth could be shown" in capsys.readouterr().out
     run = load_run(own, exit="calibrated")
     found = run.guarantee()
-    assert found is not None and not found.found and found.exit == "fixed:2" and found.chosen is None
+    assert (
+        found is not None and not found.found and found.exit == "fixed:2" and found.chosen is None
+    )
     assert (run.forward(run.task.batch("test", 0, 4)).trace.steps == 2).all()
 
 
@@ -195,14 +242,21 @@ class InTurn(PointerChase):
 
     def batch(self, split: str, index: int, size: int) -> Batch:
         rows = [super(InTurn, self).batch("train", (index + one) % 60, 1) for one in range(size)]
-        return Batch(*(torch.cat(parts) for parts in zip(*(vars(row).values() for row in rows), strict=True)))
+        return Batch(
+            *(torch.cat(parts) for parts in zip(*(vars(row).values() for row in rows), strict=True))
+        )
 
 
 def test_sequences_that_are_no_fresh_draws_are_told():
     task = InTurn(12)
-    dealt, trained = Examples.of(task, "validation", FIRST, 200, 64), Examples.of(task, "train", 0, 30, 30)
+    dealt, trained = (
+        Examples.of(task, "validation", FIRST, 200, 64),
+        Examples.of(task, "train", 0, 30, 30),
+    )
     told = repeats_in_words(dealt, trained)
-    assert told is not None and told.startswith("Of the 200 sequences 140 say the same as another one, and 90 are")
+    assert told is not None and told.startswith(
+        "Of the 200 sequences 140 say the same as another one, and 90 are"
+    )
     fresh = Examples.of(PointerChase(12), "validation", FIRST, 200, 64)
     assert repeats_in_words(fresh, trained) is None
 
@@ -215,7 +269,10 @@ def test_sequences_that_are_no_fresh_draws_are_told():
         (["--confidence", "1"], "--confidence is 1.0"),
         (["--confidence", "1.5"], "--confidence is 1.5"),
         (["--examples", "100"], "with 2 orders of tests it takes 368 sequences.*--examples 736"),
-        (["--exit", "convergence", "--examples", "100"], "it takes 299 sequences at least.*--examples 598"),
+        (
+            ["--exit", "convergence", "--examples", "100"],
+            "it takes 299 sequences at least.*--examples 598",
+        ),
         (["--exit", "fixed:3"], "fixed:3 has no threshold"),
         (["--exit", "confidence:0.5"], "names its threshold"),
         (["--exit", "learned:epsilon=0.5"], "names its threshold"),
@@ -228,7 +285,7 @@ def test_sequences_that_are_no_fresh_draws_are_told():
 def test_what_cannot_be_calibrated_is_refused_before_any_work(folder, capsys, flags, says):
     assert main(["calibrate", str(folder), *flags]) == 2
     err = capsys.readouterr().err.replace("\n", " ")
-    assert re.search(says, err) and "mend:" in err
+    assert re.search(says, err) and "fix:" in err
     assert not (folder / "final" / "guarantee.json").exists()
 
 

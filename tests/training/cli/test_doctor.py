@@ -1,4 +1,4 @@
-"""The doctor finds what is broken for real, says the mend, and finds nothing where nothing is."""
+"""The doctor finds what is broken for real, says the fix, and finds nothing where nothing is."""
 
 import json
 import os
@@ -49,12 +49,18 @@ def test_deepspeed_is_found(probe):
 
 
 def test_a_deepspeed_that_cannot_be_imported(broken_deepspeed):
-    broken_deepspeed.write_text("print('chatter')\nraise ImportError('libsomething.so is missing')\n")
+    broken_deepspeed.write_text(
+        "print('library_log')\nraise ImportError('libsomething.so is missing')\n"
+    )
     found = probe_many_ranks()
     assert found["error"] == "ImportError: libsomething.so is missing"
     assert check_backends(found).state == "works", "torch answers all the same"
     finding = check_deepspeed(found)
-    assert finding.state == "broken" and "libsomething.so" in finding.says and "pip install" in finding.mend
+    assert (
+        finding.state == "broken"
+        and "libsomething.so" in finding.says
+        and "pip install" in finding.fix
+    )
     assert check_ops(found).state == "warns"
 
 
@@ -107,7 +113,7 @@ def test_two_processes_that_cannot_talk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuchcard")
     finding = check_two_ranks(40.0)
     assert finding.state == "broken"
-    assert "nosuchcard" in finding.says and "GLOO_SOCKET_IFNAME" in finding.mend
+    assert "nosuchcard" in finding.says and "GLOO_SOCKET_IFNAME" in finding.fix
 
 
 def test_two_processes_that_say_nothing_are_ended():
@@ -115,9 +121,16 @@ def test_two_processes_that_say_nothing_are_ended():
 
 
 def test_two_processes_talk_whatever_a_launcher_left_behind(monkeypatch: pytest.MonkeyPatch):
-    for name, value in {"RANK": "5", "WORLD_SIZE": "9", "MASTER_ADDR": "192.0.2.1", "MASTER_PORT": "1"}.items():
+    for name, value in {
+        "RANK": "5",
+        "WORLD_SIZE": "9",
+        "MASTER_ADDR": "192.0.2.1",
+        "MASTER_PORT": "1",
+    }.items():
         monkeypatch.setenv(name, value)
-    assert check_two_ranks() == Finding("two ranks", "works", "two processes added two numbers over gloo")
+    assert check_two_ranks() == Finding(
+        "two ranks", "works", "two processes added two numbers over gloo"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +152,7 @@ def test_two_processes_talk_whatever_a_launcher_left_behind(monkeypatch: pytest.
 )
 def test_versions_and_room(finding, state, said):
     assert finding.state == state and said in finding.says
-    assert bool(finding.mend) == (state != "works")
+    assert bool(finding.fix) == (state != "works")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -156,7 +169,7 @@ def test_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert check_compiler() == Finding("C++ compiler", "works", str(compiler))
     compiler.unlink()
-    assert check_compiler().state == "warns" and "g++" in check_compiler().mend
+    assert check_compiler().state == "warns" and "g++" in check_compiler().fix
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "CXX names no-such-compiler" in check_compiler().says
 
@@ -169,7 +182,7 @@ def test_more_threads_than_cores():
         finding = check_processor()
     finally:
         torch.set_num_threads(before)
-    assert finding.state == "warns" and "OMP_NUM_THREADS=" in finding.mend
+    assert finding.state == "warns" and "OMP_NUM_THREADS=" in finding.fix
 
 
 def test_prints_findings_alone(capfd: pytest.CaptureFixture[str], tmp_path: Path):
@@ -190,14 +203,14 @@ def test_json_holds_the_same(capfd: pytest.CaptureFixture[str], broken_deepspeed
     names = [each["name"] for each in told["findings"]]
     assert err == "" and told["works"] is False
     assert [each["name"] for each in told["findings"] if each["state"] == "broken"] == ["deepspeed"]
-    assert set(told["findings"][0]) == {"name", "state", "says", "mend"}
+    assert set(told["findings"][0]) == {"name", "state", "says", "fix"}
     assert "two ranks" not in names and len(names) == len(set(names))
 
 
 def test_text_of_a_finding():
-    finding = Finding("disk", "warns", "word " * 30, "mend " * 30)
+    finding = Finding("disk", "warns", "word " * 30, "fix " * 30)
     lines = doctor.as_text(finding).splitlines()
-    assert lines[0].startswith("! disk           word") and lines[-1].startswith("    mend")
+    assert lines[0].startswith("! disk           word") and lines[-1].startswith("    fix")
     assert max(map(len, lines)) <= 80
     assert doctor.as_text(Finding("disk", "broken", "full"), plain=True).startswith("x disk")
     assert "✗" in doctor.as_text(Finding("disk", "broken", "full"))
@@ -207,7 +220,9 @@ def test_verdict():
     works, warns, broken = (Finding(state, state, "") for state in ("works", "warns", "broken"))
     assert doctor.verdict([works]) == "Training works here."
     assert doctor.verdict([works, warns]) == "Training works here; worth a look: warns."
-    assert doctor.verdict([works, warns, broken]) == "Something that training needs is broken: broken."
+    assert (
+        doctor.verdict([works, warns, broken]) == "Something that training needs is broken: broken."
+    )
 
 
 def test_an_unknown_flag_is_refused():

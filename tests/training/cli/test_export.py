@@ -11,7 +11,7 @@ from training import load_run
 from training.checkpoints import checkpoint
 from training.cli.main import main
 from training.config.run_config import RunConfig
-from training.train import train
+from training.start import train
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +29,27 @@ def test_an_export_is_the_weights_and_what_they_are_of(run, tmp_path, capsys):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     wanted = load_run(run).model.state_dict()
     found = load_file(folder / "model.safetensors")
-    assert set(found) == set(wanted) and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert set(found) == set(wanted) and all(
+        torch.equal(found[name], wanted[name]) for name in wanted
+    )
     config = RunConfig.from_json((folder / "config.json").read_text())
     ran = RunConfig.from_json((run / "config.json").read_text())
     assert config.model == ran.model and config.halting == ran.halting and config.seed == ran.seed
     # Where and how it was trained is not there: the bytes do not depend on it.
-    assert (config.name, config.output, config.threads, config.timeout) == (None, "runs", None, 30.0)
+    assert (config.name, config.output, config.threads, config.timeout) == (
+        None,
+        "runs",
+        None,
+        30.0,
+    )
 
 
 def test_a_checkpoint_is_exported_into_a_folder_that_names_it(run):
     kept = checkpoint.found(run / "checkpoints")[0]
     assert main(["export", str(kept)]) == main(["export", str(run)]) == 0
-    early, last = (load_file(run / name / "model.safetensors") for name in (f"export-{kept.name}", "export"))
+    early, last = (
+        load_file(run / name / "model.safetensors") for name in (f"export-{kept.name}", "export")
+    )
     assert torch.equal(early["head.weight"], load_file(kept / "model.safetensors")["head.weight"])
     assert not torch.equal(early["head.weight"], last["head.weight"])
 
@@ -56,11 +65,13 @@ def test_what_cannot_be_exported_leaves_nothing_behind(run, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["export", str(run), "--output", str(tmp_path / "file" / "out")]) == 2
     said = capsys.readouterr().err
-    assert "cannot be written" in said and "mend:" in said
+    assert "cannot be written" in said and "fix:" in said
     broken = tmp_path / "run"
     (broken / "final").mkdir(parents=True)
     (broken / "config.json").write_text((run / "config.json").read_text())
-    (broken / "final" / "model.safetensors").write_bytes((run / "final" / "model.safetensors").read_bytes()[:-9])
+    (broken / "final" / "model.safetensors").write_bytes(
+        (run / "final" / "model.safetensors").read_bytes()[:-9]
+    )
     assert main(["export", str(broken)]) == 2
     assert "cannot be read" in capsys.readouterr().err
     assert sorted(path.name for path in broken.iterdir()) == ["config.json", "final"]

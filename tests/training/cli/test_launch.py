@@ -28,7 +28,10 @@ def test_a_stop_reaches_a_command_that_loses_a_ctrl_c_among_its_imports(tmp_path
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    attempt, thread = Attempt([sys.executable, "-c", DEAF.format(str(deaf))]), threading.Thread(target=interrupt)
+    attempt, thread = (
+        Attempt([sys.executable, "-c", DEAF.format(str(deaf))]),
+        threading.Thread(target=interrupt),
+    )
     thread.start()
     code = attempt.run()
     thread.join()

@@ -1,156 +1,34 @@
-"""`ponder profile`: counts are exact, shares are whole, and the model stays as it was. Nothing here asks for a time."""
+"""`ponder profile`: shares are whole, the model stays as it was. Nothing asks for a time."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from echo_runs import FIXED, SHAPES, make
+from profiled_runs import MODES, PONDER, small_run
 from small_runs import small
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
-from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
-from act.accounting.flops import count_flops
-from act.slots import Slots
 from halting.errors import UsageError
-from halting.trace import LoopTrace
-from training.build import build_all
 from training.cli.main import main
-from training.cli.profile_run import profile, report
-from training.config.run_config import RunConfig
+from training.cli.profile_run import profile, profile_text
 from training.exits.exit import Exit
 from training.resources.break_even import auto_packs_from, break_even, pays_from, sizes
-from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SECTIONS, SectionTimer
-from training.resources.workload import Way, Workload, race, unchanged
+from training.resources.section_timer import (
+    BACKWARD,
+    BLOCK,
+    LOOP,
+    REST,
+    RULE,
+    SECTIONS,
+    SectionTimer,
+)
+from training.resources.workload import TimedCase, Workload, race, unchanged
 from training.runs.loaded import Run, load_run
-from training.tasks.task import Batch
-from training.train import train
+from training.start import train
 
-PONDER = {"kind": "PonderNet", "options": {"bias_init": -1.0}}
-ACT = {"kind": "GravesACT"}
 ROUTER = {"kind": "TokenChoiceRouter", "options": {"balance": "bias", "warmup": 2}}
-SHORT = {"length": 9}
-MODES = {"inference": False, "training": True}
-
-
-def run_of(config: RunConfig) -> Run:
-    """A run that was never trained, whose tokens leave at several different steps."""
-    built = build_all(config)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for parameter in built.model.recurrence.rule.parameters():
-            nn.init.normal_(parameter, mean=-0.1, std=0.4)
-    return Run(Path("runs/never"), config, built.task, built.model.eval(), Path("weights"))
-
-
-def small_run(tmp_path: Path, **changes: Any) -> Run:
-    return run_of(small(tmp_path, **{"loop": {"max_steps": 6}, **changes}))
-
-
-def ragged(run: Run, size: int) -> Batch:
-    """Examples of several lengths, padded."""
-    batch = run.task.batch("test", 0, size)
-    lengths = 3 + torch.arange(size) * 5 % (batch.valid.shape[1] - 3)
-    valid = torch.arange(batch.valid.shape[1]) < lengths[:, None]
-    return Batch(batch.tokens, torch.where(valid, batch.targets, -100), valid, batch.difficulty)
-
-
-def counted_of_math(work: Workload, way: Way) -> tuple[LoopTrace, int]:
-    """What torch counts where attention is made of plain products, all of which it knows."""
-    counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter:
-        trace = work.trace(way)
-    return trace, counter.get_total_flops()
-
-
-def assert_counts_are_torchs(work: Workload, training: bool) -> None:
-    for path in ("packed", "dense"):
-        trace, counted = counted_of_math(work, Way(training, path=path))
-        assert computed_flops(work.run.model, trace, path == "packed", training) == counted
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_flops_are_those_that_torch_counts_while_tokens_leave(shape):
-    run = run_of(make(shape, ACT, 4, SHORT))
-    with unchanged(run.model):
-        work = Workload(run, ragged(run, 3))
-        assert work.trace(Way(True)).steps.unique().numel() > 2
-        assert_counts_are_torchs(work, True)
-        assert_counts_are_torchs(work, False)
-
-
-def test_flops_of_rows_of_one_length():
-    run = run_of(make("whole", ACT, 4, SHORT))
-    with unchanged(run.model):
-        work = Workload(run, run.task.batch("test", 0, 5))
-        assert_counts_are_torchs(work, True)
-        assert_counts_are_torchs(work, False)
-
-
-def test_fused_attention_is_counted_as_its_products():
-    run = run_of(make("grouped", ACT, 3, {**SHORT, "causal": True}))
-    with unchanged(run.model):
-        work = Workload(run, ragged(run, 3))
-        for way in (Way(False, path="packed"), Way(True, path="packed"), Way(True, path="dense")):
-            assert flops_by_torch(lambda way=way: work.trace(way)) == counted_of_math(work, way)[1]
-
-
-def test_flops_of_a_readout_that_trains_every_step():
-    run = run_of(make("whole", PONDER, 4, {**SHORT, "causal": True}))
-    with unchanged(run.model):
-        work = Workload(run, ragged(run, 3))
-        assert_counts_are_torchs(work, True)
-        assert_counts_are_torchs(work, False)
-
-
-def test_flops_of_checkpointed_backprop():
-    run = run_of(make("whole", ACT, 4, SHORT, loop={"backprop": "checkpointed"}))
-    with unchanged(run.model):
-        assert_counts_are_torchs(Workload(run, ragged(run, 3)), True)
-
-
-VECTORS = {"data": {"kind": "ParityVector", "options": {}}, "model": {"width": 16, "block": "gru"}}
-
-
-def test_flops_of_vectors(tmp_path):
-    run = small_run(tmp_path, **VECTORS)
-    with unchanged(run.model):
-        work = Workload(run, run.task.batch("test", 0, 4))
-        assert_counts_are_torchs(work, True)
-        assert_counts_are_torchs(work, False)
-
-
-@pytest.mark.parametrize("changes", [{}, {"halting": FIXED}, {"halting": PONDER}, VECTORS])
-def test_what_is_computed_is_what_was_executed_where_nobody_leaves_early(tmp_path, changes):
-    run = small_run(tmp_path, **changes)
-    with unchanged(run.model):
-        work = Workload(run, run.task.batch("test", 0, 2))
-        for training in MODES.values():
-            trace = work.trace(Way(training, Exit("fixed:3", 3)))
-            flops = count_flops(run.model, trace.valid.shape[1], inference=not training)
-            assert mean_steps(trace) == 3
-            formula = flops.training(3) if training else flops.forward(3)
-            assert computed_flops(run.model, trace, True, training) == work.tokens * formula
-
-
-def test_padding_is_the_whole_difference_between_computed_and_executed(tmp_path):
-    run = small_run(tmp_path, loop={"max_steps": 6, "path": "packed"})
-    with unchanged(run.model):
-        work = Workload(run, run.task.batch("test", 0, 8))
-        trace = work.trace(Way(False))
-    flops = count_flops(run.model, 6, inference=True)
-    padded = 0
-    for step in range(trace.num_steps):
-        place = trace.ran[..., step].flatten().nonzero().squeeze(-1)
-        slots = Slots(place, place // 6, place % 6, torch.full_like(place, step + 1), None, 8, 6)
-        padded += slots.batch * slots.rectangle.width - len(slots)
-    assert padded > 0
-    executed = work.tokens * flops.forward(mean_steps(trace))
-    assert computed_flops(run.model, trace, True, False) - executed == pytest.approx(padded * 4 * 16 * 6, abs=1)
 
 
 def test_each_moment_counts_for_one_section():
@@ -166,10 +44,21 @@ def test_each_moment_counts_for_one_section():
     loop, block, rest, rule = (timer.timed(section, wait) for section in (LOOP, BLOCK, REST, RULE))
     with timer.running():
         wait(1)
-        loop(2, lambda: block(4), lambda: rest(8), lambda: rule(16, lambda: rest(32), lambda: block(64)))
+        loop(
+            2,
+            lambda: block(4),
+            lambda: rest(8),
+            lambda: rule(16, lambda: rest(32), lambda: block(64)),
+        )
         timer.timed(BACKWARD, wait)(128, lambda: block(256))
     wait(512)
-    assert timer.seconds == {BLOCK: 4, RULE: 16 + 32 + 64, LOOP: 2, REST: 1 + 8, BACKWARD: 128 + 256}
+    assert timer.seconds == {
+        BLOCK: 4,
+        RULE: 16 + 32 + 64,
+        LOOP: 2,
+        REST: 1 + 8,
+        BACKWARD: 128 + 256,
+    }
     assert timer.shares() == {name: seconds / 511 for name, seconds in timer.seconds.items()}
 
 
@@ -194,7 +83,7 @@ def test_shares_sum_to_one_and_every_section_has_some(tmp_path, backprop):
     run = small_run(tmp_path, loop={"max_steps": 3, "backprop": backprop})
     with unchanged(run.model):
         work = Workload(run, run.task.batch("test", 0, 4))
-        inference, training = work.shares(Way(False), 2), work.shares(Way(True), 2)
+        inference, training = work.shares(TimedCase(False), 2), work.shares(TimedCase(True), 2)
     for shares in (inference, training):
         assert tuple(shares) == SECTIONS and sum(shares.values()) == pytest.approx(1)
         assert all(shares[name] > 0 for name in (BLOCK, RULE, LOOP, REST))
@@ -208,12 +97,25 @@ def state(run: Run) -> dict[str, Any]:
     return {
         "modes": [module.training for module in model.modules()],
         "own": [sorted(vars(owner)) for owner in owners],
-        "parts": (id(recurrence.rule), id(recurrence.readout), recurrence.path, recurrence.max_steps, recurrence.head),
-        "hooks": [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
-        "gradients": [
-            (id(each.grad), None if each.grad is None else each.grad.tolist()) for each in model.parameters()
+        "parts": (
+            id(recurrence.rule),
+            id(recurrence.readout),
+            recurrence.path,
+            recurrence.max_steps,
+            recurrence.head,
+        ),
+        "hooks": [
+            len(module._forward_hooks) + len(module._forward_pre_hooks)
+            for module in model.modules()
         ],
-        "numbers": {name: each.tolist() for name, each in [*model.named_buffers(), *model.named_parameters()]},
+        "gradients": [
+            (id(each.grad), None if each.grad is None else each.grad.tolist())
+            for each in model.parameters()
+        ],
+        "numbers": {
+            name: each.tolist()
+            for name, each in [*model.named_buffers(), *model.named_parameters()]
+        },
         "draws": torch.get_rng_state().tolist(),
     }
 
@@ -239,7 +141,7 @@ def test_the_model_is_as_it_was_when_something_fails(tmp_path):
         with unchanged(run.model):
             work = Workload(run, run.task.batch("test", 0, 4))
             work.backward = lambda loss: 1 / 0
-            work.trace(Way(True, Exit("fixed:2", 2), "dense"))
+            work.trace(TimedCase(True, Exit("fixed:2", 2), "dense"))
 
     with pytest.raises(ZeroDivisionError):
         fail()
@@ -303,26 +205,47 @@ def finished(tmp_path_factory):
 
 def test_the_command_prints_what_it_writes(finished, tmp_path, capsys):
     told = tmp_path / "deep" / "p.json"
-    assert main(["profile", str(finished), "--batch-size", "2", "--repeats", "1", "--json", str(told)]) == 0
+    assert (
+        main(["profile", str(finished), "--batch-size", "2", "--repeats", "1", "--json", str(told)])
+        == 0
+    )
     out, figures = capsys.readouterr().out, json.loads(told.read_text())
-    assert report(figures) in out and f"wrote {told}" in out
-    assert max(map(len, report(figures).splitlines()[1:])) <= 120
-    assert (figures["batch_size"], figures["tokens"], figures["length"], figures["repeats"]) == (2, 12, 6, 1)
+    assert profile_text(figures) in out and f"wrote {told}" in out
+    assert max(map(len, profile_text(figures).splitlines()[1:])) <= 120
+    assert (figures["batch_size"], figures["tokens"], figures["length"], figures["repeats"]) == (
+        2,
+        12,
+        6,
+        1,
+    )
     for name in MODES:
         found = figures[name]
-        assert found["computed_over_counted"] == 1 and sum(found["shares"].values()) == pytest.approx(1)
+        assert found["computed_over_counted"] == 1 and sum(
+            found["shares"].values()
+        ) == pytest.approx(1)
         assert found["computed_flops_per_token"] >= found["executed_flops_per_token"] > 0
-        assert found["tokens_per_second"] == 12 / found["seconds"] and f"{found['mean_steps']:.2f}" in out
+        assert (
+            found["tokens_per_second"] == 12 / found["seconds"]
+            and f"{found['mean_steps']:.2f}" in out
+        )
     learned, *fixed = figures["fixed_depth"]
-    assert learned["exit"] == "learned" and learned["inference"]["mean_steps"] == figures["inference"]["mean_steps"]
+    assert (
+        learned["exit"] == "learned"
+        and learned["inference"]["mean_steps"] == figures["inference"]["mean_steps"]
+    )
     assert fixed[-1]["depth"] == 4 and len(fixed) in (1, 2)
     assert all(row[name]["mean_steps"] == row["depth"] for row in fixed for name in MODES)
-    assert figures["fixed_depth"][0]["training"]["flops_per_token"] == figures["training"]["computed_flops_per_token"]
+    assert (
+        figures["fixed_depth"][0]["training"]["flops_per_token"]
+        == figures["training"]["computed_flops_per_token"]
+    )
     assert [row["batch_size"] for row in figures["break_even"]["rows"]] == [1, 2]
     assert "--loop.path auto falls back to dense below" in out and "packs at any size" in out
     assert "torch counts otherwise" not in out
     figures["training"]["computed_over_counted"] = 1.02
-    assert "torch counts otherwise" in report(figures), "where the formula misses, that is said"
+    assert "torch counts otherwise" in profile_text(figures), (
+        "where the formula misses, that is said"
+    )
 
 
 def test_the_batch_is_the_runs_own_unless_told(finished, monkeypatch):
@@ -333,7 +256,11 @@ def test_the_batch_is_the_runs_own_unless_told(finished, monkeypatch):
         raise UsageError("a", "b", "c")
 
     monkeypatch.setattr("training.cli.profile_run.profile", spy)
-    assert main(["profile", str(finished)]) == 2 and asked == {"split": "test", "batch_size": 8, "repeats": 5}
+    assert main(["profile", str(finished)]) == 2 and asked == {
+        "split": "test",
+        "batch_size": 8,
+        "repeats": 5,
+    }
     assert main(["profile", str(finished), "--split", "train", "--batch-size", "3"]) == 2
     assert asked == {"split": "train", "batch_size": 3, "repeats": 5}
 
@@ -347,10 +274,14 @@ def test_the_batch_is_the_runs_own_unless_told(finished, monkeypatch):
         (["--split", "all"], "all"),
     ],
 )
-def test_bad_input_is_refused_before_work_starts(finished, given, said, tmp_path, monkeypatch, capsys):
+def test_bad_input_is_refused_before_work_starts(
+    finished, given, said, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken.json").write_text("mine")
-    monkeypatch.setattr("training.cli.profile_run.load_run", lambda folder: pytest.fail("work has started"))
+    monkeypatch.setattr(
+        "training.cli.profile_run.load_run", lambda folder: pytest.fail("work has started")
+    )
     assert main(["profile", str(finished), *given]) == 2
     assert said in capsys.readouterr().err
     assert (tmp_path / "taken.json").read_text() == "mine"
@@ -369,4 +300,4 @@ def test_a_block_that_cannot_pack_is_not_compared(finished):
     run.model.recurrence.block.packable = False
     figures = profile(run, "test", 1, 1)
     assert figures["break_even"] is None and figures["training"]["path"] == "dense"
-    assert "there is no packed path to compare" in report(figures)
+    assert "there is no packed path to compare" in profile_text(figures)

@@ -1,4 +1,5 @@
-"""The server of `ponder serve`: what it answers, whom it refuses, and that many at once don't fell it."""
+"""The server of `ponder serve`: what it answers, whom it refuses, and that many at once don't fell
+it."""
 
 import contextlib
 import functools
@@ -75,11 +76,17 @@ def test_a_text_is_answered_with_its_map(server: MapServer, run: Run) -> None:
 
 def test_the_run_and_the_page(server: MapServer, run: Run) -> None:
     status, _, values = ask(server, "GET", "/api/run")
-    assert status == 200 and (values["run"], values["rule"], values["max_steps"]) == ("tiny", "GravesACT", 4)
+    assert status == 200 and (values["run"], values["rule"], values["max_steps"]) == (
+        "tiny",
+        "GravesACT",
+        4,
+    )
     assert values["limits"] == {"body_bytes": 2000, "tokens": 6, "max_steps": 8}
     status, _, found = ask(server, "POST", "/api/map", {"text": values["example"]})
     wanted = run.task.batch("test", 0, 1)
-    assert [token["text"] for token in found["sequences"][0]] == run.task.decode(wanted.tokens[0].tolist())
+    assert [token["text"] for token in found["sequences"][0]] == run.task.decode(
+        wanted.tokens[0].tolist()
+    )
     status, headers, content = ask(server, "GET", "/")
     assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
     assert b'data-live="yes"' in content and b"connect-src 'self'" in content
@@ -93,7 +100,14 @@ def test_the_run_and_the_page(server: MapServer, run: Run) -> None:
         ("POST", "/api/map", b"{", JSON, 400, "not JSON"),
         ("POST", "/api/map", b"[" * 1900, JSON, 400, "not JSON"),
         ("POST", "/api/map", b"\xff\xfe\xff", JSON, 400, "not JSON"),
-        ("POST", "/api/map", b'{"text": %s}' % (b"9" * 1900), JSON, 400, "not JSON|has to be a string"),
+        (
+            "POST",
+            "/api/map",
+            b'{"text": %s}' % (b"9" * 1900),
+            JSON,
+            400,
+            "not JSON|has to be a string",
+        ),
         ("POST", "/api/map", [TEXT], JSON, 400, "no text"),
         ("POST", "/api/map", {"text": 7}, JSON, 400, "text is 7"),
         ("POST", "/api/map", {"text": TEXT, "steps": 4}, JSON, 400, "'steps'"),
@@ -109,7 +123,14 @@ def test_the_run_and_the_page(server: MapServer, run: Run) -> None:
         ("POST", "/api/map", {"text": TEXT}, {}, 415, "Only JSON"),
         ("POST", "/api/map", {"text": TEXT}, {**JSON, "Content-Length": "-1"}, 400, "no number"),
         ("POST", "/api/map", {"text": TEXT}, {**JSON, "Content-Length": "9" * 30}, 413, "limit"),
-        ("POST", "/api/map", {"text": TEXT}, {**JSON, "Transfer-Encoding": "chunked"}, 411, "Content-Length"),
+        (
+            "POST",
+            "/api/map",
+            {"text": TEXT},
+            {**JSON, "Transfer-Encoding": "chunked"},
+            411,
+            "Content-Length",
+        ),
         ("POST", "/", {"text": TEXT}, JSON, 405, "takes GET, HEAD"),
         ("GET", "/api/map", None, {}, 405, "takes POST"),
         ("PUT", "/api/map", {"text": TEXT}, JSON, 405, "takes POST"),
@@ -118,12 +139,25 @@ def test_the_run_and_the_page(server: MapServer, run: Run) -> None:
         ("GET", "/", None, {"Host": "evil.example:80"}, 403, "evil.example"),
         ("GET", "/", None, {"Host": ""}, 403, "not known here"),
         ("GET", "/", None, {"Host": "[::1"}, 403, "not known here"),
-        ("POST", "/api/map", {"text": TEXT}, {**JSON, "Origin": "http://evil.example"}, 403, "evil.example"),
+        (
+            "POST",
+            "/api/map",
+            {"text": TEXT},
+            {**JSON, "Origin": "http://evil.example"},
+            403,
+            "evil.example",
+        ),
         ("POST", "/api/map", {"text": TEXT}, {**JSON, "Origin": "null"}, 403, "null"),
     ],
 )
 def test_bad_requests_are_refused_with_a_reason(
-    server: MapServer, method: str, path: str, body: Any, headers: dict[str, str], status: int, reason: str
+    server: MapServer,
+    method: str,
+    path: str,
+    body: Any,
+    headers: dict[str, str],
+    status: int,
+    reason: str,
 ) -> None:
     got, sent, values = ask(server, method, path, body, headers)
     assert got == status, values
@@ -140,9 +174,7 @@ def test_hosts_that_are_its_own(server: MapServer) -> None:
 
 
 def test_a_body_over_the_limit_is_not_waited_for(server: MapServer) -> None:
-    head = (
-        b"POST /api/map HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9999999999\r\n"
-    )
+    head = b"POST /api/map HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9999999999\r\n"
     for sent in (head + b"\r\nxxxx", head + b"Expect: 100-continue\r\n\r\n"):
         answer = raw(server, sent)
         assert answer.startswith(b"HTTP/1.1 413 ") and b"Connection: close" in answer
@@ -154,7 +186,9 @@ def test_what_is_no_http_is_refused(server: MapServer) -> None:
     assert raw(server, b"GET / HTTP/9.9\r\n\r\n").startswith(b"HTTP/1.1 505 ")
     assert raw(server, b"GET /" + b"a" * 70000 + b" HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 414 ")
     body = b'{"text": "red"}GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n'
-    smuggled = raw(server, b"GET /api/run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n" + body)
+    smuggled = raw(
+        server, b"GET /api/run HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n" + body
+    )
     assert smuggled.count(b"HTTP/1.1 200") == 1, "a body that nobody reads is no second request"
 
 
@@ -168,7 +202,9 @@ def test_one_connection_serves_several_requests(server: MapServer) -> None:
     connection.close()
 
 
-def test_a_body_that_does_not_come_is_given_up(server: MapServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_does_not_come_is_given_up(
+    server: MapServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(map_server._Handler, "timeout", 0.2)
     head = b"POST /api/map HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"
     assert raw(server, head).startswith(b"HTTP/1.1 408 ")
@@ -178,14 +214,23 @@ def test_a_body_that_does_not_come_is_given_up(server: MapServer, monkeypatch: p
 def test_fifty_at_once(server: MapServer) -> None:
     with ThreadPoolExecutor(50) as pool:
         with server.turns.turn():
-            asked = [pool.submit(ask, server, "POST", "/api/map", {"text": TEXT}) for _ in range(50)]
-            busy = list(islice(as_completed(asked, timeout=60), 34))  # 16 wait; all others are told at once
+            asked = [
+                pool.submit(ask, server, "POST", "/api/map", {"text": TEXT}) for _ in range(50)
+            ]
+            busy = list(
+                islice(as_completed(asked, timeout=60), 34)
+            )  # 16 wait; all others are told at once
             assert {each.result()[0] for each in busy} == {503}
         answers = [each.result() for each in asked]
     assert sorted(status for status, _, _ in answers) == [200] * 16 + [503] * 34
     assert {headers.get("Retry-After") for status, headers, _ in answers if status == 503} == {"1"}
     with ThreadPoolExecutor(50) as pool:
-        statuses = [each[0] for each in pool.map(lambda _: ask(server, "POST", "/api/map", {"text": TEXT}), range(50))]
+        statuses = [
+            each[0]
+            for each in pool.map(
+                lambda _: ask(server, "POST", "/api/map", {"text": TEXT}), range(50)
+            )
+        ]
     assert set(statuses) <= {200, 503} and statuses.count(200) >= 16
     assert ask(server, "POST", "/api/map", {"text": TEXT})[0] == 200
 
@@ -193,7 +238,10 @@ def test_fifty_at_once(server: MapServer) -> None:
 def test_connections_beyond_the_limit_are_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(map_server, "MOST_CONNECTIONS", 3)
     with serving(run) as server:
-        held = [socket.create_connection(("127.0.0.1", server.server_port), timeout=30) for _ in range(3)]
+        held = [
+            socket.create_connection(("127.0.0.1", server.server_port), timeout=30)
+            for _ in range(3)
+        ]
         for connection in held:
             connection.sendall(b"GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -245,18 +293,26 @@ def test_what_is_loopback(host: str, here: bool) -> None:
         (["--most-tokens", "0"], "most-tokens"),
     ],
 )
-def test_flags_that_cannot_be_are_refused_before_anything_is_read(flags: list[str], reason: str) -> None:
+def test_flags_that_cannot_be_are_refused_before_anything_is_read(
+    flags: list[str], reason: str
+) -> None:
     with pytest.raises(UsageError, match=reason):
         serve.main(["nowhere", *flags])
 
 
 def test_where_it_listens(run: Run) -> None:
     with serving(run) as server:
-        assert server.server_address[0] == "127.0.0.1" and server.url == f"http://127.0.0.1:{server.server_port}/"
+        assert (
+            server.server_address[0] == "127.0.0.1"
+            and server.url == f"http://127.0.0.1:{server.server_port}/"
+        )
         with pytest.raises(UsageError, match="Another program"):
             serve.make_server(run, serve.Options(port=server.server_port))
     with serving(run, host="0.0.0.0", expose=True) as server:
-        assert server.url == f"http://127.0.0.1:{server.server_port}/" and ask(server, "GET", "/api/run")[0] == 200
+        assert (
+            server.url == f"http://127.0.0.1:{server.server_port}/"
+            and ask(server, "GET", "/api/run")[0] == 200
+        )
 
 
 def test_long_texts_are_refused_where_positions_would_allow_them(run: Run) -> None:
@@ -273,7 +329,9 @@ def test_ctrl_c_ends_it_cleanly(run: Run, number: signal.Signals) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     # A shell starts what it runs behind with SIGINT ignored.
     behind = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    with subprocess.Popen(command, cwd=root, env=environment, text=True, preexec_fn=behind, **pipes) as child:
+    with subprocess.Popen(
+        command, cwd=root, env=environment, text=True, preexec_fn=behind, **pipes
+    ) as child:
         try:
             assert child.stdout is not None
             first = child.stdout.readline()

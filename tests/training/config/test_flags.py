@@ -1,4 +1,5 @@
-"""Flags: every field of a RunConfig and every option of the chosen parts is one; misspelt ones stop before any work."""
+"""Flags: every field of a RunConfig and every option of the chosen parts is one; misspelt ones stop
+before any work."""
 
 import types
 import typing
@@ -10,7 +11,9 @@ import pytest
 from halting import ExpectedSteps, FinalState, HaltingRule, PonderCost, UsageError, WeightedMean
 from training.config.flags import parse
 from training.config.parts import ROLES
-from training.config.run_config import HaltingPart, Part, Record, RunConfig
+from training.config.record import Record
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, Part
 from training.tasks import PointerChase
 
 
@@ -39,7 +42,9 @@ class Geometric(HaltingRule):
     default_readout = FinalState
     default_cost = Prior
 
-    def __init__(self, dim: int, bias_init: float = 0.0, mode: Literal["a", "b"] = "a", hard: bool = False):
+    def __init__(
+        self, dim: int, bias_init: float = 0.0, mode: Literal["a", "b"] = "a", hard: bool = False
+    ):
         super().__init__()
 
 
@@ -88,14 +93,21 @@ RECIPE = RunConfig(
     cost=Part(kind=here(Prior), options={"prior_steps": 4.0}),
     data=Part(kind=here(Chase), options={"length": 8, "hops": [3]}),
 )
-PLAIN = RunConfig(recipe="plain", halting=HaltingPart(kind=here(Geometric)), data=Part(kind=here(Chase)), time_limit=60)
+PLAIN = RunConfig(
+    recipe="plain",
+    halting=HaltingPart(kind=here(Geometric)),
+    data=Part(kind=here(Chase)),
+    time_limit=60,
+)
 
 
 def parsed(*argv: str, recipe: RunConfig = RECIPE) -> RunConfig:
     return parse(recipe, argv)
 
 
-def leaves(record: type[Record], path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any, Any]]:
+def leaves(
+    record: type[Record], path: tuple[str, ...] = ()
+) -> list[tuple[tuple[str, ...], Any, Any]]:
     """Path, type and default of every field that no part fills."""
     found = []
     for name, info in record.model_fields.items():
@@ -118,7 +130,9 @@ def another(annotation: Any, default: Any) -> tuple[Any, list[str]]:
         if float in typing.get_args(annotation):
             return (1.0, 2.0), ["1", "2"]
         inner = typing.get_args(annotation)[0]
-        words = list(typing.get_args(inner)[:2]) if typing.get_origin(inner) is Literal else ["a", "b"]
+        words = (
+            list(typing.get_args(inner)[:2]) if typing.get_origin(inner) is Literal else ["a", "b"]
+        )
         return tuple(words), words
     elif annotation is int:
         value = 2 * default if default else 2
@@ -128,7 +142,8 @@ def another(annotation: Any, default: Any) -> tuple[Any, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("path", "annotation", "default"), [pytest.param(*leaf, id=".".join(leaf[0])) for leaf in leaves(RunConfig)]
+    ("path", "annotation", "default"),
+    [pytest.param(*leaf, id=".".join(leaf[0])) for leaf in leaves(RunConfig)],
 )
 def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any, default: Any):
     flag = "--" + ".".join(path).replace("_", "-")
@@ -139,7 +154,9 @@ def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any,
         argv = [flag, *words]
     config = parsed(*argv, recipe=PLAIN)
     assert config != PLAIN
-    assert config == parsed(*(argv[0].replace("-", "_").replace("__", "--", 1), *argv[1:]), recipe=PLAIN)
+    assert config == parsed(
+        *(argv[0].replace("-", "_").replace("__", "--", 1), *argv[1:]), recipe=PLAIN
+    )
     for again in (config, RunConfig.from_json(config.to_json())):
         found: Any = again
         for name in path:
@@ -158,14 +175,17 @@ def test_no_flags_change_nothing():
 
 
 @pytest.mark.parametrize(
-    "argv", [["--halting.bias-init", "-3"], ["--halting.bias_init=-3"], ["--halting.bias-init", "-3e0"]]
+    "argv",
+    [["--halting.bias-init", "-3"], ["--halting.bias_init=-3"], ["--halting.bias-init", "-3e0"]],
 )
 def test_negative_numbers_are_values(argv: list[str]):
     assert parsed(*argv).halting.options == {"bias_init": -3.0}
 
 
 def test_options_of_parts_are_flags():
-    config = parsed("--halting.mode", "b", "--halting.hard", "--cost.prior-steps", "5", "--data.hops", "4", "5")
+    config = parsed(
+        "--halting.mode", "b", "--halting.hard", "--cost.prior-steps", "5", "--data.hops", "4", "5"
+    )
     assert config.halting.options == {"bias_init": -1.0, "mode": "b", "hard": True}
     assert config.cost == Part(kind=here(Prior), options={"prior_steps": 5.0})
     assert config.data.options == {"length": 8, "hops": [4, 5]}
@@ -177,22 +197,24 @@ def test_an_option_given_at_its_default_is_kept():
 
 
 def test_another_rule_drops_the_recipes_options_readout_and_cost():
-    config = parsed("--halting.rule", "GravesACT", "--halting.bias-init", "-2")
+    config = parsed("--halting.kind", "GravesACT", "--halting.bias-init", "-2")
     assert config.halting == HaltingPart(kind="GravesACT", options={"bias_init": -2.0}, min_steps=2)
     assert config.readout is None and config.cost is None
 
 
 def test_another_rule_with_a_cost_in_the_flags_keeps_that():
-    config = parsed("--halting.rule", "GravesACT", "--cost.kind", "ExpectedSteps", "--readout.kind=EveryStep")
+    config = parsed(
+        "--halting.kind", "GravesACT", "--cost.kind", "ExpectedSteps", "--readout.kind=EveryStep"
+    )
     assert config.cost == Part(kind="ExpectedSteps") and config.readout == Part(kind="EveryStep")
 
 
 def test_the_same_rule_spelt_again_drops_nothing():
-    assert parsed("--halting.rule", here(Geometric)) == RECIPE
+    assert parsed("--halting.kind", here(Geometric)) == RECIPE
 
 
 def test_another_task_drops_the_options_of_the_old_one():
-    config = parsed("--data.task", here(Reading), "--data.text", "corpus.txt")
+    config = parsed("--data.kind", here(Reading), "--data.text", "corpus.txt")
     assert config.data == Part(kind=here(Reading), options={"text": "corpus.txt"})
     assert config.cost == RECIPE.cost
 
@@ -207,7 +229,9 @@ def test_the_rules_own_cost_has_flags_without_being_named():
 
 def test_none_gives_the_rules_own_cost_back():
     assert parsed("--cost.kind", "None").cost is None
-    assert parsed("--halting.rule", here(Costless), "--halting.depth", "3").halting.options == {"depth": 3}
+    assert parsed("--halting.kind", here(Costless), "--halting.depth", "3").halting.options == {
+        "depth": 3
+    }
 
 
 @pytest.mark.parametrize(
@@ -215,14 +239,16 @@ def test_none_gives_the_rules_own_cost_back():
     [
         (["--optimizer.lerning-rate", "1"], "--optimizer.learning-rate"),
         (["--halting.bias-inti", "-3"], "--halting.bias-init"),
-        (["--halting.ruel", "GravesACT"], "--halting.rule"),
+        (["--halting.knid", "GravesACT"], "--halting.kind"),
         (["--cost.prior-step", "5"], "--cost.prior-steps"),
         (["--data.lenght", "5"], "--data.length"),
         (["--prior-steps", "5"], "--cost.prior-steps"),
         (["--updats", "5"], "--updates"),
     ],
 )
-def test_an_unknown_flag_names_the_one_that_was_meant(argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]):
+def test_an_unknown_flag_names_the_one_that_was_meant(
+    argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+):
     with pytest.raises(SystemExit) as leaving:
         parsed(*argv)
     assert leaving.value.code == 2
@@ -235,7 +261,7 @@ def test_an_unknown_flag_names_the_one_that_was_meant(argv: list[str], meant: st
     [
         ["--updates", "many"],
         ["--updates"],
-        ["--halting.rule"],
+        ["--halting.kind"],
         ["--halting.mode", "c"],
         ["stray"],
         ["--halting.steps", "3"],
@@ -254,11 +280,11 @@ def test_what_cannot_be_parsed_leaves_with_2(argv: list[str]):
         (["--penalty.value", "nan"], "--penalty.value is nan"),
         (["--loop.max-steps", "0"], "--loop.max-steps is 0"),
         (["--halting.bias-init", "nan"], "JSON"),
-        (["--halting.rule", "GravesATC"], "Did you mean GravesACT?"),
-        (["--halting.rule", "None"], "no halting rule of this name"),
-        (["--halting.rule", "ExpectedSteps"], "is a ponder cost, not a halting rule"),
+        (["--halting.kind", "GravesATC"], "Did you mean GravesACT?"),
+        (["--halting.kind", "None"], "no halting rule of this name"),
+        (["--halting.kind", "ExpectedSteps"], "is a ponder cost, not a halting rule"),
         (["--cost.kind", "GravesACT"], "is a halting rule, not a ponder cost"),
-        (["--halting.rule", here(Colliding)], "--halting.min-steps already means something else"),
+        (["--halting.kind", here(Colliding)], "--halting.min-steps already means something else"),
         (["--model.width", "66"], "--model.width 68"),
     ],
 )
@@ -270,7 +296,7 @@ def test_values_that_cannot_work_are_refused_in_three_parts(argv: list[str], wor
 
 def test_a_required_option_is_asked_for(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as leaving:
-        parsed("--data.task", here(Reading))
+        parsed("--data.kind", here(Reading))
     assert leaving.value.code == 2
     assert "--data.text STR" in capsys.readouterr().err
 
@@ -283,7 +309,7 @@ def test_a_rule_in_a_file_brings_its_cost_and_its_flags(tmp_path: Path):
         "class Mine(HaltingRule):\n    default_readout, default_cost = FinalState, Toll\n"
         "    def __init__(self, patience: int = 3): ...\n"
     )
-    config = parsed("--halting.rule", f"{path}:Mine", "--halting.patience", "4", "--cost.rate", "2")
+    config = parsed("--halting.kind", f"{path}:Mine", "--halting.patience", "4", "--cost.rate", "2")
     assert config.halting.options == {"patience": 4}
     assert config.cost == Part(kind=f"{path}:Toll", options={"rate": 2.0})
     assert RunConfig.from_json(config.to_json()) == config

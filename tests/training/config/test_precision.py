@@ -1,4 +1,5 @@
-"""The named precisions: what each refuses, the loss scale of fp16 and its state in the checkpoint."""
+"""The named precisions: what each refuses, the loss scale of fp16 and its state in the
+checkpoint."""
 
 import typing
 
@@ -8,11 +9,11 @@ from small_runs import small
 
 from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT, UsageError
-from training.config.precision import ARITHMETIC, Precision, refuse_precision
-from training.config.run_config import OptimizerConfig
+from training.config.precision import ARITHMETIC, Precision, check_precision
+from training.config.sections import OptimizerConfig
 from training.engine import LocalEngine
 from training.engine.loss_scale import LossScale
-from training.train import train
+from training.start import train
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -35,10 +36,10 @@ def test_every_choice_has_an_arithmetic():
 )
 def test_refused_where_it_cannot_be(precision, device, deepspeed, says):
     if says is None:
-        refuse_precision(precision, device, deepspeed)
+        check_precision(precision, device, deepspeed)
         return
     with pytest.raises(UsageError) as refused:
-        refuse_precision(precision, device, deepspeed)
+        check_precision(precision, device, deepspeed)
     assert all(part in str(refused.value) for part in says)
 
 
@@ -93,10 +94,16 @@ def test_an_overflow_halves_the_scale_and_a_checkpoint_keeps_it(tmp_path):
     assert first.scale == 2.0**15
     first.save(tmp_path)
     second.load(tmp_path)
-    assert first.loss_scale == second.loss_scale and second.loss_scale is not None and second.loss_scale.good == 1
+    assert (
+        first.loss_scale == second.loss_scale
+        and second.loss_scale is not None
+        and second.loss_scale.good == 1
+    )
     for each in (first, second):
         assert not one_update(each)
-    assert all(torch.equal(first.weights()[name], after) for name, after in second.weights().items())
+    assert all(
+        torch.equal(first.weights()[name], after) for name, after in second.weights().items()
+    )
 
 
 def test_a_loss_scale_that_cannot_be_read_is_named(tmp_path):

@@ -1,4 +1,5 @@
-"""The doctor's look at a hostfile: each thing that is wrong with its machines is found, named, and has a mend."""
+"""The doctor's look at a hostfile: each thing that is wrong with its machines is found, named, and
+has a fix."""
 
 import shutil
 import socket
@@ -8,8 +9,15 @@ import pytest
 
 from training.distributed.fingerprint import machine
 from training.doctor.checks import check_builds, check_launcher
-from training.doctor.hosts import check_names, check_port_here, check_same, check_slots, check_ssh, examine_hosts
-from training.doctor.remote import NO_FOLDER, NO_PYTHON, Ended, Remote
+from training.doctor.hosts import (
+    check_names,
+    check_port_here,
+    check_same,
+    check_slots,
+    check_ssh,
+    examine_hosts,
+)
+from training.doctor.remote import NO_FOLDER, NO_PYTHON, Remote, RemoteResult
 
 
 def first_finding(folder: Path, text: str):
@@ -29,7 +37,7 @@ def first_finding(folder: Path, text: str):
 )
 def test_what_is_wrong_with_the_file(tmp_path: Path, text: str, says: str):
     finding = first_finding(tmp_path, text)
-    assert finding.state == "broken" and says in finding.says and finding.mend
+    assert finding.state == "broken" and says in finding.says and finding.fix
     missing = next(examine_hosts(tmp_path / "absent", 29500, None))
     assert missing.state == "broken" and "cannot be read" in missing.says
 
@@ -49,20 +57,28 @@ def test_names_without_an_address_and_two_of_one_machine(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("ended", "says", "mend"),
+    ("ended", "says", "fix"),
     [
-        (Ended(255, "", "banner\na@b: Permission denied (publickey).\n"), "Permission denied", "ssh-copy-id b"),
-        (Ended(255, "", "Host key verification failed.\n"), "Host key", "ssh b"),
-        (Ended(255, "", "ssh: something new\n"), "something new", "ssh -o BatchMode=yes b"),
-        (Ended(NO_FOLDER, "", ""), "this folder is not there", "same paths"),
-        (Ended(NO_PYTHON, "", ""), "this Python is not there", "same paths"),
-        (Ended(1, "", "ModuleNotFoundError: No module named 'torch'\n"), "No module named 'torch'", "by hand"),
+        (
+            RemoteResult(255, "", "banner\na@b: Permission denied (publickey).\n"),
+            "Permission denied",
+            "ssh-copy-id b",
+        ),
+        (RemoteResult(255, "", "Host key verification failed.\n"), "Host key", "ssh b"),
+        (RemoteResult(255, "", "ssh: something new\n"), "something new", "ssh -o BatchMode=yes b"),
+        (RemoteResult(NO_FOLDER, "", ""), "this folder is not there", "same paths"),
+        (RemoteResult(NO_PYTHON, "", ""), "this Python is not there", "same paths"),
+        (
+            RemoteResult(1, "", "ModuleNotFoundError: No module named 'torch'\n"),
+            "No module named 'torch'",
+            "by hand",
+        ),
     ],
 )
-def test_a_machine_that_does_not_answer(ended: Ended, says: str, mend: str):
-    finding = check_ssh({"a": Ended(0, "{}", ""), "b": ended})
+def test_a_machine_that_does_not_answer(ended: RemoteResult, says: str, fix: str):
+    finding = check_ssh({"a": RemoteResult(0, "{}", ""), "b": ended})
     assert finding.state == "broken" and "b: " in finding.says
-    assert says in finding.says and mend in finding.mend
+    assert says in finding.says and fix in finding.fix
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="ssh is not installed")
@@ -71,7 +87,7 @@ def test_what_ssh_itself_says():
         unheard.bind(("127.0.0.1", 0))
         ended = Remote(port=unheard.getsockname()[1]).python("127.0.0.1", "")
     finding = check_ssh({"127.0.0.1": ended})
-    assert "Connection refused" in finding.says and "--ssh-port" in finding.mend
+    assert "Connection refused" in finding.says and "--ssh-port" in finding.fix
 
 
 def test_versions_that_differ_and_too_many_ranks():
@@ -80,11 +96,13 @@ def test_versions_that_differ_and_too_many_ranks():
     same = check_same({"a": mine, "b": mine, "c": mine})
     assert same.state == "works"
     other = check_same({"a": mine, "b": mine, "c": {**mine, "torch": "2.12.0"}})
-    assert other.state == "broken" and other.says == f"torch is {mine['torch']} on a and 2.12.0 on c"
+    assert (
+        other.state == "broken" and other.says == f"torch is {mine['torch']} on a and 2.12.0 on c"
+    )
     assert check_same({"a": mine, "b": {**mine, "code": "0123"}}).says.startswith("code is ")
     with_gpus = {"a": {**mine, "gpus": 2}, "b": {**mine, "gpus": 0, "cores": 4}}
     assert check_slots({"a": 2, "b": 4}, with_gpus).state == "works"
-    assert check_slots({"a": 3, "b": 4}, with_gpus).mend.startswith("Write a slots=2")
+    assert check_slots({"a": 3, "b": 4}, with_gpus).fix.startswith("Write a slots=2")
     assert check_slots({"a": 2, "b": 5}, with_gpus).state == "warns"
 
 
@@ -92,7 +110,11 @@ def test_the_port_of_this_machine():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         finding = check_port_here("localhost", {"localhost": {"127.0.0.1"}}, port)
-    assert finding.state == "broken" and f"port {port}" in finding.says and str(port + 1) in finding.mend
+    assert (
+        finding.state == "broken"
+        and f"port {port}" in finding.says
+        and str(port + 1) in finding.fix
+    )
     assert check_port_here("localhost", {"localhost": {"127.0.0.1"}}, port).state == "works"
     elsewhere = check_port_here("b", {"b": {"192.0.2.1"}}, port)
     assert elsewhere.state == "works" and "was not looked at" in elsewhere.says
@@ -102,13 +124,22 @@ def test_builds_of_another_environment(tmp_path: Path):
     assert check_builds(tmp_path / "absent").state == "works"
     build = tmp_path / "cpu_adam"
     build.mkdir()
-    (build / "build.ninja").write_text("cflags = -isystem /opt/one/lib/python3.11/site-packages/torch/include\n")
+    (build / "build.ninja").write_text(
+        "cflags = -isystem /opt/one/lib/python3.11/site-packages/torch/include\n"
+    )
     assert check_builds(tmp_path, Path("/opt/one")).state == "works"
     finding = check_builds(tmp_path, Path("/opt/on"))
-    assert finding.state == "warns" and "cpu_adam" in finding.says and f"rm -r '{build}'" in finding.mend
+    assert (
+        finding.state == "warns"
+        and "cpu_adam" in finding.says
+        and f"rm -r '{build}'" in finding.fix
+    )
 
 
 def test_a_hostfile_that_nobody_named(tmp_path: Path):
     assert check_launcher(tmp_path / "hostfile").state == "works"
     (tmp_path / "hostfile").write_text("a slots=1\n")
-    assert "without --hostfile deepspeed takes the machines of" in check_launcher(tmp_path / "hostfile").says
+    assert (
+        "without --hostfile deepspeed takes the machines of"
+        in check_launcher(tmp_path / "hostfile").says
+    )

@@ -38,7 +38,9 @@ def saved(tmp_path) -> Path:
 
 
 def write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    shapes = {name: TensorShape(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    shapes = {
+        name: TensorShape(tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()
+    }
     with TensorFile(path, shapes) as file:
         for name in order(shapes):
             file.write(name, tensors[name])
@@ -56,15 +58,24 @@ def test_tensors_written_one_by_one_are_the_bytes_of_safetensors(tmp_path):
     write(tmp_path / "ours", tensors)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "theirs")
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
-    assert all(torch.equal(load_file(tmp_path / "ours")[name], tensor) for name, tensor in tensors.items())
+    assert all(
+        torch.equal(load_file(tmp_path / "ours")[name], tensor) for name, tensor in tensors.items()
+    )
 
 
 def test_a_tensor_that_was_not_announced_so_is_refused(tmp_path):
     shapes = {"a": TensorShape((2,)), "b": TensorShape((2,))}
-    for name, tensor in (("b", torch.zeros(2)), ("a", torch.zeros(3)), ("a", torch.zeros(2).double())):
+    for name, tensor in (
+        ("b", torch.zeros(2)),
+        ("a", torch.zeros(3)),
+        ("a", torch.zeros(2).double()),
+    ):
         with pytest.raises(AssertionError), TensorFile(tmp_path / "file", shapes) as file:
             file.write(name, tensor)
-    with pytest.raises(AssertionError, match="not written"), TensorFile(tmp_path / "file", shapes) as file:
+    with (
+        pytest.raises(AssertionError, match="not written"),
+        TensorFile(tmp_path / "file", shapes) as file,
+    ):
         file.write("a", torch.zeros(2))
 
 
@@ -73,7 +84,9 @@ def test_it_holds_weights_moments_and_steps_under_their_names(saved):
     weights, moments = load_file(saved / WEIGHTS), load_file(saved / OPTIMIZER)
     assert set(weights) == set(model.state_dict())
     names = [name for name, _ in model.named_parameters()]
-    assert set(moments) == {f"{name}.{key}" for name in names for key in ("exp_avg", "exp_avg_sq", "step")}
+    assert set(moments) == {
+        f"{name}.{key}" for name in names for key in ("exp_avg", "exp_avg_sq", "step")
+    }
     assert all(moments[f"{name}.step"] == 3 for name in names)
     assert moments["head.weight.exp_avg"].abs().sum() > 0
 
@@ -105,12 +118,16 @@ def test_other_tensors_are_refused_by_name(saved, tmp_path):
     with pytest.raises(UsageError, match="stranger is missing on one side"):
         engine_of(make_model()).load(saved)
     save_file({**weights, "head.weight": torch.zeros(1)}, saved / WEIGHTS)
-    with pytest.raises(UsageError, match=r"head\.weight is missing on one side, or has another shape"):
+    with pytest.raises(
+        UsageError, match=r"head\.weight is missing on one side, or has another shape"
+    ):
         engine_of(make_model()).load(saved)
     rule_alone = tmp_path / "rule"
     rule_alone.mkdir()
     engine_of(frozen()).save(rule_alone)
-    with pytest.raises(UsageError, match="exp_avg"):  # what did not learn has no moments to go on from
+    with pytest.raises(
+        UsageError, match="exp_avg"
+    ):  # what did not learn has no moments to go on from
         engine_of(make_model()).load(rule_alone)
 
 

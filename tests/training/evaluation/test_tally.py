@@ -17,11 +17,14 @@ B, L, N, V = 6, 9, 5, 7
 
 
 def made(seed: int) -> tuple[ModelOutput, Batch]:
-    """Anything that could come out of a model: padding, positions without a question, unknown difficulties."""
+    """Anything that could come out of a model: padding, positions without a question, unknown
+    difficulties."""
     draw = torch.Generator().manual_seed(seed)
     valid = torch.arange(L) < torch.randint(1, L + 1, (B, 1), generator=draw)
     steps = torch.where(valid, torch.randint(1, N + 1, (B, L), generator=draw), 0)
-    mass = torch.zeros(B, L, N).scatter(-1, (steps - 1).clamp(min=0).unsqueeze(-1), 1.0) * valid.unsqueeze(-1)
+    mass = torch.zeros(B, L, N).scatter(
+        -1, (steps - 1).clamp(min=0).unsqueeze(-1), 1.0
+    ) * valid.unsqueeze(-1)
     asked = valid & (torch.rand(B, L, generator=draw) < 0.8)
     targets = torch.where(asked, torch.randint(V, (B, L), generator=draw), IGNORE)
     difficulty = torch.where(valid, torch.randint(0, 6, (B, L), generator=draw).float(), torch.nan)
@@ -29,7 +32,9 @@ def made(seed: int) -> tuple[ModelOutput, Batch]:
     logits = torch.randn(B, L, V, generator=draw)
     logits = logits + 3 * torch.nn.functional.one_hot(targets.clamp(min=0), V)
     trace = LoopTrace(mass, mass, steps, valid, {})
-    return ModelOutput(logits, trace, None), Batch(torch.zeros(B, L, dtype=torch.long), targets, valid, difficulty)
+    return ModelOutput(logits, trace, None), Batch(
+        torch.zeros(B, L, dtype=torch.long), targets, valid, difficulty
+    )
 
 
 def tallied(*seeds: int) -> Tally:
@@ -85,7 +90,9 @@ def test_the_rank_correlations_are_scipys():
     for seed in range(3):
         output, batch = made(seed)
         draw = torch.Generator().manual_seed(seed)
-        score = torch.randint(1, 9, (B, L, 1), generator=draw) / 8  # sixteenths of a step are counted exactly
+        score = (
+            torch.randint(1, 9, (B, L, 1), generator=draw) / 8
+        )  # sixteenths of a step are counted exactly
         output = output._replace(trace=output.trace._replace(score=score.expand(B, L, N)))
         tally.add(output, batch, HalfWay())
         known = batch.valid & ~batch.difficulty.isnan()
@@ -139,5 +146,9 @@ def test_each_difficulty_has_its_steps_and_accuracy():
 def test_a_task_without_difficulty_has_no_correlation():
     output, batch = made(0)
     tally = Tally(N)
-    tally.add(output, Batch(batch.tokens, batch.targets, batch.valid, torch.full((B, L), torch.nan)), FixedSteps())
+    tally.add(
+        output,
+        Batch(batch.tokens, batch.targets, batch.valid, torch.full((B, L), torch.nan)),
+        FixedSteps(),
+    )
     assert "spearman_steps_difficulty" not in tally.figures() and tally.by_difficulty() == {}

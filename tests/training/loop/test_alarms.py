@@ -10,13 +10,14 @@ from small_runs import small, train_only
 from halting import FixedSteps
 from training.build import build_all
 from training.config.flags import parse
-from training.config.parts import ROLES, load_recipe
+from training.config.parts import ROLES
 from training.engine.local import LocalEngine
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.gate_gradient import GateGradient, enough, gate_gradient, over_ranks
 from training.loop.remedies import deeper_flags, remedies
+from training.recipes.load import load_recipe
 from training.runs import metrics
 from training.tasks.task import Batch
 
@@ -35,7 +36,12 @@ def tally_of(steps: list[int], max_steps: int = 5, difficulty: list[int] | None 
 
 def heard(tally: Tally | list[int], **signs: Any) -> list[Alarm]:
     tally = tally if isinstance(tally, Tally) else tally_of(tally)
-    known: dict[str, Any] = {"adaptive": True, "steps_of_ranks": (2.0,), "spreads_mass": True, **signs}
+    known: dict[str, Any] = {
+        "adaptive": True,
+        "steps_of_ranks": (2.0,),
+        "spreads_mass": True,
+        **signs,
+    }
     return alarms(Signs(tally, **known))
 
 
@@ -49,43 +55,74 @@ MIXED = [1, 2, 3, 4, 5] * 40
 def test_a_healthy_run_is_silent():
     gate = GateGradient(0.1, 0.2, 1.0)
     apart = tally_of(MIXED, difficulty=MIXED)
-    assert said(apart, gate=gate, steps_of_ranks=(2.0, 3.0), settled=True, penalty_share=0.9, task_share=0.01) == ""
+    assert (
+        said(
+            apart,
+            gate=gate,
+            steps_of_ranks=(2.0, 3.0),
+            settled=True,
+            penalty_share=0.9,
+            task_share=0.01,
+        )
+        == ""
+    )
     assert said(apart, gate=None, penalty_share=0.1, task_share=0.9) == ""
 
 
 def test_collapse_to_one_step_is_said_with_the_flag_that_mends():
     (alarm,) = heard([1] * 199 + [2])
-    assert "halting collapsed" in alarm.says and "--halting.bias-init -3" in alarm.says and alarm.collapse
+    assert (
+        "halting collapsed" in alarm.says
+        and "--halting.bias-init -3" in alarm.says
+        and alarm.collapse
+    )
     assert said([1] * 190 + [2] * 10) == ""
 
 
 def test_collapse_to_another_single_step_is_said_once_the_run_has_settled():
-    assert said([3] * 200) == ""  # as every run begins, with a gate that does not look at its token yet
+    assert (
+        said([3] * 200) == ""
+    )  # as every run begins, with a gate that does not look at its token yet
     hard = tally_of([3] * 200)
     hard.sums[9] = 0.05 * 200
     (alarm,) = heard(hard, settled=True)
-    assert "halting collapsed to one depth: 100% of tokens stop at step 3" in alarm.says and alarm.collapse
+    assert (
+        "halting collapsed to one depth: 100% of tokens stop at step 3" in alarm.says
+        and alarm.collapse
+    )
 
 
 @pytest.mark.parametrize("spreads_mass", [True, False])
 def test_one_depth_is_no_collapse_while_the_gate_still_learns(spreads_mass):
     (alarm,) = heard([3] * 200, settled=True, spreads_mass=spreads_mass)
-    assert "100% of tokens stop at step 3, whatever they are, though the gate still learns" in alarm.says
+    assert (
+        "100% of tokens stop at step 3, whatever they are, though the gate still learns"
+        in alarm.says
+    )
     assert "--updates" in alarm.says and not alarm.collapse
-    gone = heard([3] * 200, settled=True, spreads_mass=spreads_mass, gate=GateGradient(None, 0.0, 1.0))
+    gone = heard(
+        [3] * 200, settled=True, spreads_mass=spreads_mass, gate=GateGradient(None, 0.0, 1.0)
+    )
     assert any(alarm.collapse for alarm in gone)
     (exit_only,) = heard([3] * 200, settled=True, spreads_mass=False, learned=False)
     assert "whatever they are; try" in exit_only.says and not exit_only.collapse
 
 
 def test_a_run_that_never_halts_is_told_once_it_has_settled():
-    assert said([5] * 200) == ""  # a bias of -3 begins here, and the alarm of the other end advises it
+    assert (
+        said([5] * 200) == ""
+    )  # a bias of -3 begins here, and the alarm of the other end advises it
     (alarm,) = heard([5] * 200, settled=True)
     assert "nothing halts before max_steps" in alarm.says and not alarm.collapse
 
 
 def test_a_fixed_depth_neither_collapses_nor_fails_to_halt():
-    assert said([1] * 200, adaptive=False) == said([5] * 200, adaptive=False) == said([3] * 200, adaptive=False) == ""
+    assert (
+        said([1] * 200, adaptive=False)
+        == said([5] * 200, adaptive=False)
+        == said([3] * 200, adaptive=False)
+        == ""
+    )
 
 
 def test_a_few_tokens_prove_nothing():
@@ -94,20 +131,28 @@ def test_a_few_tokens_prove_nothing():
 
 def test_a_penalty_without_gradient_is_told():
     assert "the penalty's gradient is zero" in said(MIXED, gate=GateGradient(0.0, 0.1, 1.0))
-    assert said(MIXED, gate=GateGradient(None, 0.1, 1.0)) == said(MIXED, gate=GateGradient(None, 0.0, 0.0)) == ""
+    assert (
+        said(MIXED, gate=GateGradient(None, 0.1, 1.0))
+        == said(MIXED, gate=GateGradient(None, 0.0, 0.0))
+        == ""
+    )
 
 
 def test_a_gate_that_nothing_moves_is_told():
     (alarm,) = heard(MIXED, gate=GateGradient(0.0, 1e-9, 1.0))
     assert "the gate's gradient is gone" in alarm.says and alarm.collapse
-    assert over_ranks([None, GateGradient(0.0, 0.0, 1.0), GateGradient(0.3, 0.1, 1.0)]) == GateGradient(0.3, 0.1, 1.0)
+    assert over_ranks(
+        [None, GateGradient(0.0, 0.0, 1.0), GateGradient(0.3, 0.1, 1.0)]
+    ) == GateGradient(0.3, 0.1, 1.0)
     assert over_ranks([None]) is None
 
 
 def test_mass_without_entropy_is_told():
     hard = tally_of(MIXED)
     hard.sums[9] = 0.01 * len(MIXED)
-    assert "the exit mass has no entropy left (0.010 nats" in said(hard) and "--optimizer.learning-rate" in said(hard)
+    assert "the exit mass has no entropy left (0.010 nats" in said(
+        hard
+    ) and "--optimizer.learning-rate" in said(hard)
     shallow = tally_of([1] * 180 + [2] * 20)
     shallow.sums[9] = 1.0
     assert "try --halting.bias-init -3 or a lower --penalty.value" in said(shallow)
@@ -123,8 +168,14 @@ def test_steps_that_do_not_follow_the_difficulty_are_told_once_the_run_has_settl
 
 
 def test_a_penalty_that_makes_up_the_loss_of_an_unlearned_task_is_told():
-    assert "the penalty dominates the loss: thinking makes up 70%" in said(MIXED, penalty_share=0.7, task_share=0.5)
-    assert said(MIXED, penalty_share=0.7, task_share=0.1) == said(MIXED, penalty_share=0.4, task_share=0.5) == ""
+    assert "the penalty dominates the loss: thinking makes up 70%" in said(
+        MIXED, penalty_share=0.7, task_share=0.5
+    )
+    assert (
+        said(MIXED, penalty_share=0.7, task_share=0.1)
+        == said(MIXED, penalty_share=0.4, task_share=0.5)
+        == ""
+    )
 
 
 VALUES = {
@@ -136,7 +187,7 @@ VALUES = {
     "--cost.prior-steps": "3",
     "--halting.min-steps": "2",
     "--loop.max-steps": "3",
-    "--halting.rule": "FixedSteps",
+    "--halting.kind": "FixedSteps",
     "--penalty.target-steps": "3",
     "--penalty.ramp": "0.1 0.2",
 }
@@ -145,24 +196,36 @@ VALUES = {
 @pytest.mark.parametrize("rule", [*ROLES["halting"].names, "GravesACT target", "GravesACT ramp"])
 def test_every_remedy_is_one_that_the_run_has(rule):
     rule, _, more = rule.partition(" ")
-    steered = {"target": ["--penalty.target-steps", "2"], "ramp": ["--penalty.ramp", "0.01", "0.1"]}.get(more, [])
-    given = ["--halting.rule", rule, *(["--halting.warmup", "0"] if rule == "TokenChoiceRouter" else [])]
+    steered = {
+        "target": ["--penalty.target-steps", "2"],
+        "ramp": ["--penalty.ramp", "0.01", "0.1"],
+    }.get(more, [])
+    given = [
+        "--halting.kind",
+        rule,
+        *(["--halting.warmup", "0"] if rule == "TokenChoiceRouter" else []),
+    ]
     given += ["--loop.max-steps", "6"]
     config = parse(load_recipe("pointer_chase"), [*given, *steered], "ponder train")
     cost = build_all(config).cost
     found = remedies(config, cost)
-    told = " ".join((found.deeper, found.shallower, found.lighter, found.others, deeper_flags(config, cost)))
+    told = " ".join(
+        (found.deeper, found.shallower, found.lighter, found.others, deeper_flags(config, cost))
+    )
     named = set(re.findall(r"--[a-z.-]+", told))
     assert named and named <= VALUES.keys()
     assert ("--penalty.value" in named) == (cost is not None and cost.warms_up and not more)
-    for flag in named - {"--halting.rule"}:  # each is taken, in place of the one that was given
+    for flag in named - {"--halting.kind"}:  # each is taken, in place of the one that was given
         kept = given[:-2] if flag == "--loop.max-steps" else given
         parse(load_recipe("pointer_chase"), [*kept, flag, *VALUES[flag].split()], "ponder train")
 
 
 def test_a_rule_that_begins_deep_is_not_told_to_begin_shallower(tmp_path):
     config = small(tmp_path, halting={"kind": "CorrectnessHalt"})
-    assert remedies(config, None).bias == -7 and remedies(small(tmp_path, **biased(2.0)), None).bias == -3
+    assert (
+        remedies(config, None).bias == -7
+        and remedies(small(tmp_path, **biased(2.0)), None).bias == -3
+    )
     stuck = said([5] * 200, gate=GateGradient(0.1, 0.0, 1.0), settled=True)
     assert "start again with a higher --penalty.value or --halting.bias-init" in stuck
     (alarm,) = heard([1] * 200, learned=False)
@@ -170,7 +233,8 @@ def test_a_rule_that_begins_deep_is_not_told_to_begin_shallower(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("shape", "rows"), [((400, 1), 256), ((100, 1), 100), ((64, 10), 26), ((64, 100), 8), ((4, 100), 4)]
+    ("shape", "rows"),
+    [((400, 1), 256), ((100, 1), 100), ((64, 10), 26), ((64, 100), 8), ((4, 100), 4)],
 )
 def test_the_gates_gradient_is_looked_for_in_as_many_tokens_as_tell(shape, rows):
     each = torch.ones(shape, dtype=torch.long)
@@ -195,13 +259,22 @@ def test_the_gradient_is_measured_at_the_gate_and_nothing_else_is_touched(tmp_pa
     engine, built = engine_of(tmp_path, loop={"max_steps": 4, "path": path})
     batch = built.task.batch("train", 0, 8)
     found = gate_gradient(engine, batch, built.cost, 0.01)
-    assert found is not None and found.cost is not None and found.cost > 0 and 0 < found.gate < found.whole
+    assert (
+        found is not None
+        and found.cost is not None
+        and found.cost > 0
+        and 0 < found.gate < found.whole
+    )
     assert all(parameter.grad is None for parameter in engine.model.parameters())
     output = engine.model(batch.tokens, batch.valid)
-    loss = torch.nn.functional.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-100)
+    loss = torch.nn.functional.cross_entropy(
+        output.logits.flatten(0, 1), batch.targets.flatten(), ignore_index=-100
+    )
     assert built.cost is not None
     (loss + 0.01 * built.cost(output.trace).sum() / batch.valid.sum()).backward()
-    parameters = [(name, each.grad) for name, each in engine.model.named_parameters() if each.grad is not None]
+    parameters = [
+        (name, each.grad) for name, each in engine.model.named_parameters() if each.grad is not None
+    ]
     norms = {name: float(gradient.double().square().sum()) for name, gradient in parameters}
     assert found.whole == pytest.approx(sum(norms.values()) ** 0.5, rel=1e-5)
     gate = sum(norm for name, norm in norms.items() if name.startswith("recurrence.rule."))
@@ -241,7 +314,7 @@ def test_a_gate_that_jumps_from_nothing_to_all_has_no_entropy(tmp_path):
 
 
 def warnings_of(folder) -> str:
-    return "\n".join(line["says"] for line in metrics.read(folder, "warning"))
+    return "\n".join(line["says"] for line in metrics.read_metrics(folder, "warning"))
 
 
 def test_runs_made_to_go_wrong_say_so(tmp_path):

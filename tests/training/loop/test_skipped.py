@@ -1,4 +1,5 @@
-"""Updates whose loss or gradient is not finite: they change nothing, are counted, and too many in a row end the run."""
+"""Updates whose loss or gradient is not finite: they change nothing, are counted, and too many in a
+row end the run."""
 
 import json
 import shutil
@@ -14,11 +15,13 @@ from torch import nn
 from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT
 from training.checkpoints import checkpoint
-from training.config.run_config import OptimizerConfig, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import OptimizerConfig
 from training.engine import LocalEngine
-from training.engine.engine import spoiled
+from training.engine.engine import poison_if_nonfinite
 from training.runs import metrics
-from training.train import main, train
+from training.start import train
+from training.train import main
 
 BATCH = 8
 """Examples of an update."""
@@ -38,48 +41,70 @@ def damaged(output: Path, name: str, first: int, last: int, **changes: Any) -> R
 
 
 def test_a_damaged_example_costs_its_update_and_nothing_else(tmp_path, capsys):
-    assert train(damaged(tmp_path, "run", 2 * BATCH + 3, 3 * BATCH + 1, save_every=2, keep_last=9)) == 0
+    assert (
+        train(damaged(tmp_path, "run", 2 * BATCH + 3, 3 * BATCH + 1, save_every=2, keep_last=9))
+        == 0
+    )
     folder = tmp_path / "run"
-    assert [line["skipped"] for line in metrics.read(folder, "train")] == [0, 0, 1, 2, *[2] * 8]
+    assert [line["skipped"] for line in metrics.read_metrics(folder, "train")] == [
+        0,
+        0,
+        1,
+        2,
+        *[2] * 8,
+    ]
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["updates"] == 12 and summary["skipped_updates"] == 2
     said = capsys.readouterr().out
     assert "update 4 is skipped: loss nan" in said and "2 in a row, and 10 stop the run" in said
     assert "12 updates in" in said and "2 of them skipped" in said
-    assert "| of them skipped: loss or gradient not finite | 2" in (folder / "report.md").read_text()
+    assert (
+        "| of them skipped: loss or gradient not finite | 2" in (folder / "report.md").read_text()
+    )
 
-    before, after, later = (checkpoint.folder_of(folder / "checkpoints", update) for update in (2, 4, 6))
+    before, after, later = (
+        checkpoint.folder_of(folder / "checkpoints", update) for update in (2, 4, 6)
+    )
     for name in ("model.safetensors", "optimizer.safetensors"):
-        assert (before / name).read_bytes() == (after / name).read_bytes() != (later / name).read_bytes()
+        assert (
+            (before / name).read_bytes()
+            == (after / name).read_bytes()
+            != (later / name).read_bytes()
+        )
 
 
 def test_a_run_goes_on_among_skipped_updates_as_if_it_had_not_stopped(tmp_path):
     """They are counted across a checkpoint, those in a row too."""
     assert train(damaged(tmp_path, "whole", 3 * BATCH, 7 * BATCH - 1, updates=8, save_every=5)) == 0
-    whole = metrics.read(tmp_path / "whole", "train")
+    whole = metrics.read_metrics(tmp_path / "whole", "train")
     assert [line["skipped"] for line in whole] == [0, 0, 0, 1, 2, 3, 4, 4]
     for name, code, words in (("parts", 0, []), ("impatient", 1, ["--max-skipped", "3"])):
         folder = tmp_path / name
         shutil.copytree(tmp_path / "whole", folder)
         shutil.rmtree(folder / "checkpoints" / "update-000008")
         assert main(["--resume", str(folder), *words]) == code
-    parts = metrics.read(tmp_path / "parts", "train")
+    parts = metrics.read_metrics(tmp_path / "parts", "train")
     assert [line["skipped"] for line in parts] == [line["skipped"] for line in whole]
     assert parts[-1]["loss"] == whole[-1]["loss"] is not None
-    assert [line["update"] for line in metrics.read(tmp_path / "impatient", "lost")] == [6]
+    assert [line["update"] for line in metrics.read_metrics(tmp_path / "impatient", "lost")] == [6]
 
 
 def test_too_many_in_a_row_end_the_run(tmp_path, capsys):
     assert train(damaged(tmp_path, "run", 4 * BATCH, 99 * BATCH, max_skipped=4)) == 1
     folder = tmp_path / "run"
     said = capsys.readouterr().out
-    what, why, mend = said[said.index("error: ") :].strip().splitlines()
+    what, why, fix = said[said.index("error: ") :].strip().splitlines()
     assert "not finite 4 times in a row" in what and "at update 8" in what and "loss nan" in what
     assert why.startswith("  why:") and "update-000004" in why
-    assert mend.startswith("  mend:") and f"--resume {folder}" in mend and "--max-skipped" in mend
-    assert list(losses(folder)) == list(range(1, 9)) and len(metrics.read(folder, "lost")) == 1
+    assert fix.startswith("  fix:") and f"--resume {folder}" in fix and "--max-skipped" in fix
+    assert (
+        list(losses(folder)) == list(range(1, 9)) and len(metrics.read_metrics(folder, "lost")) == 1
+    )
     assert not (folder / "summary.json").exists()
-    assert [path.name for path in checkpoint.found(folder / "checkpoints")] == ["update-000000", "update-000004"]
+    assert [path.name for path in checkpoint.found(folder / "checkpoints")] == [
+        "update-000000",
+        "update-000004",
+    ]
 
 
 def test_a_lost_loss_is_noticed_where_its_gradient_is_finite():
@@ -88,10 +113,10 @@ def test_a_lost_loss_is_noticed_where_its_gradient_is_finite():
     loss = nn.functional.cross_entropy(logits, torch.tensor([1]))
     (plain,) = torch.autograd.grad(loss, logits, retain_graph=True)
     assert loss.isinf() and plain.isfinite().all()
-    (spoilt,) = torch.autograd.grad(spoiled(loss), logits)
-    assert not spoilt.isfinite().any()
+    (degraded,) = torch.autograd.grad(poison_if_nonfinite(loss), logits)
+    assert not degraded.isfinite().any()
     weight = torch.tensor(3.0, requires_grad=True)
-    spoiled(weight * 2).backward()
+    poison_if_nonfinite(weight * 2).backward()
     assert weight.grad == 2
 
 

@@ -1,4 +1,5 @@
-"""Random training depth: its distribution, that it is one number an update, and that a run follows it."""
+"""Random training depth: its distribution, that it is one number an update, and that a run follows
+it."""
 
 import math
 import signal
@@ -9,17 +10,21 @@ from scipy import stats
 from small_runs import losses, small, train_only
 
 from halting import UsageError
-from training.config.run_config import HaltingPart, LoopConfig, Part, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, LoopConfig, Part
 from training.loop.training_depth import training_depth
 from training.runs import metrics
-from training.train import main, train
+from training.start import train
+from training.train import main
 
 FIXED = {"kind": "FixedSteps"}
 
 
 def config_of(seed: int = 0, min_steps: int = 1, **loop) -> RunConfig:
     halting = HaltingPart(kind="FixedSteps", min_steps=min_steps)
-    return RunConfig(recipe="r", seed=seed, halting=halting, data=Part(kind="Parity"), loop=LoopConfig(**loop))
+    return RunConfig(
+        recipe="r", seed=seed, halting=halting, data=Part(kind="Parity"), loop=LoopConfig(**loop)
+    )
 
 
 def depths(number: int = 4000, **options) -> np.ndarray:
@@ -38,14 +43,22 @@ def test_fixed_depth_is_the_limit():
 
 
 def test_uniform_depth_is_uniform_down_to_the_least():
-    assert chi_squared(np.bincount(depths(max_steps=6, train_depth="uniform"))[1:], np.full(6, 4000 / 6)) > 1e-3
+    assert (
+        chi_squared(
+            np.bincount(depths(max_steps=6, train_depth="uniform"))[1:], np.full(6, 4000 / 6)
+        )
+        > 1e-3
+    )
     assert set(depths(300, max_steps=5, min_steps=3, train_depth="uniform")) == {3, 4, 5}
 
 
 @pytest.mark.parametrize(("mean", "sigma", "limit"), [(6, 0.5, 40), (3, 0.0, 30), (6, 0.5, 8)])
 def test_log_normal_poisson_has_its_distribution(mean, sigma, limit):
-    """Against the mixture Σ_τ N(τ) Poisson(k; e^τ), summed on a grid; what lies above the limit is at the limit."""
-    found = depths(max_steps=limit, train_depth="lognormal_poisson", mean_depth=mean, depth_sigma=sigma)
+    """Against the mixture Σ_τ N(τ) Poisson(k; e^τ), summed on a grid; what lies above the limit is
+    at the limit."""
+    found = depths(
+        max_steps=limit, train_depth="lognormal_poisson", mean_depth=mean, depth_sigma=sigma
+    )
     chances = (np.arange(2000) + 0.5) / 2000
     rates = np.exp(math.log(mean) - sigma**2 / 2 + sigma * stats.norm.ppf(chances))
     density = stats.poisson.pmf(np.arange(300)[:, None], rates).mean(1)
@@ -75,13 +88,22 @@ def test_a_mean_above_the_limit_is_refused():
 def test_a_run_takes_the_steps_that_were_drawn_whatever_ranks_and_micro_batches(tmp_path):
     loop = {"max_steps": 6, "train_depth": "uniform", "backprop": "truncated_last", "last_steps": 2}
     for accumulation in (1, 4):
-        config = small(tmp_path, name=f"by{accumulation}", halting=FIXED, loop=loop, accumulation=accumulation)
+        config = small(
+            tmp_path, name=f"by{accumulation}", halting=FIXED, loop=loop, accumulation=accumulation
+        )
         assert train_only(config) == 0
-        lines = metrics.read(tmp_path / f"by{accumulation}", "train")
+        lines = metrics.read_metrics(tmp_path / f"by{accumulation}", "train")
         wanted = [training_depth(config, update) for update in range(12)]
-        assert [line["max_steps"] for line in lines] == [line["mean_steps"] for line in lines] == wanted
+        assert (
+            [line["max_steps"] for line in lines]
+            == [line["mean_steps"] for line in lines]
+            == wanted
+        )
         assert len(set(wanted)) > 3
-        assert metrics.read(tmp_path / f"by{accumulation}", "evaluation")[-1]["mean_steps"] == 6
+        assert (
+            metrics.read_metrics(tmp_path / f"by{accumulation}", "evaluation")[-1]["mean_steps"]
+            == 6
+        )
     one, four = (list(losses(tmp_path / f"by{number}").values()) for number in (1, 4))
     np.testing.assert_allclose(one, four, rtol=2e-5)
 

@@ -14,15 +14,16 @@ from act.accounting.activation_memory import activation_bytes
 from benchmarks.live_tensors import LiveTensors
 from halting.errors import UsageError
 from training.build import build_all, build_model, build_task
-from training.config.run_config import ModelConfig, OptimizerConfig, Part, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import ModelConfig, OptimizerConfig, Part
 from training.engine.local import LocalEngine
 from training.objective import objective
-from training.resources.dry_run import plan, report
+from training.resources.dry_run import dry_run_text, plan
 
 
 def counted(config: RunConfig) -> tuple[int, int]:
-    """FLOPs of a real forward pass, and of a forward and a backward pass. (On a CPU the counter knows attention only as
-    the products of the math backend.)"""
+    """FLOPs of a real forward pass, and of a forward and a backward pass. (On a CPU the counter
+    knows attention only as the products of the math backend.)"""
     built = build_all(config)
     batch = built.task.batch("train", 0, config.batch_size)
     figures = []
@@ -67,7 +68,9 @@ def test_parameters_are_those_of_the_real_model(shape, halting):
     found, model = plan(config).parameters, build_model(config, build_task(config))
     assert found["total"] == sum(each.numel() for each in model.parameters())
     assert sum(found.values()) == 2 * found["total"], "the parts make up the whole"
-    assert found["looped block"] == sum(each.numel() for each in model.recurrence.block.parameters())
+    assert found["looped block"] == sum(
+        each.numel() for each in model.recurrence.block.parameters()
+    )
     assert found["halting rule"] == (0 if halting is FIXED else 33)
     assert found["output head"] == (0 if shape == "tied" else 32 * KINDS)
 
@@ -81,9 +84,16 @@ def test_memory_is_what_the_local_engine_holds():
     for _ in range(2):  # the moments come with the first step
         terms = objective(engine.forward(batch), batch, built.cost)
         engine.backward(terms.task + terms.cost)
-        gradients.append(sum(each.grad.nbytes for each in built.model.parameters() if each.grad is not None))
+        gradients.append(
+            sum(each.grad.nbytes for each in built.model.parameters() if each.grad is not None)
+        )
         engine.step(1e-3)
-    moments = [value for state in engine.optimizer.state.values() for value in state.values() if value.dim()]
+    moments = [
+        value
+        for state in engine.optimizer.state.values()
+        for value in state.values()
+        if value.dim()
+    ]
     alone = plan(config).own
     assert alone.sharing.name == "plain PyTorch"
     assert alone.weights == sum(each.nbytes for each in built.model.parameters())
@@ -96,7 +106,10 @@ def test_memory_is_what_the_local_engine_holds():
 def held(config: RunConfig, bf16: bool) -> int:
     """Bytes held between a real forward pass and its backward pass."""
     built = build_all(config)
-    batch, live = built.task.batch("train", 0, config.batch_size), LiveTensors(built.model.parameters())
+    batch, live = (
+        built.task.batch("train", 0, config.batch_size),
+        LiveTensors(built.model.parameters()),
+    )
     with live:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = built.model(batch.tokens)
@@ -108,12 +121,17 @@ def held(config: RunConfig, bf16: bool) -> int:
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize(
     ("shape", "readout"),
-    [*product(["plain", "grouped", "whole"], ["WeightedMean", "EveryStep"]), ("gru", "WeightedMean")],
+    [
+        *product(["plain", "grouped", "whole"], ["WeightedMean", "EveryStep"]),
+        ("gru", "WeightedMean"),
+    ],
 )
 def test_activations_are_near_what_autograd_holds(shape, readout, bf16):
     config = make(shape, NEVER, 4, batch_size=16, readout=Part(kind=readout))
     model = build_model(config, build_task(config))
-    assert activation_bytes(model, 16 * LENGTH, 4, bf16=bf16) == pytest.approx(held(config, bf16), rel=0.1)
+    assert activation_bytes(model, 16 * LENGTH, 4, bf16=bf16) == pytest.approx(
+        held(config, bf16), rel=0.1
+    )
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -122,7 +140,9 @@ def test_what_a_step_more_keeps_under_checkpointing(shape, bf16):
     # By differences: the step that is computed again exists in the backward pass only.
     made = [make(shape, NEVER, steps, loop={"backprop": "checkpointed"}) for steps in (2, 6)]
     model = build_model(made[0], build_task(made[0]))
-    few, many = (activation_bytes(model, 8 * LENGTH, steps, checkpointed=True, bf16=bf16) for steps in (2, 6))
+    few, many = (
+        activation_bytes(model, 8 * LENGTH, steps, checkpointed=True, bf16=bf16) for steps in (2, 6)
+    )
     assert many - few == pytest.approx(held(made[1], bf16) - held(made[0], bf16), rel=0.1)
 
 
@@ -139,7 +159,8 @@ def test_a_large_model_has_no_weights_here():
 
 def test_text_fits_80_columns_and_names_what_matters(tmp_path: Path):
     (tmp_path / "zero.json").write_text(
-        '{"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}, "reduce_bucket_size": 1000}}'
+        '{"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}, '
+        '"reduce_bucket_size": 1000}}'
     )
     config = make(
         "whole",
@@ -147,11 +168,17 @@ def test_text_fits_80_columns_and_names_what_matters(tmp_path: Path):
         precision="bf16",
         deepspeed_config=str(tmp_path / "zero.json"),
     )
-    text = report(config, 4)
+    text = dry_run_text(config, 4)
     table = [line for line in text.splitlines() if str(tmp_path) not in line]
     assert max(map(len, table)) <= 80
     assert text.isascii() and not any(line != line.rstrip() for line in text.splitlines())
-    for words in ("4 ranks", "GravesACT", "at least 2 steps", "whole sequences", "WeightedMean (the rule's own)"):
+    for words in (
+        "4 ranks",
+        "GravesACT",
+        "at least 2 steps",
+        "whole sequences",
+        "WeightedMean (the rule's own)",
+    ):
         assert words in text
     assert "StepsPlusRemainder (the rule's own), penalty 0.01" in text
     assert "ZeRO-0 *" not in text
@@ -161,18 +188,20 @@ def test_text_fits_80_columns_and_names_what_matters(tmp_path: Path):
 
 
 def test_no_cost_is_said(tmp_path: Path):
-    assert "cost       none" in report(make())
+    assert "cost       none" in dry_run_text(make())
 
 
 def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    report(make(name="kept"))
+    dry_run_text(make(name="kept"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_name_is_noted(tmp_path: Path):
     (tmp_path / "taken").mkdir()
-    assert any("exists already" in note for note in plan(make(name="taken", output=str(tmp_path))).notes)
+    assert any(
+        "exists already" in note for note in plan(make(name="taken", output=str(tmp_path))).notes
+    )
     assert not plan(make(name="free", output=str(tmp_path))).notes
 
 
@@ -193,9 +222,9 @@ def test_conflicts_are_refused(settings, changes, said, tmp_path: Path):
     path = tmp_path / "ds.json"
     path.write_text(json.dumps(settings))
     with pytest.raises(UsageError, match=said):
-        report(make(deepspeed_config=str(path), **changes), 2)
+        dry_run_text(make(deepspeed_config=str(path), **changes), 2)
 
 
 def test_a_cost_that_its_rule_cannot_pay_is_refused():
     with pytest.raises(UsageError, match="FixedSteps"):
-        report(make(cost=Part(kind="StepsPlusRemainder")))
+        dry_run_text(make(cost=Part(kind="StepsPlusRemainder")))

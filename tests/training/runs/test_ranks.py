@@ -14,13 +14,17 @@ SECOND = RankReport([40.0, 40.0], [20.0, 20.0], [2.0, 2.0], [0.0, 0.0], 1.0, 1.0
 
 
 def write(folder, *reports: RankReport) -> None:
-    lines = [json.dumps({"kind": "ranks", "update": number, **each.values()}) for number, each in enumerate(reports)]
+    lines = [
+        json.dumps({"kind": "ranks", "update": number, **each.values()})
+        for number, each in enumerate(reports)
+    ]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def test_a_line_holds_the_least_and_the_most():
     assert FIRST.line() == (
-        "2 ranks: steps 1.50 … 3.00  computing 1.0 … 2.0 s  waiting 0.5 … 1.5 s (40%)  token-steps even to 75.0%"
+        "2 ranks: steps 1.50 … 3.00  computing 1.0 … 2.0 s  waiting 0.5 … 1.5 s (40%)  token-steps "
+        "even to 75.0%"
     )
 
 
@@ -51,7 +55,9 @@ def test_updates_of_two_ranks_are_even_by_their_slowest():
     ranks.met(torch.tensor([10.0, 30.0, 1.0, 1.0], dtype=torch.float64))
     ranks.met(torch.tensor([30.0, 10.0, 1.0, 3.0], dtype=torch.float64))
     report = ranks.report()
-    assert report.evenness == pytest.approx(40 / 60) and report.evenness_of_seconds == pytest.approx(3 / 4)
+    assert report.evenness == pytest.approx(
+        40 / 60
+    ) and report.evenness_of_seconds == pytest.approx(3 / 4)
 
 
 def test_seconds_that_nobody_knows_stay_unknown():

@@ -10,15 +10,24 @@ from training.checkpoints.checkpoint import Progress
 from training.evaluation.tally import Tally
 from training.runs.finish import summarise
 from training.runs.rank_report import RankReport
-from training.runs.report import agreement_of_steps, report
+from training.runs.report import agreement_of_steps, run_report
 
 
 @pytest.mark.parametrize(
     ("figures", "told"),
     [
-        ({"share_as_one": 0.2, "spearman_steps_difficulty": 0.8, "spearman_sequences": 0.1}, ("tokens", 0.8)),
-        ({"share_as_one": 1.0, "spearman_steps_difficulty": 0.1, "spearman_sequences": 0.6}, ("sequences", 0.6)),
-        ({"share_as_one": 1.0, "spearman_steps_difficulty": 0.1, "spearman_sequences": math.nan}, ("sequences", None)),
+        (
+            {"share_as_one": 0.2, "spearman_steps_difficulty": 0.8, "spearman_sequences": 0.1},
+            ("tokens", 0.8),
+        ),
+        (
+            {"share_as_one": 1.0, "spearman_steps_difficulty": 0.1, "spearman_sequences": 0.6},
+            ("sequences", 0.6),
+        ),
+        (
+            {"share_as_one": 1.0, "spearman_steps_difficulty": 0.1, "spearman_sequences": math.nan},
+            ("sequences", None),
+        ),
         ({"share_as_one": 0.0}, ("tokens", None)),
     ],
 )
@@ -27,9 +36,13 @@ def test_steps_are_compared_over_what_leaves_together(figures, told):
 
 
 def test_a_report_has_a_row_for_each_rank(tmp_path):
-    ranks = RankReport([3000.0, 2500.0], [1000.0, 1000.0], [1.0, 2.0], [0.5, math.nan], 0.9, math.nan)
+    ranks = RankReport(
+        [3000.0, 2500.0], [1000.0, 1000.0], [1.0, 2.0], [0.5, math.nan], 0.9, math.nan
+    )
     config = small(tmp_path)
-    summary = summarise(config, build_all(config), Progress(), Tally(4)) | {"by_rank": ranks.values()}
-    page = report(config, summary, tmp_path)
+    summary = summarise(config, build_all(config), Progress(), Tally(4)) | {
+        "by_rank": ranks.values()
+    }
+    page = run_report(config, summary, tmp_path)
     assert "| 0 | 3.000 | 1,000 | 1.0 | 0.5 |" in page and "| 1 | 2.500 | 1,000 | 2.0 | – |" in page
     assert "even to 90.0%" in page

@@ -28,13 +28,18 @@ def test_typing_draws_the_map(tmp_path: Path) -> None:
             assert found.predictions is not None
             assert cells.all_text_contents() == ["red", "→0", "→1"]
             said = [
-                found.answer_text(int(found.predictions[0, place, found.steps[0, place] - 1])) for place in range(3)
+                found.answer_text(int(found.predictions[0, place, found.steps[0, place] - 1]))
+                for place in range(3)
             ]
-            assert page.locator("main .cell span").all_text_contents() == said, "the mode that was chosen stays"
+            assert page.locator("main .cell span").all_text_contents() == said, (
+                "the mode that was chosen stays"
+            )
             expect(box).to_be_focused()
             box.fill("red </script><img src=x onerror=alert(1)>")
             expect(page.locator("#answer.refused")).to_contain_text("</script><img")
-            assert cells.all_text_contents() == ["red", "→0", "→1"], "the last map that could be drawn stays"
+            assert cells.all_text_contents() == ["red", "→0", "→1"], (
+                "the last map that could be drawn stays"
+            )
             with server.turns.turn():  # the model is busy: the page waits and asks again
                 box.fill("blue →0")
                 expect(page.locator("#answer")).to_have_text("thinking …")

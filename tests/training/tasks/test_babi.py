@@ -19,7 +19,8 @@ STORY = """1 Mary went to the {0}.
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two tasks in the files' own format: 60 stories of two questions, and 60 of one with a list as answer."""
+    """Two tasks in the files' own format: 60 stories of two questions, and 60 of one with a list as
+    answer."""
     home = tmp_path_factory.mktemp("babi") / "en-10k"
     home.mkdir()
     places = ("kitchen", "garden", "office")
@@ -33,15 +34,25 @@ def folder(tmp_path_factory):
 
 def test_questions_have_the_facts_before_them_and_count_what_supports_them(folder):
     first, second = read_questions(folder, 2)[:2]
-    assert first.facts == (("mary", "went", "to", "the", "kitchen"), ("john", "went", "to", "room", "0"))
-    assert (first.question, first.answer, first.supporting) == (("where", "is", "mary", "?"), "kitchen", 1)
-    assert second.facts == (*first.facts, ("mary", "took", "the", "milk")) and second.supporting == 2
+    assert first.facts == (
+        ("mary", "went", "to", "the", "kitchen"),
+        ("john", "went", "to", "room", "0"),
+    )
+    assert (first.question, first.answer, first.supporting) == (
+        ("where", "is", "mary", "?"),
+        "kitchen",
+        1,
+    )
+    assert (
+        second.facts == (*first.facts, ("mary", "took", "the", "milk")) and second.supporting == 2
+    )
     assert "never" not in Babi(str(folder), (2,)).words, "the published test questions are not read"
 
 
 def test_a_story_is_in_one_split(folder):
     by_split = {
-        split: {each.facts[:3] for each in read_questions(folder, 2) if each.split == split} for split in SPLITS
+        split: {each.facts[:3] for each in read_questions(folder, 2) if each.split == split}
+        for split in SPLITS
     }
     assert all(by_split.values())
     stories = [each for each in read_questions(folder, 2) if len(each.facts) == 3]
@@ -54,10 +65,17 @@ def test_a_story_is_in_one_split(folder):
 def test_examples_ask_at_the_question_and_are_as_hard_as_their_facts(folder):
     task = Babi(str(folder), (2, 18), length=5)
     batch = task.batch("train", 0, 40)
-    assert batch.tokens.shape == (40, 5, task.vector_size) and set(batch.tokens.unique().tolist()) == {0, 1}
+    assert batch.tokens.shape == (40, 5, task.vector_size) and set(
+        batch.tokens.unique().tolist()
+    ) == {0, 1}
     lengths = batch.valid.sum(1)
-    assert ((batch.targets != IGNORE).nonzero()[:, 1] == lengths - 1).all(), "one question each, at the last position"
-    sentences = [task.decode(batch.tokens[row, :length].tolist()) for row, length in enumerate(lengths.tolist())]
+    assert ((batch.targets != IGNORE).nonzero()[:, 1] == lengths - 1).all(), (
+        "one question each, at the last position"
+    )
+    sentences = [
+        task.decode(batch.tokens[row, :length].tolist())
+        for row, length in enumerate(lengths.tolist())
+    ]
     known = {
         (*(" ".join(fact) for fact in q.facts), " ".join(q.question)): q
         for n in (2, 18)
@@ -65,16 +83,26 @@ def test_examples_ask_at_the_question_and_are_as_hard_as_their_facts(folder):
     }
     for row, told in enumerate(sentences):
         question = known[tuple(told)]
-        assert task.answers[int(batch.targets[row, len(told) - 1])] == question.answer and question.split == "train"
+        assert (
+            task.answers[int(batch.targets[row, len(told) - 1])] == question.answer
+            and question.split == "train"
+        )
         assert batch.difficulty[row, : len(told)].tolist() == [question.supporting] * len(told)
-        assert batch.difficulty[row, len(told) :].isnan().all() and not batch.tokens[row, len(told) :].any()
-    assert 10 < sum(told[-1].startswith("what") for told in sentences) < 30, "tasks are equally likely"
+        assert (
+            batch.difficulty[row, len(told) :].isnan().all()
+            and not batch.tokens[row, len(told) :].any()
+        )
+    assert 10 < sum(told[-1].startswith("what") for told in sentences) < 30, (
+        "tasks are equally likely"
+    )
 
 
 def test_examples_are_a_pure_function_of_seed_split_and_number(folder):
     task = Babi(str(folder), (2,))
     whole, part = task.batch("test", 0, 8), Babi(str(folder), (2,)).batch("test", 4, 4)
-    assert torch.equal(whole.tokens[4:], part.tokens) and torch.equal(whole.targets[4:], part.targets)
+    assert torch.equal(whole.tokens[4:], part.tokens) and torch.equal(
+        whole.targets[4:], part.targets
+    )
     assert not torch.equal(Babi(str(folder), (2,), seed=1).batch("test", 0, 8).tokens, whole.tokens)
 
 
@@ -82,7 +110,12 @@ def test_a_typed_story_is_read_as_those_of_the_files(folder):
     task = Babi(str(folder), (2,))
     vectors = task.encode("Mary went to the garden. Where is Mary?")
     assert task.decode(vectors) == ["mary went to the garden", "where is mary ?"]
-    for text in ("Mary went to the garden.", "", "Mary went to the moon. Where is Mary?", f"{'the ' * 20}. Where?"):
+    for text in (
+        "Mary went to the garden.",
+        "",
+        "Mary went to the moon. Where is Mary?",
+        f"{'the ' * 20}. Where?",
+    ):
         with pytest.raises(UsageError):
             task.encode(text)
 
@@ -116,7 +149,9 @@ def real() -> Path | None:
         return None
 
 
-@pytest.mark.skipif(real() is None, reason="the files of bAbI are not there (PONDER_BABI, shared/data/babi)")
+@pytest.mark.skipif(
+    real() is None, reason="the files of bAbI are not there (PONDER_BABI, shared/data/babi)"
+)
 def test_the_published_files_are_read() -> None:
     task = Babi(None, (1, 2, 3))
     assert task.answers == ["bathroom", "bedroom", "garden", "hallway", "kitchen", "office"]

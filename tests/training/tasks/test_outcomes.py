@@ -1,4 +1,5 @@
-"""What each step answered, and what of it is trained, in a whole model that halts by its outcomes."""
+"""What each step answered, and what of it is trained, in a whole model that halts by its
+outcomes."""
 
 import pytest
 import torch
@@ -32,11 +33,13 @@ def test_outcomes_say_what_was_asked() -> None:
     model, batch = model_and_batch(QHalt(8, explore=0.0))
     output = model(batch.tokens, batch.valid)
     outcomes = step_outcomes(output, batch.targets)
-    assert torch.equal(outcomes.asked, batch.targets != IGNORE)
-    assert not outcomes.correct[~outcomes.asked].any()
-    chosen = torch.where(outcomes.asked, outcomes.prediction[..., 0], IGNORE)
+    assert torch.equal(outcomes.has_target, batch.targets != IGNORE)
+    assert not outcomes.correct[~outcomes.has_target].any()
+    chosen = torch.where(outcomes.has_target, outcomes.prediction[..., 0], IGNORE)
     right = step_outcomes(output, chosen)
-    assert right.sequence_correct[:, 0].all(), "a sequence whose every asked position is right counts as wrong"
+    assert right.sequence_correct[:, 0].all(), (
+        "a sequence whose every asked position is right counts as wrong"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +47,9 @@ def test_outcomes_say_what_was_asked() -> None:
     [(QHalt(8, explore=0.0), QLearning()), (CorrectnessHalt(8), Correctness())],
     ids=lambda part: type(part).__name__,
 )
-def test_the_tasks_loss_is_the_mean_over_the_steps_up_to_the_halt(rule: HaltingRule, cost: PonderCost) -> None:
+def test_the_tasks_loss_is_the_mean_over_the_steps_up_to_the_halt(
+    rule: HaltingRule, cost: PonderCost
+) -> None:
     """Also where one more step was computed to look ahead."""
     model, batch = model_and_batch(rule)
     output = model(batch.tokens, batch.valid)
@@ -57,7 +62,10 @@ def test_the_tasks_loss_is_the_mean_over_the_steps_up_to_the_halt(rule: HaltingR
         stopped = int((trace.mass[row, 0] == 1).nonzero()) + 1
         for token in range(4):
             if batch.targets[row, token] != IGNORE:
-                losses = [F.cross_entropy(logits[row, token, n], batch.targets[row, token]) for n in range(stopped)]
+                losses = [
+                    F.cross_entropy(logits[row, token, n], batch.targets[row, token])
+                    for n in range(stopped)
+                ]
                 expected += sum(loss.item() for loss in losses) / stopped
     assert terms.task.item() == pytest.approx(expected, rel=1e-12)
     looked_ahead = bool((trace.steps.to(trace.mass.dtype) > rule.ponder(trace)).any())

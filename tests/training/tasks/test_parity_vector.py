@@ -1,4 +1,5 @@
-"""Parity of a vector: what an example is, both layouts, and a GRU cell trained over one position."""
+"""Parity of a vector: what an example is, both layouts, and a GRU cell trained over one
+position."""
 
 from dataclasses import fields
 from itertools import pairwise
@@ -13,26 +14,34 @@ from halting import UsageError
 from halting.maps.ponder_map import PonderMap
 from training import load_run
 from training.cli.main import main
-from training.config.run_config import ModelConfig
+from training.config.sections import ModelConfig
 from training.resources.dry_run import plan
+from training.start import train
 from training.tasks import IGNORE, SPLITS, Batch, ParityVector
-from training.train import train
 
 SMALL = {"length": 8, "most": 4, "test_fewest": 5, "test_most": 8}
 GRU = {"width": 16, "num_heads": 2, "block": "gru"}
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return all(torch.equal(getattr(first, field.name), getattr(second, field.name)) for field in fields(Batch))
+    return all(
+        torch.equal(getattr(first, field.name), getattr(second, field.name))
+        for field in fields(Batch)
+    )
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_an_example_is_a_vector_and_the_parity_of_its_ones(split):
     batch = ParityVector().batch(split, 3, 400)
-    assert batch.tokens.shape == (400, 1, 96) and batch.targets.shape == batch.valid.shape == (400, 1)
+    assert batch.tokens.shape == (400, 1, 96) and batch.targets.shape == batch.valid.shape == (
+        400,
+        1,
+    )
     low, high = (49, 96) if split == "test" else (1, 48)
     counts = set()
-    for vector, answer, difficulty in zip(batch.tokens[:, 0].tolist(), batch.targets, batch.difficulty, strict=True):
+    for vector, answer, difficulty in zip(
+        batch.tokens[:, 0].tolist(), batch.targets, batch.difficulty, strict=True
+    ):
         assert set(vector) <= {-1, 0, 1}
         assert answer.item() == vector.count(1) % 2
         assert difficulty.item() == 96 - vector.count(0)
@@ -49,12 +58,23 @@ def test_signs_and_places_are_uniform():
 
 
 def test_the_layouts_hold_the_same_examples():
-    vector, tokens = (ParityVector(layout=layout, seed=3).batch("test", 5, 50) for layout in ("vector", "tokens"))
+    vector, tokens = (
+        ParityVector(layout=layout, seed=3).batch("test", 5, 50) for layout in ("vector", "tokens")
+    )
     task = ParityVector(layout="tokens")
     assert (task.vocab_size, task.max_length, task.vector_size, task.causal) == (3, 96, None, False)
-    assert tokens.tokens.shape == tokens.targets.shape == tokens.valid.shape == tokens.difficulty.shape == (50, 96)
+    assert (
+        tokens.tokens.shape
+        == tokens.targets.shape
+        == tokens.valid.shape
+        == tokens.difficulty.shape
+        == (50, 96)
+    )
     assert torch.equal(tokens.tokens, vector.tokens[:, 0] % 3)
-    assert torch.equal(tokens.targets[:, -1:], vector.targets) and (tokens.targets[:, :-1] == IGNORE).all()
+    assert (
+        torch.equal(tokens.targets[:, -1:], vector.targets)
+        and (tokens.targets[:, :-1] == IGNORE).all()
+    )
     assert torch.equal(tokens.difficulty, vector.difficulty.expand(50, 96)) and tokens.valid.all()
 
 
@@ -62,8 +82,15 @@ def test_the_layouts_hold_the_same_examples():
 def test_batches_are_a_pure_function_of_seed_split_and_number(layout):
     whole = ParityVector(layout=layout).batch("train", 5, 13)
     for start, stop in pairwise((5, 9, 10, 18)):
-        assert same(ParityVector(layout=layout).batch("train", start, stop - start), whole.rows(start - 5, stop - 5))
-    others = [ParityVector(layout=layout, seed=seed).batch(split, 0, 16) for seed in (0, 1) for split in SPLITS]
+        assert same(
+            ParityVector(layout=layout).batch("train", start, stop - start),
+            whole.rows(start - 5, stop - 5),
+        )
+    others = [
+        ParityVector(layout=layout, seed=seed).batch(split, 0, 16)
+        for seed in (0, 1)
+        for split in SPLITS
+    ]
     assert not any(same(a, b) for number, a in enumerate(others) for b in others[:number])
 
 
@@ -125,7 +152,9 @@ def test_a_cell_over_one_position_is_a_run_like_any_other(run, capsys):
     assert kept.texts[0] == run.task.decode(batch.tokens[0].tolist())
     assert run.ponder_map("1 -1 1").texts == [["2+ 1−"]]
     assert main(["show", str(run.folder)]) == 0 and "2+" in capsys.readouterr().out
-    assert main(["eval", str(run.folder), "--exit", "learned", "fixed:2", "--by", "difficulty"]) == 0
+    assert (
+        main(["eval", str(run.folder), "--exit", "learned", "fixed:2", "--by", "difficulty"]) == 0
+    )
 
 
 @pytest.mark.parametrize("layout", ["vector", "tokens"])

@@ -1,4 +1,5 @@
-"""Tasks: examples are a pure function of seed, split and number; answers and difficulties are what plain loops find."""
+"""Tasks: examples are a pure function of seed, split and number; answers and difficulties are what
+plain loops find."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from halting import UsageError
 from training.config.flags import parse
 from training.config.parts import build, resolve
-from training.config.run_config import HaltingPart, Part, RunConfig
+from training.config.run_config import RunConfig
+from training.config.sections import HaltingPart, Part
 from training.tasks import IGNORE, SPLITS, Addition, Batch, Parity, PointerChase, Task, TextBytes
 from training.tasks.draws import Draws
 
@@ -36,7 +38,8 @@ def make(request: pytest.FixtureRequest) -> Callable[[int], Task]:
 def same(first: Batch, second: Batch) -> bool:
     pairs = [(getattr(first, field.name), getattr(second, field.name)) for field in fields(Batch)]
     return all(
-        a.dtype == b.dtype and np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point()) for a, b in pairs
+        a.dtype == b.dtype and np.array_equal(a.numpy(), b.numpy(), equal_nan=a.is_floating_point())
+        for a, b in pairs
     )
 
 
@@ -63,11 +66,16 @@ def test_draws_are_the_published_splitmix64():
 
 def test_draws_continue_where_they_stopped():
     at_once, in_parts = Draws(5, "test", 9, 4), Draws(5, "test", 9, 4)
-    assert np.array_equal(at_once.bits(7), np.concatenate([in_parts.bits(3), in_parts.bits(4)], axis=1))
+    assert np.array_equal(
+        at_once.bits(7), np.concatenate([in_parts.bits(3), in_parts.bits(4)], axis=1)
+    )
 
 
 def test_no_two_examples_of_any_split_share_a_draw():
-    bits = np.concatenate([Draws(3, split, 0, 2000).bits(8) for split in SPLITS] + [Draws(4, "train", 0, 2000).bits(8)])
+    bits = np.concatenate(
+        [Draws(3, split, 0, 2000).bits(8) for split in SPLITS]
+        + [Draws(4, "train", 0, 2000).bits(8)]
+    )
     assert len(np.unique(bits)) == bits.size
 
 
@@ -76,7 +84,9 @@ def test_integers_are_uniform_and_respect_their_limits():
     counts = np.bincount(draws.integers(7, 3).ravel(), minlength=7)
     assert counts.size == 7
     expected = 60_000 / 7
-    assert ((counts - expected) ** 2 / expected).sum() < 22.5  # chi squared, 6 degrees of freedom: 99.9 %
+    assert (
+        (counts - expected) ** 2 / expected
+    ).sum() < 22.5  # chi squared, 6 degrees of freedom: 99.9 %
     columns = draws.integers(np.array([1, 2, 50]), 3)
     assert columns.max(axis=0).tolist() == [0, 1, 49]
     assert columns.min(axis=0).tolist() == [0, 0, 0]
@@ -90,7 +100,9 @@ def test_permutations_are_permutations_in_every_order():
     assert ((counts - 1000) ** 2 / 1000).sum() < 20.5  # 5 degrees of freedom: 99.9 %
 
 
-@pytest.mark.parametrize(("split", "index", "size"), [("training", 0, 1), ("train", -1, 1), ("train", 0, -1)])
+@pytest.mark.parametrize(
+    ("split", "index", "size"), [("training", 0, 1), ("train", -1, 1), ("train", 0, -1)]
+)
 def test_draws_refuse_examples_that_do_not_exist(split: str, index: int, size: int):
     with pytest.raises(UsageError, match=r"training|-1"):
         Parity().batch(split, index, size)
@@ -103,18 +115,22 @@ def test_batches_are_well_formed(make: Callable[[int], Task]):
     task = make(0)
     batch = task.batch("validation", 3, 9)
     shape = (9, task.max_length)
-    assert [part.shape for part in (batch.tokens, batch.targets, batch.valid, batch.difficulty)] == [shape] * 4
+    assert [
+        part.shape for part in (batch.tokens, batch.targets, batch.valid, batch.difficulty)
+    ] == [shape] * 4
     assert [part.dtype for part in (batch.tokens, batch.targets)] == [torch.int64] * 2
     assert (batch.valid.dtype, batch.difficulty.dtype) == (torch.bool, torch.float32)
     assert batch.tokens.min() >= 0 and batch.tokens.max() < task.vocab_size
-    answers = batch.targets[batch.asked]
+    answers = batch.targets[batch.has_target]
     assert answers.min() >= 0 and answers.max() < task.vocab_size
-    assert torch.equal(batch.asked, batch.valid)
+    assert torch.equal(batch.has_target, batch.valid)
     assert batch.valid[:, 0].all()
     assert task.difficulty_name is None or torch.equal(batch.difficulty.isnan(), ~batch.valid)
 
 
-@pytest.mark.parametrize("cuts", [(0, 4, 8), (0, 1, 2, 7), (5, 18), (11, 12, 13), (2**40 + 1, 2**40 + 4)])
+@pytest.mark.parametrize(
+    "cuts", [(0, 4, 8), (0, 1, 2, 7), (5, 18), (11, 12, 13), (2**40 + 1, 2**40 + 4)]
+)
 def test_batches_stack(make: Callable[[int], Task], cuts: tuple[int, ...]):
     whole = make(0).batch("train", cuts[0], cuts[-1] - cuts[0])
     for start, stop in pairwise(cuts):
@@ -144,16 +160,20 @@ def test_splits_and_seeds_differ(make: Callable[[int], Task]):
 
 
 def test_unseen_examples_are_unseen():
-    seen, unseen = (PointerChase().batch(split, 0, 2000).tokens.tolist() for split in ("train", "test"))
+    seen, unseen = (
+        PointerChase().batch(split, 0, 2000).tokens.tolist() for split in ("train", "test")
+    )
     assert not {tuple(row) for row in seen} & {tuple(row) for row in unseen}
 
 
 @pytest.mark.parametrize("cls", [PointerChase, Parity, Addition, TextBytes])
 def test_a_config_and_its_flags_find_the_task(cls: type[Task]):
     assert resolve(cls.__name__, Task) is cls
-    recipe = RunConfig(recipe="r", halting=HaltingPart(kind="FixedSteps"), data=Part(kind="PointerChase"))
+    recipe = RunConfig(
+        recipe="r", halting=HaltingPart(kind="FixedSteps"), data=Part(kind="PointerChase")
+    )
     option = "digits" if cls is Addition else "length"
-    config = parse(recipe, ["--data.task", cls.__name__, f"--data.{option}", "9"])
+    config = parse(recipe, ["--data.kind", cls.__name__, f"--data.{option}", "9"])
     assert config.data.kind == cls.__name__
     task = build(config.data, Task, seed=3)
     assert isinstance(task, cls)
@@ -185,7 +205,9 @@ def test_bad_options_are_refused(maker: Callable[[], Task], flag: str):
 @settings(max_examples=60, deadline=None)
 def test_pointers_lead_to_the_colour(length: int, colours: int, seed: int, index: int):
     batch = PointerChase(length, colours, seed=seed).batch("train", index, 3)
-    rows = zip(batch.tokens.tolist(), batch.targets.tolist(), batch.difficulty.tolist(), strict=True)
+    rows = zip(
+        batch.tokens.tolist(), batch.targets.tolist(), batch.difficulty.tolist(), strict=True
+    )
     for tokens, targets, difficulty in rows:
         for position in range(length):
             at, hops = position, 0
@@ -269,8 +291,12 @@ def test_parity_reads_what_it_writes():
 def test_sums_are_right_and_carries_counted(digits: int):
     task = Addition(digits)
     for tokens, targets, difficulty in examples(task, 200):
-        first, second = (sum(part * 10**i for i, part in enumerate(parts)) for parts in digits_of(tokens))
-        assert [target - 100 for target in targets] == [int(d) for d in reversed(f"{first + second:0{len(tokens)}d}")]
+        first, second = (
+            sum(part * 10**i for i, part in enumerate(parts)) for parts in digits_of(tokens)
+        )
+        assert [target - 100 for target in targets] == [
+            int(d) for d in reversed(f"{first + second:0{len(tokens)}d}")
+        ]
         assert tokens[-1] == 0
         for place in range(len(tokens)):
             low = 10**place

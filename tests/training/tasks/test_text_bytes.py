@@ -1,4 +1,5 @@
-"""Text: the next byte is asked for, files are split whole, and a text that cannot be used is refused."""
+"""Text: the next byte is asked for, files are split whole, and a text that cannot be used is
+refused."""
 
 import os
 import sysconfig
@@ -40,7 +41,10 @@ def test_windows_reach_both_ends(tmp_path: Path):
     validation = task.corpus["validation"].tolist()
     batch = task.batch("validation", 0, 50)
     assert len(validation) == 5
-    assert {tuple(row) for row in batch.tokens.tolist()} == {tuple(validation[:3]), tuple(validation[1:4])}
+    assert {tuple(row) for row in batch.tokens.tolist()} == {
+        tuple(validation[:3]),
+        tuple(validation[1:4]),
+    }
     assert batch.targets.max() == validation[4]
 
 
@@ -53,7 +57,9 @@ def test_files_are_split_whole_and_stay_in_their_split(tmp_path: Path):
     assert sum(map(len, texts.values())) == sum(map(len, files.values()))
     shares = [len(texts[split]) / 5000 for split in SPLITS]
     assert shares[0] == pytest.approx(0.9, abs=0.06) and min(shares) > 0.01
-    later = TextBytes(write(tmp_path, **{f"new{number}": "!" * 25 for number in range(50)}), length=8).corpus
+    later = TextBytes(
+        write(tmp_path, **{f"new{number}": "!" * 25 for number in range(50)}), length=8
+    ).corpus
     for split in SPLITS:
         assert later[split].tobytes().decode().replace("!", "") == texts[split]
 
@@ -63,7 +69,12 @@ def test_only_visible_texts_of_a_folder_are_read(tmp_path: Path):
         tmp_path,
         b__one="b" * 100,
         a="a" * 300,
-        **{".git__config": "secret" * 50, ".hidden": "secret" * 50, "latin.txt": b"\xe9" * 50, "nul.bin": b"\0" * 50},
+        **{
+            ".git__config": "secret" * 50,
+            ".hidden": "secret" * 50,
+            "latin.txt": b"\xe9" * 50,
+            "nul.bin": b"\0" * 50,
+        },
     )
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
@@ -75,7 +86,9 @@ def test_the_default_is_the_standard_library_without_its_tests():
     task = TextBytes()
     whole = b"".join(task.corpus[split].tobytes() for split in SPLITS)
     library = Path(sysconfig.get_path("stdlib"))
-    assert all((library / name).read_bytes() in whole for name in ("argparse.py", "json/decoder.py"))
+    assert all(
+        (library / name).read_bytes() in whole for name in ("argparse.py", "json/decoder.py")
+    )
     left_out = [path for path in library.glob("test/test_*.py") if path.stat().st_size > 2000]
     assert not any(path.read_bytes() in whole for path in left_out[:3])
     assert [len(task.corpus[split]) > 100_000 for split in SPLITS] == [True] * 3
@@ -93,7 +106,9 @@ def test_the_default_is_the_standard_library_without_its_tests():
         ({"binary": b"\xff\xfe\0" * 9999}, "binary", "not text in UTF-8"),
     ],
 )
-def test_a_text_that_cannot_be_used_is_refused(tmp_path: Path, files: dict, path: str, message: str):
+def test_a_text_that_cannot_be_used_is_refused(
+    tmp_path: Path, files: dict, path: str, message: str
+):
     write(tmp_path, **files)
     with pytest.raises(UsageError, match=message) as caught:
         TextBytes(str(tmp_path / path))
@@ -115,7 +130,9 @@ def test_paths_that_no_file_can_have_are_refused(path: str):
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs the proc file system")
 def test_an_unreadable_file_is_named(tmp_path: Path):
     folder = write(tmp_path, a="a" * 5000)
-    (tmp_path / "memory").symlink_to("/proc/self/mem")  # reading its first byte fails for every user
+    (tmp_path / "memory").symlink_to(
+        "/proc/self/mem"
+    )  # reading its first byte fails for every user
     with pytest.raises(UsageError, match="memory cannot be read"):
         TextBytes(folder)
 
@@ -123,7 +140,15 @@ def test_an_unreadable_file_is_named(tmp_path: Path):
 def test_bytes_are_shown_and_read():
     task = TextBytes(__file__)
     assert task.encode("é\n") == [0xC3, 0xA9, 0x0A]
-    assert task.decode([0x41, 0x20, 0x0A, 0x09, 0xC3, 0x00, 0x7F]) == ["A", " ", "\n", "\t", "\\xc3", "\\x00", "\\x7f"]
+    assert task.decode([0x41, 0x20, 0x0A, 0x09, 0xC3, 0x00, 0x7F]) == [
+        "A",
+        " ",
+        "\n",
+        "\t",
+        "\\xc3",
+        "\\x00",
+        "\\x7f",
+    ]
     assert task.encode(os.fsdecode(b"\xff")) == [0xFF]
     plain = "def f(x):\n\treturn x"
     assert "".join(task.decode(task.encode(plain))) == plain

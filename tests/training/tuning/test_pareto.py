@@ -15,7 +15,10 @@ from training.tuning.pareto_picture import draw_pareto, save_pareto
 
 
 def points(*pairs: tuple[float, float]) -> list[ParetoPoint]:
-    return [ParetoPoint(f"{number}", accuracy, compute) for number, (compute, accuracy) in enumerate(pairs)]
+    return [
+        ParetoPoint(f"{number}", accuracy, compute)
+        for number, (compute, accuracy) in enumerate(pairs)
+    ]
 
 
 def labels(found: list[ParetoPoint]) -> list[str]:
@@ -23,8 +26,13 @@ def labels(found: list[ParetoPoint]) -> list[str]:
 
 
 def test_the_front_holds_what_nothing_beats_the_cheapest_first():
-    assert labels(pareto_front(points((4, 0.9), (1, 0.2), (2, 0.8), (3, 0.7), (2, 0.6)))) == ["1", "2", "0"]
-    # As good for more compute, and as dear with less accuracy, are beaten; the same twice is there once.
+    assert labels(pareto_front(points((4, 0.9), (1, 0.2), (2, 0.8), (3, 0.7), (2, 0.6)))) == [
+        "1",
+        "2",
+        "0",
+    ]
+    # As good for more compute, and as dear with less accuracy, are beaten; the same twice is there
+    # once.
     assert labels(pareto_front(points((1, 0.5), (2, 0.5), (1, 0.4), (1, 0.5)))) == ["0"]
     assert pareto_front([]) == []
 
@@ -52,8 +60,18 @@ def test_a_collapsed_point_ends_the_line_but_is_never_the_knee():
 
 
 FULL = [
-    ParetoPoint("0.3", 0.7, 1.0, 0.3, (0.69, 0.71), (1.0, 1.0), collapsed=True, details=(("seeds", "3"),)),
-    ParetoPoint("0.01 <b>", 0.99, 2.4, 0.01, (0.98, 0.995), (2.2, 2.6), details=(("seeds", "3"), ("rho", "0.8"))),
+    ParetoPoint(
+        "0.3", 0.7, 1.0, 0.3, (0.69, 0.71), (1.0, 1.0), collapsed=True, details=(("seeds", "3"),)
+    ),
+    ParetoPoint(
+        "0.01 <b>",
+        0.99,
+        2.4,
+        0.01,
+        (0.98, 0.995),
+        (2.2, 2.6),
+        details=(("seeds", "3"), ("rho", "0.8")),
+    ),
     ParetoPoint("0", 0.991, 5.0, 0.0),
     ParetoPoint("0.001", 0.99, 6.0, 0.001),
 ]
@@ -70,7 +88,11 @@ def test_the_picture_is_drawn(tmp_path: Path, count: int):
 def test_the_page_is_whole_and_needs_nothing_else():
     page = pareto_page(FULL, "pointer_chase <i>", ["30 s a trial"])
     assert not re.search(r"<script|https?:|<link|<img|@import|<i>|<b>", page)
-    assert page.count('class="star"') == 1 and page.count('class="cross"') == 2 and page.count('class="beaten"') == 1
+    assert (
+        page.count('class="star"') == 1
+        and page.count('class="cross"') == 2
+        and page.count('class="beaten"') == 1
+    )
     assert page.count("<tr>") == 1 + len(FULL) and "★ knee" in page and "✗ collapsed" in page
     assert "0.01 &lt;b&gt;" in page and "30 s a trial" in page
     for opened in ("svg", "g", "table", "body"):
@@ -80,7 +102,15 @@ def test_the_page_is_whole_and_needs_nothing_else():
 
 # A real sweep of pointer_chase: three settings lie almost on one point, and two on another.
 CROWDED = [
-    ParetoPoint(label, accuracy, steps, None, (accuracy - 0.001, accuracy + 0.001), (steps - 0.15, steps + 0.15), lost)
+    ParetoPoint(
+        label,
+        accuracy,
+        steps,
+        None,
+        (accuracy - 0.001, accuracy + 0.001),
+        (steps - 0.15, steps + 0.15),
+        lost,
+    )
     for label, accuracy, steps, lost in (
         *(
             ("1", 0.8071, 1.0, True),
@@ -88,7 +118,11 @@ CROWDED = [
             ("0.3", 0.905, 1.488, False),
             ("0.1", 0.8967, 1.508, False),
         ),
-        *(("0.03", 0.9998, 1.861, False), ("0.01", 0.9998, 2.006, False), ("0.003", 0.9978, 2.465, False)),
+        *(
+            ("0.03", 0.9998, 1.861, False),
+            ("0.01", 0.9998, 2.006, False),
+            ("0.003", 0.9978, 2.465, False),
+        ),
         *(("0", 0.9998, 2.482, False), ("0.001", 0.9985, 2.677, False)),
     )
 ]
@@ -101,9 +135,14 @@ def test_each_point_of_a_crowded_picture_has_its_name_and_none_lies_on_another()
     canvas.draw()
     boxes = [text.get_window_extent(canvas.get_renderer()) for text in at.texts]
     assert sorted(text.get_text() for text in at.texts) == sorted(labels(CROWDED))
-    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+    assert not any(
+        one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number]
+    )
     room, legend = at.get_window_extent(), at.get_legend()
-    assert all(room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1 for box in boxes)
+    assert all(
+        room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+        for box in boxes
+    )
     assert legend is not None and "collapsed" in [text.get_text() for text in legend.get_texts()]
     assert not legend.get_window_extent(canvas.get_renderer()).overlaps(room)
     page = pareto_page(CROWDED, "crowded")

@@ -12,15 +12,16 @@ from pathlib import Path
 import psutil
 import pytest
 
+from training.cli.train_request import read_request
 from training.cli.tune import main
-from training.train import read_request
 from training.tuning.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """
 import time
 from pathlib import Path
-from training.config.run_config import Part, RunConfig
+from training.config.sections import Part
+from training.config.run_config import RunConfig
 from training.tasks import PointerChase
 
 class Waiting(PointerChase):
@@ -90,9 +91,16 @@ def test_a_sweep_that_is_killed_or_stopped_goes_on_where_it_was(tmp_path, monkey
     assert "2 to come, 0 new" in said and "% at " in said and "--from-tune sweep --pick" in said
     kept = {path.name for path in Path("sweep/trials").glob("*/*")}
     assert kept == {"config.json", "log.txt", "metrics.jsonl", "trial.json"}
-    assert {path.name for path in Path("sweep").iterdir()} >= {"trials.csv", "pareto.png", "pareto.html", "report.md"}
+    assert {path.name for path in Path("sweep").iterdir()} >= {
+        "trials.csv",
+        "pareto.png",
+        "pareto.html",
+        "report.md",
+    }
 
-    config = read_request(["waiting.py", "--from-tune", "sweep", "--pick", "best", "--updates", "9"]).config
+    config = read_request(
+        ["waiting.py", "--from-tune", "sweep", "--pick", "best", "--updates", "9"]
+    ).config
     assert config.penalty.value in (0.0, 0.2) and config.updates == 9 and config.name is None
 
 
@@ -102,13 +110,32 @@ def test_a_sweep_that_is_killed_or_stopped_goes_on_where_it_was(tmp_path, monkey
         (["pointer_chase"], "Nothing is swept"),
         (["--penalty.value", "1", "2"], "Neither a recipe nor a sweep is named"),
         (["pointer_chase", "--penalty.value", "1", "--seeds", "0"], "--seeds is 0"),
-        (["pointer_chase", "--penalty.value", "1", "--trial-budget", "soon"], "--trial-budget soon"),
         (
-            ["pointer_chase", "--penalty.value", "0", "--halting.rule", "PonderNet", "QHalt", "--penalty.value=1"],
+            ["pointer_chase", "--penalty.value", "1", "--trial-budget", "soon"],
+            "--trial-budget soon",
+        ),
+        (
+            [
+                "pointer_chase",
+                "--penalty.value",
+                "0",
+                "--halting.kind",
+                "PonderNet",
+                "QHalt",
+                "--penalty.value=1",
+            ],
             "twice",
         ),
         (
-            ["pointer_chase", "--penalty.value", "0", "--halting.rule", "ExitGate", "--cost.kind", "QLearning"],
+            [
+                "pointer_chase",
+                "--penalty.value",
+                "0",
+                "--halting.kind",
+                "ExitGate",
+                "--cost.kind",
+                "QLearning",
+            ],
             "QLearning",
         ),
     ],
@@ -119,5 +146,5 @@ def test_what_cannot_be_is_said_before_anything_is_made(words, says, tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert run_entry(main, words) == 2
     told = capsys.readouterr().err
-    assert says in told and "why:" in told and "mend:" in told
+    assert says in told and "why:" in told and "fix:" in told
     assert list(tmp_path.iterdir()) == []

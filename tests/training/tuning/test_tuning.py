@@ -1,4 +1,5 @@
-"""A sweep's parts: what is varied, the queue that several processes share, and the choice of a point."""
+"""A sweep's parts: what is varied, the queue that several processes share, and the choice of a
+point."""
 
 import json
 import multiprocessing
@@ -25,19 +26,35 @@ from training.tuning.written_out import write_out
 
 def claim_and_die(folder: Path) -> None:
     claim = Sweep(folder).claim()
-    assert claim is not None and (claim.number, claim.point, claim.seed) == (1, {"penalty.value": "0.1"}, 0)
+    assert claim is not None and (claim.number, claim.point, claim.seed) == (
+        1,
+        {"penalty.value": "0.1"},
+        0,
+    )
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_flags_with_several_values_are_swept_and_the_others_are_for_all():
     space = space_of(
-        "--penalty.value", "0", "1e-3", "--updates", "100", "--halting.bias-init", "-1", "-3", "--loop.compiled"
+        "--penalty.value",
+        "0",
+        "1e-3",
+        "--updates",
+        "100",
+        "--halting.bias-init",
+        "-1",
+        "-3",
+        "--loop.compiled",
     )
     assert space.fixed == ("--updates", "100", "--loop.compiled") and len(space.grid()) == 4
     point = space.grid()[-1]
     assert point == {"penalty.value": "0.001", "halting.bias-init": "-3"}
     config = space.config(point)
-    assert config.penalty.value == 0.001 and config.halting.options == {"bias_init": -3.0} and config.updates == 100
+    assert (
+        config.penalty.value == 0.001
+        and config.halting.options == {"bias_init": -3.0}
+        and config.updates == 100
+    )
     assert config.loop.compiled and label(point) == "penalty 0.001 · bias-init -3"
     switch = space_of("--loop.compiled", "True", "False", "--penalty.value", "0.1")
     assert [switch.config(point).loop.compiled for point in switch.grid()] == [True, False]
@@ -45,14 +62,18 @@ def test_flags_with_several_values_are_swept_and_the_others_are_for_all():
     assert space_of("--penalty.value=0.1").grid() == [{"penalty.value": "0.1"}]
 
 
-def test_a_flag_that_holds_a_list_is_no_grid_and_a_recipe_is_found_again_from_any_folder(tmp_path, monkeypatch):
+def test_a_flag_that_holds_a_list_is_no_grid_and_a_recipe_is_found_again_from_any_folder(
+    tmp_path, monkeypatch
+):
     recipe = tmp_path / "listed.py"
     recipe.write_text(
-        "from training.config.run_config import Part, RunConfig\nfrom training.tasks import PointerChase\n"
+        "from training import Part, RunConfig\nfrom training.tasks import "
+        "PointerChase\n"
         "class Listed(PointerChase):\n"
         "    def __init__(self, sizes: tuple[int, ...] = (1,), seed: int = 0):\n"
         "        super().__init__(6, seed=seed)\n"
-        "def recipe():\n    return RunConfig(recipe='listed', data=Part(kind=__file__ + ':Listed'))\n"
+        "def recipe():\n    return RunConfig(recipe='listed', data=Part(kind=__file__ + "
+        "':Listed'))\n"
     )
     monkeypatch.chdir(tmp_path)
     space = space_of("--data.sizes", "3", "4", "--penalty.value", "0", "1", recipe=recipe.name)
@@ -68,7 +89,7 @@ def test_a_flag_that_holds_a_list_is_no_grid_and_a_recipe_is_found_again_from_an
         (("--penalty.value", "much", "2"), "could not convert string to float: 'much'"),
         (("--loop.max-stps", "2", "3"), "Perhaps you meant"),
         (("--model.width", "64", "63"), "--model.width 63 cannot be divided"),
-        (("--halting.rule", "GravesACT", "Foo"), "there is no halting rule"),
+        (("--halting.kind", "GravesACT", "Foo"), "there is no halting rule"),
         (("--seed", "1", "2"), "--seed stands in a sweep"),
         (("--time-limit", "3"), "--time-limit stands in a sweep"),
         (("--penalty.value", "0", "--penalty.value", "1"), "is given twice"),
@@ -87,15 +108,25 @@ def test_what_cannot_be_swept_is_refused_before_anything_is_made(words, says):
 def test_ranges_and_their_ends():
     axis = Axis.read("penalty.value", ["1e-4..1e-1:log"])
     assert (axis.low, axis.high, axis.log, axis.whole) == (1e-4, 0.1, True, False)
-    assert Axis.read("loop.max-steps", ["2..6"]).whole and not Axis.read("penalty.value", ["0.0..1.0"]).whole
+    assert (
+        Axis.read("loop.max-steps", ["2..6"]).whole
+        and not Axis.read("penalty.value", ["0.0..1.0"]).whole
+    )
     space = space_of("--penalty.value", "1e-4..1e-1:log", "--loop.max-steps", "4", "6")
     assert space.grid() == [] and {"penalty.value": "0.1", "loop.max-steps": "4"} in space.probes()
 
 
 def test_a_budget_lays_the_whole_schedule_over_what_may_be_spent(tmp_path):
-    config = small(tmp_path, updates=100, penalty={"value": 0.01, "warmup": 30}, optimizer={"warmup": 10})
+    config = small(
+        tmp_path, updates=100, penalty={"value": 0.01, "warmup": 30}, optimizer={"warmup": 10}
+    )
     fewer = TrialBudget.read("50updates").apply(config)
-    assert (fewer.updates, fewer.penalty.warmup, fewer.optimizer.warmup, fewer.schedule) == (50, 15, 5, "updates")
+    assert (fewer.updates, fewer.penalty.warmup, fewer.optimizer.warmup, fewer.schedule) == (
+        50,
+        15,
+        5,
+        "updates",
+    )
     timed = TrialBudget.read("1.5s").apply(config)
     assert (timed.time_limit, timed.schedule, timed.updates) == (1.5, "limit", 100)
     counted = TrialBudget.read("1e12FLOPs").apply(config)
@@ -124,7 +155,10 @@ def test_a_trial_whose_process_was_killed_is_run_again_and_one_at_work_is_left_a
     for claim in (*taken, mine):
         sweep.finish(claim, figures(0.5, 2.0))
     assert sweep.counts() == {"waiting": 0, "working": 0, "done": 4, "failed": 0}
-    assert sweep.trials()[1].user_attrs["run_again"] == "its process had died" and sweep.trials()[1].values is None
+    assert (
+        sweep.trials()[1].user_attrs["run_again"] == "its process had died"
+        and sweep.trials()[1].values is None
+    )
     assert sweep.queue(space_of("--penalty.value", "0", "0.1").grid(), range(2)) == 0
     assert list((sweep.folder / "trials").iterdir()) == []  # no lock is left behind
 
@@ -146,7 +180,10 @@ def test_a_trial_that_dies_each_time_fails_in_the_end_and_is_tried_again_when_as
 def test_more_can_be_added_later_and_what_differs_is_refused(tmp_path):
     sweep, _ = sweep_of(tmp_path / "s", "--penalty.value", "0", "0.1")
     wider, space = sweep_of(tmp_path / "s", "--penalty.value", "0.1", "3")
-    assert wider.axes()["penalty.value"].words == ("0", "0.1", "3") and wider.axes()["penalty.value"].high == 3
+    assert (
+        wider.axes()["penalty.value"].words == ("0", "0.1", "3")
+        and wider.axes()["penalty.value"].high == 3
+    )
     assert sweep.queue(space.grid(), range(1)) == 2
     for words, says in (
         (("--penalty.value", "0", "--updates", "7"), "swept with"),
@@ -206,11 +243,15 @@ def test_a_sweep_that_was_killed_before_it_had_begun_can_begin(tmp_path):
     with pytest.raises(UsageError, match="stopped before it had begun"):
         Sweep(left).settings()
     sweep, _ = sweep_of(left, "--penalty.value", "0", "0.1")
-    assert sweep.settings().recipe == "pointer_chase" and Sweep(left).axes().keys() == {"penalty.value"}
+    assert sweep.settings().recipe == "pointer_chase" and Sweep(left).axes().keys() == {
+        "penalty.value"
+    }
 
 
 def test_optunas_sampler_draws_from_ranges_and_each_setting_has_its_seeds(tmp_path):
-    sweep, _ = sweep_of(tmp_path / "s", "--penalty.value", "1e-4..1e-1:log", "--loop.max-steps", "2..5")
+    sweep, _ = sweep_of(
+        tmp_path / "s", "--penalty.value", "1e-4..1e-1:log", "--loop.max-steps", "2..5"
+    )
     drawn = []
     while claim := sweep.claim(drawn=3, seeds=(0, 1)):
         drawn.append((label(claim.point), claim.seed))
@@ -221,7 +262,10 @@ def test_optunas_sampler_draws_from_ranges_and_each_setting_has_its_seeds(tmp_pa
     assert len(drawn) == 6 and len({name for name, _ in drawn}) == 3
     assert [seed for _, seed in drawn] == [0, 1] * 3
     trial = sweep.trials()[0]  # as Optuna's own tools see it
-    assert trial.params.keys() == {"penalty.value", "loop.max-steps", "seed"} and trial.values == [0.5, 2000.0]
+    assert trial.params.keys() == {"penalty.value", "loop.max-steps", "seed"} and trial.values == [
+        0.5,
+        2000.0,
+    ]
 
 
 def test_the_point_that_is_asked_for(tmp_path, monkeypatch):
@@ -233,7 +277,13 @@ def test_the_point_that_is_asked_for(tmp_path, monkeypatch):
     measure_all(sweep, FOUND)
     settings = measured(sweep)
     assert [label(each.point) for each in front(settings)] == ["1", "0.01", "0.001", "0"]
-    asked = {"knee": "0.01", "best": "0", "steps<=4": "0.001", "steps < 2.6": "0.01", "accuracy>=0.998": "0.001"}
+    asked = {
+        "knee": "0.01",
+        "best": "0",
+        "steps<=4": "0.001",
+        "steps < 2.6": "0.01",
+        "accuracy>=0.998": "0.001",
+    }
     asked |= {"flops<=1000": "1", "steps>=4": "0"}
     assert {what: label(pick(settings, what).point) for what in asked} == asked
     assert bend(settings) is pick(settings, "knee")
@@ -258,12 +308,17 @@ def test_the_point_that_is_asked_for(tmp_path, monkeypatch):
     report = written["report.md"].read_text()
     assert "| ★ | 0.01 | 99.00% (99.00% … 99.00%) | 2.00 |" in report and "collapsed 2/2" in report
     assert "ponder train pointer_chase --from-tune s --pick knee" in report
-    assert "★ knee" in written["pareto.html"].read_text() and written["pareto.png"].stat().st_size > 10_000
+    assert (
+        "★ knee" in written["pareto.html"].read_text()
+        and written["pareto.png"].stat().st_size > 10_000
+    )
     assert "executed steps a token" in written["pareto.html"].read_text()
-    assert json.loads(json.dumps([each.as_point("mean_steps").label for each in settings])) == list(FOUND)
+    assert json.loads(json.dumps([each.as_point("mean_steps").label for each in settings])) == list(
+        FOUND
+    )
 
 
-def test_a_setting_that_collapsed_under_one_seed_is_marked_everywhere_and_pictures_show_the_compute_that_counts(
+def test_a_setting_that_collapsed_under_one_seed_is_marked_everywhere(
     tmp_path,
 ):
     sweep, space = sweep_of(tmp_path / "s", "--penalty.value", "0", "0.1", "1")
@@ -281,4 +336,6 @@ def test_a_setting_that_collapsed_under_one_seed_is_marked_everywhere_and_pictur
     assert "| ✗ | 0.1 |" in written["report.md"] and "collapsed 1/2" in written["report.md"]
     page = written["pareto.html"]
     assert page.count("✗ collapsed<") == 1 and "executed FLOPs a token" in page
-    assert page.index("<td>1</td>") < page.index("<td>0.1</td>") < page.index("<td>0</td><td>★ knee")
+    assert (
+        page.index("<td>1</td>") < page.index("<td>0.1</td>") < page.index("<td>0</td><td>★ knee")
+    )

@@ -1,7 +1,8 @@
-"""What the page reads: the numbers of one or several ponder maps of the same examples, small, and safe inside HTML.
+"""What the page reads: the numbers of one or several ponder maps of the same examples, small, and
+safe inside HTML.
 
-Only what was run is kept: per valid token, its steps up to the last at which anything was recorded. Mass and
-probabilities are kept to 1/65,534, scores to one part in 4,096; all else is exact.
+Only what was run is kept: per valid token, its steps up to the last at which anything was recorded.
+Mass and probabilities are kept to 1/65,534, scores to one part in 4,096; all else is exact.
 """
 
 import base64
@@ -31,11 +32,13 @@ def page_data(
     others: Sequence[PonderMap] = (),
     growth: Sequence[PonderMap] = (),
 ) -> dict[str, Any]:
-    """JSON values: `about` (texts, labels, where each array lies) and `arrays` (their bytes: deflated, in base64).
+    """JSON values: `about` (texts, labels, where each array lies) and `arrays` (their bytes:
+    deflated, in base64).
 
     Args:
         ponder_map: the map that stands first.
-        sequences: how many of its sequences; None for all that `MOST_CELLS` leaves room for, at least one.
+        sequences: how many of its sequences; None for all that `MOST_CELLS` leaves room for, at
+            least one.
         others: maps of the same examples by other runs, to stand beside it.
         growth: maps of the same examples at earlier updates of its training, oldest first.
 
@@ -44,24 +47,32 @@ def page_data(
     """
     maps = [ponder_map, *others, *growth]
     for other in maps[1:]:
-        _refuse_other_examples(ponder_map, other)
+        _check_same_examples(ponder_map, other)
     shown = _room(maps) if sequences is None else min(max(sequences, 0), ponder_map.num_sequences)
     cut = [each.select(slice(0, shown)) for each in maps]
-    first, valid = cut[0], cut[0].valid
+    first = cut[0]
+    valid = cut[0].valid
     answers = _answers(cut)
     arrays: dict[str, NDArray[Any]] = {}
     if first.targets is not None:
-        arrays["targets"] = _numbered(np.where(first.targets == IGNORE, -1, first.targets)[valid], answers)
+        arrays["targets"] = _numbered(
+            np.where(first.targets == IGNORE, -1, first.targets)[valid], answers
+        )
     if first.difficulty is not None:
         arrays["difficulty"] = first.difficulty[valid]
     for number, each in enumerate(cut):
-        arrays |= {f"{number}.{name}": values for name, values in _map_arrays(each, answers).items()}
+        arrays |= {
+            f"{number}.{name}": values for name, values in _map_arrays(each, answers).items()
+        }
     places, content = _laid_end_to_end(arrays)
     about = {
         "version": VERSION,
         "sequences": ponder_map.num_sequences,
         "texts": [_texts(first, row) for row in range(shown)],
-        "answers": ["", *(visible(first.answer_text(int(index)), joined=True) for index in answers)],
+        "answers": [
+            "",
+            *(visible(first.answer_text(int(index)), joined=True) for index in answers),
+        ],
         "difficulty": difficulty_name(ponder_map) if first.difficulty is not None else None,
         "maps": [_about_map(each, whole) for each, whole in zip(cut, maps, strict=True)],
         "others": len(others),
@@ -72,14 +83,19 @@ def page_data(
 
 
 def embedded(values: Any) -> str:
-    """JSON that may stand inside a `<script>` element: no character of it can end the element or start another."""
+    """JSON that may stand inside a `<script>` element: no character of it can end the element or
+    start another."""
     text = json.dumps(values, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _refuse_other_examples(one: PonderMap, other: PonderMap) -> None:
+def _check_same_examples(one: PonderMap, other: PonderMap) -> None:
     same = one.valid.shape == other.valid.shape and np.array_equal(one.valid, other.valid)
-    if same and np.array_equal(one.tokens[one.valid], other.tokens[one.valid]) and one.texts == other.texts:
+    if (
+        same
+        and np.array_equal(one.tokens[one.valid], other.tokens[one.valid])
+        and one.texts == other.texts
+    ):
         return
     raise UsageError(
         f"{_label(one)} and {_label(other)} are ponder maps of other examples.",
@@ -131,7 +147,9 @@ def _map_arrays(one: PonderMap, answers: NDArray[np.integer]) -> dict[str, NDArr
     """What a map says of each of its T valid tokens, and of each of the steps kept of them."""
     kept = _kept_steps(one)
     cells = np.arange(1, one.max_steps + 1) <= kept[..., None]
-    score = np.where(np.isnan(one.score[cells]), np.float32(np.nan), one.score[cells]).view(np.uint32)
+    score = np.where(np.isnan(one.score[cells]), np.float32(np.nan), one.score[cells]).view(
+        np.uint32
+    )
     found: dict[str, NDArray[Any]] = {
         "kept": kept[one.valid],
         "steps": one.steps[one.valid].astype(np.uint16),
@@ -150,11 +168,14 @@ def _map_arrays(one: PonderMap, answers: NDArray[np.integer]) -> dict[str, NDArr
     return found
 
 
-def _laid_end_to_end(arrays: dict[str, NDArray[Any]]) -> tuple[dict[str, tuple[str, int, int]], bytes]:
-    """Type, offset in bytes and length of each array, and the little-endian bytes of all; wide ones first, so that
-    each starts where its type may."""
+def _laid_end_to_end(
+    arrays: dict[str, NDArray[Any]],
+) -> tuple[dict[str, tuple[str, int, int]], bytes]:
+    """Type, offset in bytes and length of each array, and the little-endian bytes of all; wide ones
+    first, so that each starts where its type may."""
     places: dict[str, tuple[str, int, int]] = {}
-    parts, offset = [], 0
+    parts = []
+    offset = 0
     for name, array in sorted(arrays.items(), key=lambda item: -item[1].itemsize):
         part = array.astype(array.dtype.newbyteorder("<")).tobytes()
         places[name] = (array.dtype.name, offset, array.size)

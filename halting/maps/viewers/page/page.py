@@ -1,5 +1,5 @@
-"""One self-contained HTML page of a ponder map, or of several maps of the same examples. It fetches nothing, and runs
-no script but its own, which is named by its digest."""
+"""One self-contained HTML page of a ponder map, or of several maps of the same examples. It fetches
+nothing, and runs no script but its own, which is named by its digest."""
 
 import base64
 import hashlib
@@ -28,16 +28,20 @@ def to_html(
     live: bool = False,
     example: str = "",
 ) -> str:
-    """The page. Its bar switches between steps, mass, predictions and errors at each step; pointing at a token, or
-    moving to it by keys, tells all that is known of it.
+    """The page. Its bar switches between steps, mass, predictions and errors at each step; pointing
+    at a token, or moving to it by keys, tells all that is known of it.
 
     Args:
         ponder_map: the map that stands first.
-        sequences: how many of its sequences are shown; None for all, up to `page_data.MOST_CELLS` token-steps.
-        others: maps of the same examples by other runs, laid beside it. `metadata["run"]` names each.
-        growth: maps of the same examples at earlier updates of its training, oldest first; a slider plays them, and
-            ends with `ponder_map`. `metadata["update"]`, a whole number, says of each when it was made.
-        live: with a box whose text is sent to the server that the page came from (`ponder serve`), and drawn.
+        sequences: how many of its sequences are shown; None for all, up to `page_data.MOST_CELLS`
+            token-steps.
+        others: maps of the same examples by other runs, laid beside it. `metadata["run"]` names
+            each.
+        growth: maps of the same examples at earlier updates of its training, oldest first; a slider
+            plays them, and ends with `ponder_map`. `metadata["update"]`, a whole number, says of
+            each when it was made.
+        live: with a box whose text is sent to the server that the page came from (`ponder serve`),
+            and drawn.
         example: a text to think about, shown in the empty box.
 
     Raises:
@@ -48,7 +52,9 @@ def to_html(
     parts = {
         "live": "yes" if live else "no",
         "example": escape(example),
-        "title": escape(visible(f"Ponder map: {ponder_map.metadata.get('run', 'a run')}", keep_spaces=True)),
+        "title": escape(
+            visible(f"Ponder map: {ponder_map.metadata.get('run', 'a run')}", keep_spaces=True)
+        ),
         "policy": f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"script-src {_digest(_script())}; style-src {_digest(_style())}{connect}",
         "style": _style(),
@@ -73,7 +79,8 @@ def _script() -> str:
 def _style() -> str:
     backgrounds = [colour_at(level / (_LEVELS - 1)) for level in range(_LEVELS)]
     scale = [
-        f".k{level} {{ background-color: {each}; color: {text_on(each)}; }}" for level, each in enumerate(backgrounds)
+        f".k{level} {{ background-color: {each}; color: {text_on(each)}; }}"
+        for level, each in enumerate(backgrounds)
     ]
     return _filled((_WEB / "page.css").read_text(encoding="utf-8"), {"scale": "\n".join(scale)})
 

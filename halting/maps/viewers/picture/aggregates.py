@@ -1,4 +1,5 @@
-"""The aggregates of a ponder map as one picture: mean steps by group, calibration, and compute spent in vain."""
+"""The aggregates of a ponder map as one picture: mean steps by group, calibration, and wasted
+compute."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_PANEL, _WIDE, _TOP = 2.7, 2.85, 1.55
-_NEXT_ROW, _NEXT_COLUMN = _PANEL + 1.15, _WIDE + 0.98
+_PANEL = 2.7
+_WIDE = 2.85
+_TOP = 1.55
+_NEXT_ROW = _PANEL + 1.15
+_NEXT_COLUMN = _WIDE + 0.98
 _MOST_TYPES = 14
 _LABELS = 0.55  # room for the words beside the last panel's bars
-_INK, _SECOND = colour_at(0.8), WRONG
+_INK = colour_at(0.8)
+_SECOND = WRONG
 
 
-def save_picture(found: Aggregates, ponder_map: PonderMap, path: str | Path) -> None:
+def save_aggregates_picture(found: Aggregates, ponder_map: PonderMap, path: str | Path) -> None:
     """Writes a PNG of six panels; one that has nothing to show says why.
 
     Args:
@@ -49,14 +54,25 @@ def _draw(figure: "Figure", found: Aggregates, ponder_map: PonderMap) -> None:
     says = "bars and bands: 95 % of 1,000 bootstrap resamples of the sequences"
     canvas.write(MARGIN, 1.03, says, color=FAINT)
     places = [
-        (MARGIN + column * _NEXT_COLUMN, _TOP + row * _NEXT_ROW, _WIDE) for row in range(2) for column in range(3)
+        (MARGIN + column * _NEXT_COLUMN, _TOP + row * _NEXT_ROW, _WIDE)
+        for row in range(2)
+        for column in range(3)
     ]
     left, top, wide = places.pop()
     places.append((left + _LABELS, top, wide - _LABELS))
     panels = [canvas.axes(left, top, wide, _PANEL) for left, top, wide in places]
-    deepest = max((group.steps.high or group.steps.value or 0 for by in found.by.values() for group in by), default=1)
+    deepest = max(
+        (group.steps.high or group.steps.value or 0 for by in found.by.values() for group in by),
+        default=1,
+    )
     limit = min(1.03 * ponder_map.max_steps, 1.08 * deepest)
-    _draw_curve(panels[0], found.by["difficulty"], "Steps against difficulty", difficulty_name(ponder_map), limit)
+    _draw_curve(
+        panels[0],
+        found.by["difficulty"],
+        "Steps against difficulty",
+        difficulty_name(ponder_map),
+        limit,
+    )
     _draw_curve(panels[1], found.by["position"], "Steps by position", "position", limit)
     _draw_types(panels[2], found.by["type"], limit)
     _draw_groups(panels[3], found.by["correctness"], limit)
@@ -75,7 +91,14 @@ def _draw_curve(at: "Axes", groups: Sequence[Group], title: str, axis: str, limi
     middle, low, high = _limits([group.steps for group in groups])
     at.fill_between(x, low, high, color=colour_at(0.35), alpha=0.5, linewidth=0)
     at.errorbar(
-        x, middle, [middle - low, high - middle], color=_INK, linewidth=1.8, marker="o", markersize=4, capsize=2
+        x,
+        middle,
+        [middle - low, high - middle],
+        color=_INK,
+        linewidth=1.8,
+        marker="o",
+        markersize=4,
+        capsize=2,
     )
     at.set_xlabel(axis)
     at.set_ylabel("mean steps")
@@ -96,11 +119,20 @@ def _draw_types(at: "Axes", groups: Sequence[Group], limit: float) -> None:
         return
     middle, low, high = _limits([group.steps for group in shown])
     places = np.arange(len(shown))
-    at.errorbar(middle, places, xerr=[middle - low, high - middle], fmt="o", color=_INK, markersize=4, capsize=2)
+    at.errorbar(
+        middle,
+        places,
+        xerr=[middle - low, high - middle],
+        fmt="o",
+        color=_INK,
+        markersize=4,
+        capsize=2,
+    )
     names = [shortened(visible(group.name, keep_spaces=len(group.name) > 1), 12) for group in shown]
     at.set_yticks(places, names, size=min(9.5, 120 / len(shown)))
     at.set_xlabel(
-        "mean steps" + (f" ({len(shown)} most frequent of {len(groups)})" if len(groups) > len(shown) else "")
+        "mean steps"
+        + (f" ({len(shown)} most frequent of {len(groups)})" if len(groups) > len(shown) else "")
     )
     at.set_xlim(0, limit)
     at.set_ylim(-0.6, len(shown) - 0.4)
@@ -115,8 +147,18 @@ def _draw_groups(at: "Axes", groups: Sequence[Group], limit: float) -> None:
     middle, low, high = _limits([group.steps for group in groups])
     places = np.arange(len(groups))
     colours = {"right": colour_at(0.62), "wrong": WRONG}
-    at.bar(places, middle, width=0.6, color=[colours.get(group.name, "#c4c7cb") for group in groups])
-    at.errorbar(places, middle, [middle - low, high - middle], fmt="none", color="#22252a", capsize=4, linewidth=1.2)
+    at.bar(
+        places, middle, width=0.6, color=[colours.get(group.name, "#c4c7cb") for group in groups]
+    )
+    at.errorbar(
+        places,
+        middle,
+        [middle - low, high - middle],
+        fmt="none",
+        color="#22252a",
+        capsize=4,
+        linewidth=1.2,
+    )
     at.set_xticks(places, [f"{group.name}\n{group.tokens:,} tokens" for group in groups])
     at.set_xlim(-0.6, max(len(groups), 2) - 0.4)
     at.set_ylabel("mean steps")
@@ -127,7 +169,7 @@ def _draw_groups(at: "Axes", groups: Sequence[Group], limit: float) -> None:
 def _draw_calibration(at: "Axes", found: dict[str, Calibration]) -> None:
     set_title(at, "Does the number foretell a right answer?")
     if not found:
-        _nothing(at, "No answers were read out, or nothing was asked.")
+        _nothing(at, "No answers were read out, or there is no target.")
         return
     styles = {
         "score": (_INK, "o", "the rule's score, each step"),
@@ -139,7 +181,16 @@ def _draw_calibration(at: "Axes", found: dict[str, Calibration]) -> None:
         middle, low, high = _limits([one.right for one in each.bins])
         told = "" if each.auroc is None else f" (AUROC {each.auroc:.2f})"
         limits = [middle - low, high - middle]
-        at.errorbar(x, middle, limits, color=colour, marker=marker, markersize=4, capsize=2, label=says + told)
+        at.errorbar(
+            x,
+            middle,
+            limits,
+            color=colour,
+            marker=marker,
+            markersize=4,
+            capsize=2,
+            label=says + told,
+        )
     left, right = at.get_xlim()
     if left > -0.2 and right < 1.2:
         at.plot([0, 1], [0, 1], color="#9aa0a6", linewidth=1, linestyle="--", zorder=0)
@@ -149,18 +200,29 @@ def _draw_calibration(at: "Axes", found: dict[str, Calibration]) -> None:
     at.set_ylim(-0.03, 1.03)
     plain_axes(at, "y")
     # Under the panel, where no curve is.
-    at.legend(loc="upper left", bbox_to_anchor=(-0.12, -0.2), frameon=False, fontsize=8.5, ncols=1, borderaxespad=0)
+    at.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.12, -0.2),
+        frameon=False,
+        fontsize=8.5,
+        ncols=1,
+        borderaxespad=0,
+    )
 
 
 def _draw_shares(at: "Axes", found: Aggregates) -> None:
     set_title(at, "Compute spent on …")
     rows = [
         ("answers that no\nlonger changed", found.overthinking),
-        ("wrong, though\nright before", found.spoilt),
-        ("wrong, and the\nchance still rose", found.rising),
+        ("wrong, though\nright before", found.degraded),
+        ("wrong, and the\nchance still rose", found.still_improving),
         (f"wrong, and right\nafter {found.deeper_steps} steps", found.right_if_deeper),
     ]
-    shown = [(name, share.compute) for name, share in rows if share is not None and share.compute.value is not None]
+    shown = [
+        (name, share.compute)
+        for name, share in rows
+        if share is not None and share.compute.value is not None
+    ]
     if not shown:
         _nothing(at, "No answers were read out at each step.")
         return
@@ -169,7 +231,13 @@ def _draw_shares(at: "Axes", found: Aggregates) -> None:
     places = np.arange(len(shown))
     at.barh(places, middle, height=0.55, color=colour_at(0.55))
     at.errorbar(
-        middle, places, xerr=[middle - low, high - middle], fmt="none", color="#22252a", capsize=3, linewidth=1.2
+        middle,
+        places,
+        xerr=[middle - low, high - middle],
+        fmt="none",
+        color="#22252a",
+        capsize=3,
+        linewidth=1.2,
     )
     for place, (value, end) in enumerate(zip(middle, high, strict=True)):
         at.text(end + 0.02, place, percent(value), va="center", size=9)

@@ -15,7 +15,14 @@ if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a
 WIDTH = 12.0
 MARGIN = 0.75
 ROOM = WIDTH - 2 * MARGIN
-_OTHER_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Noto Emoji")
+_OTHER_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Noto Emoji",
+)
 _STYLE = {
     "font.size": 9.5,
     "text.color": INK,
@@ -57,19 +64,26 @@ class Canvas:
 
 
 def paint(path: str | Path, draw: Callable[["Figure"], None]) -> None:
-    """Writes what `draw` draws on an empty figure as a PNG, and makes the folder where it is missing."""
+    """Writes what `draw` draws on an empty figure as a PNG, and makes the folder where it is
+    missing."""
     from matplotlib import font_manager, style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # DejaVu comes with matplotlib, so the picture looks the same everywhere; the others draw what it has no glyph for.
+    # DejaVu comes with matplotlib, so the picture looks the same everywhere; the others draw what
+    # it has no glyph for.
     installed = set(font_manager.get_font_names())
     fonts = {"font.family": ["DejaVu Sans", *(name for name in _OTHER_FONTS if name in installed)]}
-    # pyplot is left alone: it would keep the figure alive, and change the backend of a notebook that draws a map.
+    # pyplot is left alone: it would keep the figure alive, and change the backend of a notebook
+    # that draws a map.
     with style.context(["default", {**_STYLE, **fonts}]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # such a text is drawn as a box
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing from font"
+        )  # such a text is drawn as a box
         figure = Figure(dpi=160, facecolor="white")
         FigureCanvasAgg(figure)
         draw(figure)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, format="png", pil_kwargs={"compress_level": 2})  # thrice as fast, hardly larger
+        figure.savefig(
+            path, format="png", pil_kwargs={"compress_level": 2}
+        )  # thrice as fast, hardly larger

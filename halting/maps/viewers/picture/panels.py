@@ -1,4 +1,5 @@
-"""The panels of the picture: heat maps of one sequence, and curves of the steps of the whole map."""
+"""The panels of the picture: heat maps of one sequence, and curves of the steps of the whole
+map."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +22,8 @@ _SMALLEST = 6.5  # points: below this size, tokens are named by their position
 
 
 class Heat(NamedTuple):
-    """A heat map: its title, and its values [L N] from 0 to 1; None where there is nothing to show."""
+    """A heat map: its title, and its values [L N] from 0 to 1; None where there is nothing to
+    show."""
 
     title: str
     values: NDArray[np.floating] | None
@@ -45,13 +47,18 @@ def say_nothing(at: "Axes", title: str, says: str) -> None:
     at.set_axis_off()
 
 
-def draw_heat(at: "Axes", scale: "Axes", one: PonderMap, values: NDArray[np.floating], title: str) -> None:
-    """Values [L N] from 0 to 1 as token × step, with a dot at the step where each token left, if there is room."""
+def draw_heat(
+    at: "Axes", scale: "Axes", one: PonderMap, values: NDArray[np.floating], title: str
+) -> None:
+    """Values [L N] from 0 to 1 as token × step, with a dot at the step where each token left, if
+    there is room."""
     from matplotlib.colors import ListedColormap
     from matplotlib.ticker import MaxNLocator
 
     tokens, max_steps = values.shape
-    colours = ListedColormap([colour_at(share / 255) for share in range(256)]).with_extremes(bad=BLANK)
+    colours = ListedColormap([colour_at(share / 255) for share in range(256)]).with_extremes(
+        bad=BLANK
+    )
     image = at.imshow(
         np.ma.masked_invalid(values.T),
         cmap=colours,
@@ -82,7 +89,8 @@ def draw_heat(at: "Axes", scale: "Axes", one: PonderMap, values: NDArray[np.floa
 
 
 def _name_tokens(at: "Axes", texts: list[str]) -> None:
-    """The tokens' texts along the axis where there is room for them, and their positions otherwise."""
+    """The tokens' texts along the axis where there is room for them, and their positions
+    otherwise."""
     from matplotlib.ticker import MaxNLocator
 
     inches = at.get_position().width * at.figure.get_size_inches()[0]  # pyright: ignore[reportAttributeAccessIssue]
@@ -101,7 +109,8 @@ def draw_mean_steps(at: "Axes", ponder_map: PonderMap) -> None:
 
     if groups := ponder_map.steps_by_difficulty():
         x = np.array([group.difficulty for group in groups])
-        mean, spread = np.array([group.steps for group in groups]), np.array([group.spread for group in groups])
+        mean = np.array([group.steps for group in groups])
+        spread = np.array([group.spread for group in groups])
         at.set_xlabel(f"{difficulty_name(ponder_map)}, all sequences")
         title = "Steps against difficulty"
     else:
@@ -109,10 +118,23 @@ def draw_mean_steps(at: "Axes", ponder_map: PonderMap) -> None:
         at.set_xlabel("position, all sequences")
         title = "Mean steps by position"
     at.fill_between(x, mean - spread, mean + spread, color=colour_at(0.35), alpha=0.45, linewidth=0)
-    at.plot(x, mean, color=colour_at(0.75), linewidth=2, marker="o", markersize=5, clip_on=False, zorder=3)
+    at.plot(
+        x,
+        mean,
+        color=colour_at(0.75),
+        linewidth=2,
+        marker="o",
+        markersize=5,
+        clip_on=False,
+        zorder=3,
+    )
     if (spearman := ponder_map.spearman()) is not None:
-        x_place, side = (0.97, "right") if spearman >= 0 else (0.03, "left")  # the corner where the curve is not
-        at.text(x_place, 0.05, f"Spearman {spearman:.2f}", ha=side, color=FAINT, transform=at.transAxes)
+        x_place, side = (
+            (0.97, "right") if spearman >= 0 else (0.03, "left")
+        )  # the corner where the curve is not
+        at.text(
+            x_place, 0.05, f"Spearman {spearman:.2f}", ha=side, color=FAINT, transform=at.transAxes
+        )
     set_title(at, title)
     at.set_ylabel("mean steps  (band: ± one deviation)")
     at.set_ylim(0, ponder_map.max_steps)
@@ -125,7 +147,8 @@ def draw_mean_steps(at: "Axes", ponder_map: PonderMap) -> None:
 
 
 def _steps_by_position(ponder_map: PonderMap) -> tuple[NDArray, NDArray, NDArray]:
-    """Position, mean and deviation of the steps; neighbouring positions are put together where there are many."""
+    """Position, mean and deviation of the steps; neighbouring positions are put together where
+    there are many."""
     rows, positions = np.nonzero(ponder_map.valid)
     steps = ponder_map.steps[rows, positions].astype(np.float64)
     together = -(-ponder_map.valid.shape[1] // _MOST_POINTS)

@@ -1,4 +1,5 @@
-"""The token strip of the picture: each token's text over the number of its steps, on the colour of that number."""
+"""The token strip of the picture: each token's text over the number of its steps, on the colour of
+that number."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -64,8 +65,10 @@ def draw_strip(at: "Axes", one: PonderMap, strip: Strip) -> None:
     at.set(xlim=(0, strip.columns * strip.cell), ylim=(strip.height, 0))
     at.set_axis_off()
     for place in range(strip.tokens):
-        steps, wrong = int(one.steps[0, place]), bool(one.wrong[0, place])
-        left, top = (place % strip.columns) * strip.cell, (place // strip.columns) * strip.row_height
+        steps = int(one.steps[0, place])
+        wrong = bool(one.wrong[0, place])
+        left = (place % strip.columns) * strip.cell
+        top = (place // strip.columns) * strip.row_height
         background = step_colour(steps, one.max_steps) if steps else BLANK
         gap = 0.014
         box = FancyBboxPatch(
@@ -80,12 +83,17 @@ def draw_strip(at: "Axes", one: PonderMap, strip: Strip) -> None:
             clip_on=False,
         )
         at.add_patch(box)
-        text, number = _text(one, place), str(steps)
-        fits = 72 * 0.86 * strip.cell / (0.64 * max(len(text), 1))  # points; a letter is 0.64 of its size wide
+        text = _text(one, place)
+        number = str(steps)
+        fits = (
+            72 * 0.86 * strip.cell / (0.64 * max(len(text), 1))
+        )  # points; a letter is 0.64 of its size wide
         text_size = min(fits, 14, 52 * strip.text_height)
         number_size = min(10, 72 * 0.62 * strip.cell / len(number), 54 * strip.number_height)
         middle: dict[str, Any] = {"color": text_on(background), "ha": "center", "va": "center"}
-        at.text(left + strip.cell / 2, top + 0.54 * strip.text_height, text, size=text_size, **middle)
+        at.text(
+            left + strip.cell / 2, top + 0.54 * strip.text_height, text, size=text_size, **middle
+        )
         lower = top + strip.text_height + 0.4 * strip.number_height
         at.text(left + strip.cell / 2, lower, number, size=number_size, alpha=0.85, **middle)
 

@@ -6,7 +6,7 @@ from string import ascii_uppercase
 from rich.text import Text
 
 from halting.errors import UsageError
-from halting.maps.comparison import refuse_other_examples
+from halting.maps.comparison import check_same_examples
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.caption import facts
 from halting.maps.viewers.colours import WRONG
@@ -24,8 +24,9 @@ def render(
     colour: bool | None = None,
     ascii_only: bool = False,
 ) -> str:
-    """The first sequences: the tokens once, and under them the steps that each map gives them; how many more or fewer
-    than the first, where that is so; which answers are wrong; and where the answers differ.
+    """The first sequences: the tokens once, and under them the steps that each map gives them; how
+    many more or fewer than the first, where that is so; which answers are wrong; and where the
+    answers differ.
 
     Args:
         maps: of the same examples, at most 26; they are called A, B, C … in this order.
@@ -35,9 +36,11 @@ def render(
         UsageError: for maps of other examples, and for too many.
     """
     if len(maps) > len(LETTERS):
-        raise UsageError(f"{len(maps)} maps are compared.", "They are called A to Z.", "Compare fewer at once.")
+        raise UsageError(
+            f"{len(maps)} maps are compared.", "They are called A to Z.", "Compare fewer at once."
+        )
     for other in maps[1:]:
-        refuse_other_examples(maps[0], other)
+        check_same_examples(maps[0], other)
     style = style_of(width, colour, ascii_only)
     separator = " | " if ascii_only else " · "
     lines = []
@@ -61,19 +64,29 @@ def _sequence(maps: Sequence[PonderMap], style: Style, dense: bool) -> list[Text
     lines: list[Text] = []
     for block in laid.blocks:
         rows = [laid.row("tok", [(laid.texts[i], "") for i in block])]
-        rows += [laid.steps_row(letter, each, block) for letter, each in zip(LETTERS, maps, strict=False)]
+        rows += [
+            laid.steps_row(letter, each, block) for letter, each in zip(LETTERS, maps, strict=False)
+        ]
         for letter, other in list(zip(LETTERS, maps, strict=False))[1:]:
             rows += _apart(laid, f"{letter}-A", first, other, block)
         cross = "x" if style.ascii_only else "✗"
         for letter, each in zip(LETTERS, maps, strict=False):
             rows += _marks(laid, f"{letter} {cross}", each.wrong[0].tolist(), cross, block)
         differs = [_answers_differ(maps, place) for place in range(first.steps.size)]
-        rows += _marks(laid, "ans !" if style.ascii_only else "ans ≠", differs, "!" if style.ascii_only else "≠", block)
+        rows += _marks(
+            laid,
+            "ans !" if style.ascii_only else "ans ≠",
+            differs,
+            "!" if style.ascii_only else "≠",
+            block,
+        )
         lines += ([Text()] if block.start else []) + rows
     return lines
 
 
-def _apart(laid: Layout, label: str, first: PonderMap, other: PonderMap, block: range) -> list[Text]:
+def _apart(
+    laid: Layout, label: str, first: PonderMap, other: PonderMap, block: range
+) -> list[Text]:
     """How many more (+) or fewer (−) steps, where they differ; nothing where they never do."""
     cells = []
     for place in block:
@@ -91,5 +104,7 @@ def _marks(laid: Layout, label: str, marked: Sequence[bool], mark: str, block: r
 
 
 def _answers_differ(maps: Sequence[PonderMap], place: int) -> bool:
-    answers = {int(each.final_prediction[0, place]) for each in maps if each.final_prediction is not None}
+    answers = {
+        int(each.final_prediction[0, place]) for each in maps if each.final_prediction is not None
+    }
     return len(answers) > 1

@@ -23,8 +23,8 @@ def render(
 ) -> str:
     """The first sequences of a map as lines of text.
 
-    Single-character tokens that don't fit on a line with gaps are shown densely: the text, and under it the steps as
-    1 to 9, then a to z for 10 to 35 and + beyond.
+    Single-character tokens that don't fit on a line with gaps are shown densely: the text, and
+    under it the steps as 1 to 9, then a to z for 10 to 35 and + beyond.
 
     Args:
         sequences: how many to show.
@@ -40,7 +40,10 @@ def render(
     lines: list[Text] = _heading(ponder_map, style) if heading else []
     for row, sequence in enumerate(shown):
         if heading and ponder_map.num_sequences > 1:
-            lines += [Text(), Text(f"sequence {row + 1} of {ponder_map.num_sequences}", style="dim")]
+            lines += [
+                Text(),
+                Text(f"sequence {row + 1} of {ponder_map.num_sequences}", style="dim"),
+            ]
         elif heading:
             lines.append(Text())
         lines += _sequence(sequence, style, dense)
@@ -51,7 +54,9 @@ def render(
 
 def _heading(ponder_map: PonderMap, style: Style) -> list[Text]:
     separator = " | " if style.ascii_only else " · "
-    text = separator.join(visible(fact, style.ascii_only, keep_spaces=True) for fact in facts(ponder_map))
+    text = separator.join(
+        visible(fact, style.ascii_only, keep_spaces=True) for fact in facts(ponder_map)
+    )
     return [Text(line, style="bold") for line in textwrap.wrap(text, style.width)]
 
 
@@ -59,7 +64,8 @@ def _sequence(sequence: PonderMap, style: Style, dense: bool) -> list[Text]:
     """The rows of one sequence without padding, in blocks no wider than the width."""
     if not sequence.steps.size:
         return [Text("(no tokens)")]
-    wrong, laid = sequence.wrong[0].tolist(), layout(sequence, style, dense)
+    wrong = sequence.wrong[0].tolist()
+    laid = layout(sequence, style, dense)
     mark = "x" if style.ascii_only else "✗"
     lines: list[Text] = []
     for block in laid.blocks:
@@ -68,7 +74,11 @@ def _sequence(sequence: PonderMap, style: Style, dense: bool) -> list[Text]:
             laid.steps_row("steps", sequence, block),
         ]
         if any(wrong[i] for i in block):
-            rows.append(laid.row("wrong", [(mark, f"bold {WRONG}") if wrong[i] else ("", "") for i in block]))
+            rows.append(
+                laid.row(
+                    "wrong", [(mark, f"bold {WRONG}") if wrong[i] else ("", "") for i in block]
+                )
+            )
         lines += ([Text()] if block.start else []) + rows
     return lines
 
@@ -81,7 +91,11 @@ def _bars(ponder_map: PonderMap, style: Style) -> list[Text]:
     counts = np.bincount(steps, minlength=ponder_map.max_steps + 1)
     taken = range(0 if counts[0] else 1, len(counts))
     share = [(str(n), counts[n] / steps.size, percent(counts[n] / steps.size), n) for n in taken]
-    lines = [Text(), Text("steps: share of tokens", style="bold"), *_chart(share, ponder_map.max_steps, style)]
+    lines = [
+        Text(),
+        Text("steps: share of tokens", style="bold"),
+        *_chart(share, ponder_map.max_steps, style),
+    ]
     if groups := ponder_map.steps_by_difficulty():
         name = difficulty_name(ponder_map)
         spearman = ponder_map.spearman()
@@ -93,14 +107,18 @@ def _bars(ponder_map: PonderMap, style: Style) -> list[Text]:
 
 
 def _chart(entries: list[tuple[str, float, str, int]], max_steps: int, style: Style) -> list[Text]:
-    """Horizontal bars of (label, length, figure, steps); the longest fills what the width leaves."""
-    before, after = max(len(entry[0]) for entry in entries), max(len(entry[2]) for entry in entries)
+    """Horizontal bars of (label, length, figure, steps); the longest fills what the width
+    leaves."""
+    before = max(len(entry[0]) for entry in entries)
+    after = max(len(entry[2]) for entry in entries)
     room = max(min(style.width - before - after - 4, 50), 1)
     longest = max(entry[1] for entry in entries) or 1
     lines = []
     for label, length, figure, steps in entries:
         filled = max(round(room * length / longest), 1 if length > 0 else 0)
         line = Text(label.rjust(before) + "  ")
-        line.append(("#" if style.ascii_only else "▇") * filled, step_colour(max(steps, 1), max_steps))
+        line.append(
+            ("#" if style.ascii_only else "▇") * filled, step_colour(max(steps, 1), max_steps)
+        )
         lines.append(line.append(" " * (room - filled) + "  " + figure.rjust(after)))
     return lines

@@ -18,8 +18,10 @@ from halting.maps.viewers.visible_text import one_cell, visible
 _LABEL = 7  # cells before the first token: "steps" and a gap
 _GAP = 2
 _LONGEST_TEXT = 16  # cells; longer token texts are cut
-# Without the mark, which has no width, a terminal that reorders Hebrew or Arabic would reorder whole cells too.
-_RIGHT_TO_LEFT, _LEFT_TO_RIGHT_MARK = ("R", "AL", "AN"), "\u200e"
+# Without the mark, which has no width, a terminal that reorders Hebrew or Arabic would reorder
+# whole cells too.
+_RIGHT_TO_LEFT = ("R", "AL", "AN")
+_LEFT_TO_RIGHT_MARK = "\u200e"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -50,7 +52,8 @@ class Layout:
     blocks: list[range]
 
     def row(self, label: str, cells: list[tuple[str, str]]) -> Text:
-        """The label, then each text (and its style) aligned to the right of its cell, one for each token of a block."""
+        """The label, then each text (and its style) aligned to the right of its cell, one for each
+        token of a block."""
         line = Text(label.ljust(_LABEL - self.gap), style="")
         for text, style in cells:
             line.append(" " * self.gap)
@@ -64,7 +67,9 @@ class Layout:
         steps = sequence.steps[0].tolist()
         backgrounds = [step_colour(steps[i], sequence.max_steps) for i in block]
         numbers = [self.number(steps[i]) for i in block]
-        return self.row(label, [(n, f"{text_on(b)} on {b}") for n, b in zip(numbers, backgrounds, strict=True)])
+        return self.row(
+            label, [(n, f"{text_on(b)} on {b}") for n, b in zip(numbers, backgrounds, strict=True)]
+        )
 
     def number(self, steps: int) -> str:
         """Steps in as much room as there is."""
@@ -75,7 +80,11 @@ def style_of(width: int | None, colour: bool | None, ascii_only: bool) -> Style:
     """What is not given is the terminal's."""
     if colour is None:
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return Style(max(width or shutil.get_terminal_size().columns, _LABEL + _GAP + 2), bool(colour), ascii_only)
+    return Style(
+        max(width or shutil.get_terminal_size().columns, _LABEL + _GAP + 2),
+        bool(colour),
+        ascii_only,
+    )
 
 
 def layout(sequence: PonderMap, style: Style, dense: bool, most_steps: int | None = None) -> Layout:
@@ -88,10 +97,15 @@ def layout(sequence: PonderMap, style: Style, dense: bool, most_steps: int | Non
         most_steps: the largest number that has to fit into a cell; that of the sequence when None.
     """
     if dense:
-        texts, cell, gap = [one_cell(text, style.ascii_only) for text in sequence.texts[0]], 1, 0
+        texts = [one_cell(text, style.ascii_only) for text in sequence.texts[0]]
+        cell = 1
+        gap = 0
     else:
         cut = min(_LONGEST_TEXT, style.width - _LABEL)
-        texts, gap = [_shortened(visible(text, style.ascii_only), cut, style) for text in sequence.texts[0]], _GAP
+        texts = [
+            _shortened(visible(text, style.ascii_only), cut, style) for text in sequence.texts[0]
+        ]
+        gap = _GAP
         largest = int(sequence.steps.max(initial=0)) if most_steps is None else most_steps
         cell = max(cell_len(text) for text in [*texts, str(largest)])
     per_block = max((style.width - _LABEL + gap) // (cell + gap), 1)
@@ -101,10 +115,13 @@ def layout(sequence: PonderMap, style: Style, dense: bool, most_steps: int | Non
 
 
 def is_dense(shown: list[PonderMap], style: Style) -> bool:
-    """Whether single characters are shown without gaps; alike for all that is shown, so that it can be compared."""
+    """Whether single characters are shown without gaps; alike for all that is shown, so that it can
+    be compared."""
     texts = [text for sequence in shown for text in sequence.texts[0]]
     longest = max((len(sequence.texts[0]) for sequence in shown), default=0)
-    single = all(len(text) == 1 and cell_len(one_cell(text, style.ascii_only)) == 1 for text in texts)
+    single = all(
+        len(text) == 1 and cell_len(one_cell(text, style.ascii_only)) == 1 for text in texts
+    )
     return single and _LABEL - _GAP + longest * (1 + _GAP) > style.width
 
 
@@ -120,7 +137,9 @@ def joined(lines: list[Text], style: Style) -> str:
     """The lines as one text, with escape codes where it is coloured."""
     if not style.colour:
         return "\n".join(line.plain.rstrip() for line in lines)
-    console = Console(file=io.StringIO(), force_terminal=True, no_color=False, highlight=False, width=style.width)
+    console = Console(
+        file=io.StringIO(), force_terminal=True, no_color=False, highlight=False, width=style.width
+    )
     with console.capture() as captured:
         for line in lines:
             console.print(line, soft_wrap=True)

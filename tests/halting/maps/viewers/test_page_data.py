@@ -24,7 +24,9 @@ def arrays(data: dict[str, Any]) -> dict[str, np.ndarray]:
     """The arrays of a page, read as the page reads them."""
     content = zlib.decompress(base64.b64decode(data["arrays"]))
     places = data["about"]["arrays"].items()
-    assert all(offset % np.dtype(kind).itemsize == 0 for _, (kind, offset, _) in places), "typed arrays start aligned"
+    assert all(offset % np.dtype(kind).itemsize == 0 for _, (kind, offset, _) in places), (
+        "typed arrays start aligned"
+    )
     return {
         name: np.frombuffer(content, np.dtype(kind).newbyteorder("<"), size, offset)
         for name, (kind, offset, size) in places
@@ -36,7 +38,11 @@ def test_every_number_comes_back() -> None:
     data = page_data(found)
     read, valid = arrays(data), found.valid
     ran = (np.arange(7) < found.steps[..., None]) & valid[..., None]
-    assert found.predictions is not None and found.targets is not None and found.final_prediction is not None
+    assert (
+        found.predictions is not None
+        and found.targets is not None
+        and found.final_prediction is not None
+    )
     np.testing.assert_array_equal(read["0.steps"], found.steps[valid])
     np.testing.assert_array_equal(read["0.kept"], found.steps[valid])
     np.testing.assert_array_equal(read["0.ponder"], found.ponder[valid])
@@ -71,7 +77,9 @@ def test_what_is_known_after_a_token_left_is_kept_too() -> None:
         )
     )
     assert read["0.kept"].tolist() == [7, 3]
-    assert read["0.target_probability"].tolist() == [65535] * 6 + [round(0.25 * 65534)] + [65535] * 3
+    assert (
+        read["0.target_probability"].tolist() == [65535] * 6 + [round(0.25 * 65534)] + [65535] * 3
+    )
 
 
 def test_scores_of_any_size() -> None:
@@ -80,7 +88,13 @@ def test_scores_of_any_size() -> None:
     score[0, :, 0] = [-1e30, np.inf, 0, np.float32(np.nan)]
     scores = arrays(
         page_data(
-            replace(found, score=score, steps=np.ones((1, 4), int), mass=np.eye(8)[[[0] * 4]], target_probability=None)
+            replace(
+                found,
+                score=score,
+                steps=np.ones((1, 4), int),
+                mass=np.eye(8)[[[0] * 4]],
+                target_probability=None,
+            )
         )
     )
     np.testing.assert_allclose(scores["0.score"], score[0, :, 0], rtol=5e-4)
@@ -88,14 +102,22 @@ def test_scores_of_any_size() -> None:
 
 def test_sequences_that_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     found = fabricate(4, 9, 7)
-    assert [len(page_data(found, shown)["about"]["texts"]) for shown in (0, 2, 4, 9, None)] == [0, 2, 4, 4, 4]
+    assert [len(page_data(found, shown)["about"]["texts"]) for shown in (0, 2, 4, 9, None)] == [
+        0,
+        2,
+        4,
+        4,
+        4,
+    ]
     assert page_data(found, 2)["about"]["sequences"] == 4
     cells = found.steps.sum(-1)
     monkeypatch.setattr(page_data_module, "MOST_CELLS", 2 * int(cells[:2].sum()))
     assert len(page_data(found, others=[found])["about"]["texts"]) == 2
     monkeypatch.setattr(page_data_module, "MOST_CELLS", 1)
     assert len(page_data(found)["about"]["texts"]) == 1
-    assert page_data(empty())["about"]["texts"] == [] and page_data(empty(2, 3))["about"]["texts"] == [[], []]
+    assert page_data(empty())["about"]["texts"] == [] and page_data(empty(2, 3))["about"][
+        "texts"
+    ] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +133,10 @@ def test_maps_of_other_examples_are_refused(other: PonderMap) -> None:
 
 def test_maps_of_other_depths_stand_side_by_side() -> None:
     deep = replace(fabricate(), metadata={"run": "deep", "update": 7})
-    padded = {name: np.pad(getattr(deep, name), ((0, 0), (0, 0), (0, 3))) for name in ("mass", "score", "predictions")}
+    padded = {
+        name: np.pad(getattr(deep, name), ((0, 0), (0, 0), (0, 3)))
+        for name in ("mass", "score", "predictions")
+    }
     deep = replace(deep, **padded, confidence=None, target_probability=None)
     about = page_data(fabricate(), others=[deep])["about"]
     assert [(each["label"], each["steps"], each["update"]) for each in about["maps"]] == [
@@ -138,7 +163,14 @@ def test_the_page_is_one_file_that_reaches_for_nothing() -> None:
 
 def test_all_of_the_page_is_used_and_packaged() -> None:
     web = Path(page.__file__).parent / "web"
-    assert {path.name for path in web.iterdir()} == {f"{name}.js" for name in page._SCRIPTS} | {"page.css", "page.html"}
-    settings = tomllib.loads((Path(__file__).resolve().parents[4] / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert {path.name for path in web.iterdir()} == {f"{name}.js" for name in page._SCRIPTS} | {
+        "page.css",
+        "page.html",
+    }
+    settings = tomllib.loads((Path(__file__).resolve().parents[4] / "pyproject.toml").read_text())[
+        "tool"
+    ]["setuptools"]
     patterns = settings["package-data"]["halting.maps.viewers.page"]
-    assert {found for pattern in patterns for found in (web.parent).glob(pattern)} == set(web.iterdir())
+    assert {found for pattern in patterns for found in (web.parent).glob(pattern)} == set(
+        web.iterdir()
+    )

@@ -1,4 +1,5 @@
-"""Dealing: every row once, as many to each, even by what is expected; predictors that know the same everywhere."""
+"""Dealing: every row once, as many to each, even by what is expected; predictors that know the same
+everywhere."""
 
 import json
 
@@ -11,14 +12,26 @@ from small_runs import small
 
 from halting import UsageError
 from training.build import build_all
-from training.dealing import ByDifficulty, ByLength, ByPonder, Dealer, deal, in_order, slowest
+from training.dealing import (
+    BatchBalancer,
+    ByDifficulty,
+    ByLength,
+    ByPonder,
+    deal,
+    in_order,
+    slowest,
+)
 from training.tasks import Addition, Batch, ParityVector, PointerChase, TextBytes
 
 COSTS = st.floats(0, 1e6, allow_nan=False)
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 5))
 
 
-@given(SHAPES.flatmap(lambda shape: st.tuples(st.just(shape), st.lists(COSTS, min_size=120, max_size=120))))
+@given(
+    SHAPES.flatmap(
+        lambda shape: st.tuples(st.just(shape), st.lists(COSTS, min_size=120, max_size=120))
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_every_row_is_dealt_once_as_many_to_each_and_never_worse_than_in_order(given):
     (micro_batches, ranks, size), costs = given
@@ -27,7 +40,9 @@ def test_every_row_is_dealt_once_as_many_to_each_and_never_worse_than_in_order(g
     assert dealt.shape == (micro_batches, ranks, size)
     assert sorted(dealt.flatten().tolist()) == list(range(len(costs)))
     assert slowest(costs, dealt) <= slowest(costs, in_order(len(costs), micro_batches, ranks))
-    assert np.array_equal(deal(costs.copy(), micro_batches, ranks), dealt), "the same costs, the same deal"
+    assert np.array_equal(deal(costs.copy(), micro_batches, ranks), dealt), (
+        "the same costs, the same deal"
+    )
 
 
 def lost(costs: np.ndarray, dealt: np.ndarray) -> float:
@@ -35,7 +50,9 @@ def lost(costs: np.ndarray, dealt: np.ndarray) -> float:
     return 1 - costs.sum() / dealt.shape[1] / slowest(costs, dealt)
 
 
-@pytest.mark.parametrize(("micro_batches", "ranks", "size"), [(1, 2, 8), (1, 16, 4), (2, 4, 8), (1, 256, 8)])
+@pytest.mark.parametrize(
+    ("micro_batches", "ranks", "size"), [(1, 2, 8), (1, 16, 4), (2, 4, 8), (1, 256, 8)]
+)
 def test_true_costs_leave_little_to_wait_for(micro_batches, ranks, size):
     draws, rows = np.random.default_rng(0), micro_batches * ranks * size
     updates = [draws.gamma(4.0, 12.0, rows).round() for _ in range(10)]
@@ -61,7 +78,9 @@ def test_equal_costs_stay_in_order():
 def test_single_rows_meet_those_of_their_size_and_add_up_evenly():
     costs = np.array([1.0, 9.0, 2.0, 8.0, 1.0, 9.0, 2.0, 8.0])
     dealt = deal(costs, 4, 2)
-    assert np.abs(np.diff(costs[dealt].sum(2), axis=1)).max() <= 1, "in no micro-batch does a rank wait long"
+    assert np.abs(np.diff(costs[dealt].sum(2), axis=1)).max() <= 1, (
+        "in no micro-batch does a rank wait long"
+    )
     assert np.ptp(costs[dealt].sum((0, 2))) == 0, "and none at the end"
 
 
@@ -77,7 +96,10 @@ def test_by_length_counts_real_tokens():
 
 def test_by_difficulty_adds_a_step_a_token_and_leaves_padding_out():
     batch = Addition(digits=5).batch("train", 0, 16)
-    expected = [sum(1 + d for d in row[real].tolist()) for row, real in zip(batch.difficulty, batch.valid, strict=True)]
+    expected = [
+        sum(1 + d for d in row[real].tolist())
+        for row, real in zip(batch.difficulty, batch.valid, strict=True)
+    ]
     assert ByDifficulty(Addition(digits=5)).costs(batch).tolist() == expected
 
 
@@ -104,18 +126,27 @@ def test_the_last_map_forgets():
 
 @pytest.mark.parametrize(
     "task",
-    [PointerChase(length=6), TextBytes(text=__file__, length=20), ParityVector(most=9), Addition(digits=3)],
+    [
+        PointerChase(length=6),
+        TextBytes(text=__file__, length=20),
+        ParityVector(most=9),
+        Addition(digits=3),
+    ],
     ids=lambda task: type(task).__name__,
 )
 def test_the_last_map_comes_back_from_json_to_the_bit(task):
     predictor, other = ByPonder(task), ByPonder(task)
     for number in range(3):
         batch = task.batch("train", 8 * number, 8)
-        steps = torch.randint(1, 5, batch.valid.shape, generator=torch.Generator().manual_seed(number))
+        steps = torch.randint(
+            1, 5, batch.valid.shape, generator=torch.Generator().manual_seed(number)
+        )
         predictor.learn(predictor.count(batch, steps))
     other.load_state_dict(json.loads(json.dumps(predictor.state_dict())))
     new = task.batch("train", 24, 8)
-    assert torch.equal(other.costs(new), predictor.costs(new)) and bool((predictor.costs(new) > 0).all())
+    assert torch.equal(other.costs(new), predictor.costs(new)) and bool(
+        (predictor.costs(new) > 0).all()
+    )
 
 
 def test_micro_batches_teach_what_the_whole_teaches():
@@ -136,17 +167,24 @@ def test_padding_teaches_nothing():
 
 
 def test_difficulty_that_nobody_knows_is_refused_before_anything_is_written(tmp_path):
-    config = small(tmp_path, deal_by="difficulty", data={"kind": "TextBytes"}, model={"width": 16, "num_heads": 2})
-    with pytest.raises(UsageError, match="--deal-by difficulty comes with TextBytes"):
+    config = small(
+        tmp_path,
+        balance_by="difficulty",
+        data={"kind": "TextBytes"},
+        model={"width": 16, "num_heads": 2},
+    )
+    with pytest.raises(UsageError, match="--balance-by difficulty comes with TextBytes"):
         build_all(config)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_rank_alone_takes_rows_as_they_come():
     task = PointerChase(length=6)
-    hand = Dealer(task, ByDifficulty(task), micro_batches=2, size=4).hand(40, torch.device("cpu"))
-    assert [batch.tokens.tolist() for batch in hand.batches] == [
+    given = BatchBalancer(task, ByDifficulty(task), micro_batches=2, size=4).batches(
+        40, torch.device("cpu")
+    )
+    assert [batch.tokens.tolist() for batch in given.batches] == [
         task.batch("train", 40, 4).tokens.tolist(),
         task.batch("train", 44, 4).tokens.tolist(),
     ]
-    assert float(hand.valid) == 48 and float(hand.asked) == 48
+    assert float(given.valid) == 48 and float(given.targets) == 48

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import act.loop.recurrence
 from act import Block, LoopedTransformer, Recurrence, generate
-from act.parting import part_by_looking, part_by_one_look
+from act.partition import partition_on_cpu, partition_on_device
 from act.slots import Slots
 from halting import ExitGate, FixedSteps, GravesACT, HaltingRule, MaxSteps
 
@@ -36,7 +36,9 @@ class Lists(TorchFunctionMode):
         super().__init__()
         self.seen = seen
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
         if func in (Tensor.tolist, Tensor.numpy, Tensor.cpu):
             self.seen.append(func.__name__)
         return func(*args, **(kwargs or {}))
@@ -58,8 +60,14 @@ class Looks(TorchDispatchMode):
         super().__exit__(*raised)
         self.lists.__exit__(*raised)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        masks = func.overloadpacket in (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_)
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        masks = func.overloadpacket in (
+            torch.ops.aten.index,
+            torch.ops.aten.index_put,
+            torch.ops.aten.index_put_,
+        )
         by_mask = masks and any(each is not None and each.dtype == torch.bool for each in args[1])
         if str(func) in LOOKS or by_mask:
             self.seen.append(str(func))
@@ -77,32 +85,43 @@ def looks(loop: Recurrence, x: Tensor, training: bool) -> tuple[int, int]:
 
 @pytest.fixture
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(act.loop.recurrence, "part", part_by_one_look)
+    monkeypatch.setattr(act.loop.recurrence, "partition_slots", partition_on_device)
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_host_waits_once_a_step(causal: bool, training: bool, as_on_a_device: None) -> None:
-    loop = Recurrence(Block(DIM, 2, causal=causal, injection="concat"), GravesACT(DIM, bias_init=-0.5), max_steps=LIMIT)
+    loop = Recurrence(
+        Block(DIM, 2, causal=causal, injection="concat"),
+        GravesACT(DIM, bias_init=-0.5),
+        max_steps=LIMIT,
+    )
     torch.nn.init.normal_(loop.rule.gate.weight)
     waits, steps = looks(loop, torch.randn(4, 9, DIM), training)
     assert steps > 3 and waits == steps
 
 
 @pytest.mark.parametrize(
-    "rule", [FixedSteps(), MaxSteps(FixedSteps(), 4), ExitGate(DIM)], ids=lambda rule: type(rule).__name__
+    "rule",
+    [FixedSteps(), MaxSteps(FixedSteps(), 4), ExitGate(DIM)],
+    ids=lambda rule: type(rule).__name__,
 )
 def test_where_depth_is_known_it_waits_once_a_run(rule: HaltingRule, as_on_a_device: None) -> None:
-    waits, steps = looks(Recurrence(Block(DIM, 2), rule, max_steps=LIMIT), torch.randn(4, 9, DIM), True)
+    waits, steps = looks(
+        Recurrence(Block(DIM, 2), rule, max_steps=LIMIT), torch.randn(4, 9, DIM), True
+    )
     assert steps >= 4 and waits == 1
 
 
 def test_decoding_waits_for_no_layer() -> None:
-    """However many layers write into the cache of every step, each step of a token asks for its number once."""
+    """However many layers write into the cache of every step, each step of a token asks for its
+    number once."""
     counts = []
     for layers in (1, 4):
         torch.manual_seed(0)
-        model = LoopedTransformer(7, DIM, 2, FixedSteps(), max_steps=3, causal=True, num_layers=layers)
+        model = LoopedTransformer(
+            7, DIM, 2, FixedSteps(), max_steps=3, causal=True, num_layers=layers
+        )
         with Looks() as counted:
             generate(model, torch.randint(7, (2, 4)), num_tokens=3)
         counts.append(len(counted.seen))
@@ -115,7 +134,7 @@ def test_one_look_divides_as_looking_does(share: float) -> None:
         generator = torch.Generator().manual_seed(seed)
         tokens = Slots.of(torch.rand(4, 6, generator=generator) < 0.8)
         leaves = torch.rand(len(tokens), generator=generator) < share
-        one, other = part_by_one_look(tokens, leaves), part_by_looking(tokens, leaves)
+        one, other = partition_on_device(tokens, leaves), partition_on_cpu(tokens, leaves)
         if one is None or other is None:
             assert one is other and not leaves.any()
             continue

@@ -1,35 +1,25 @@
-"""What the viewers show of a ponder map."""
+"""A ponder map as text: the lines of a terminal, and the snippet of a notebook."""
 
 import re
 from dataclasses import replace
-from functools import partial
 from html.parser import HTMLParser
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated_maps import empty, fabricate, fabricate_text, small
-from matplotlib import image
+from fabricated_maps import empty, fabricate, fabricate_text, small, with_texts
 from rich.cells import cell_len
 from rich.text import Text
 
-from halting import PonderMap, UsageError
+from halting import UsageError
 from halting.maps.viewers.caption import percent
-from halting.maps.viewers.colours import WRONG, colour_at, contrast, luminance, step_colour, text_on
+from halting.maps.viewers.colours import step_colour
 from halting.maps.viewers.page.snippet import snippet
-from halting.maps.viewers.picture.map import save_picture
+from halting.maps.viewers.picture.map import save_map_picture
 from halting.maps.viewers.terminal.map import render
 from halting.maps.viewers.visible_text import one_cell, visible
-from training.resources.compute_saved import ComputeSaved, Measured, draw_saved
-from training.tuning.pareto import ParetoPoint
-from training.tuning.pareto_picture import draw_pareto
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-
-
-def with_texts(texts: list[str]) -> PonderMap:
-    return replace(fabricate_text("x" * len(texts)), texts=[texts])
 
 
 def test_the_terminal_shows_exactly_this() -> None:
@@ -48,7 +38,8 @@ def test_the_terminal_shows_exactly_this() -> None:
             "",
             "steps: share of tokens",
             *(
-                f"{n:2}  {'#' * (50 if n in (1, 2, 3, 10) else 0):50}  {25 if n in (1, 2, 3, 10) else ' 0'} %"
+                f"{n:2}  {'#' * (50 if n in (1, 2, 3, 10) else 0):50}  "
+                f"{25 if n in (1, 2, 3, 10) else ' 0'} %"
                 for n in range(1, 11)
             ),
             "",
@@ -66,7 +57,12 @@ def test_a_single_map_without_heading() -> None:
 
 
 def test_the_number_of_sequences_shown() -> None:
-    assert [render(fabricate(), sequences=n, colour=False).count("tok ") for n in (0, 1, 4, 9)] == [0, 1, 4, 4]
+    assert [render(fabricate(), sequences=n, colour=False).count("tok ") for n in (0, 1, 4, 9)] == [
+        0,
+        1,
+        4,
+        4,
+    ]
 
 
 @pytest.mark.parametrize("width", [1, 11, 20, 40, 79, 200])
@@ -76,14 +72,27 @@ def test_no_line_is_wider_than_the_width(width: int, ascii_only: bool) -> None:
     maps = [
         fabricate(2, 40),
         fabricate_text("def f(x):\n\treturn 日本語, 'שלום'\n" * 3),
-        with_texts([" the", "incomprehensibilities", "日本語" * 9, "👩‍🚀", "e\u0301", "\u0301", "שלום", "\x1b[31m"]),
+        with_texts(
+            [
+                " the",
+                "incomprehensibilities",
+                "日本語" * 9,
+                "👩‍🚀",
+                "e\u0301",
+                "\u0301",
+                "שלום",
+                "\x1b[31m",
+            ]
+        ),
     ]
     for found in maps:
         text = render(found, width=width, colour=False, ascii_only=ascii_only, heading=False)
         assert max(map(cell_len, text.splitlines())) <= max(width, narrowest)
         assert text.isascii() or not ascii_only
         steps = "".join(line[5:] for line in text.splitlines() if line.startswith("steps"))
-        shown = sum(found.steps[row, : found.valid[row].sum()].size for row in range(found.num_sequences))
+        shown = sum(
+            found.steps[row, : found.valid[row].sum()].size for row in range(found.num_sequences)
+        )
         assert len(re.findall(r"\d+", steps)) == shown or len("".join(steps.split())) == shown
 
 
@@ -92,26 +101,41 @@ def test_texts_and_steps_stand_in_one_column() -> None:
     token_line, steps_line = render(found, width=80, colour=False, heading=False).splitlines()
     plain = token_line.replace("\u200e", "")
     ends = [cell_len(plain[: match.end()]) for match in re.finditer(r"\S+", plain)][1:]
-    assert ends == [match.end() for match in re.finditer(r"\S+", steps_line)][1:] == [9, 13, 17, 21, 25]
-    assert token_line.count("ש\u200e") == 1, "a terminal that reorders would move the cells after it"
+    assert (
+        ends
+        == [match.end() for match in re.finditer(r"\S+", steps_line)][1:]
+        == [9, 13, 17, 21, 25]
+    )
+    assert token_line.count("ש\u200e") == 1, (
+        "a terminal that reorders would move the cells after it"
+    )
 
 
 def test_long_sequences_of_characters_are_dense() -> None:
-    found = replace(fabricate_text("ab\n\tc" * 4), steps=np.full((1, 20), 8), texts=[list("ab\n\tc" * 4)])
+    found = replace(
+        fabricate_text("ab\n\tc" * 4), steps=np.full((1, 20), 8), texts=[list("ab\n\tc" * 4)]
+    )
     lines = render(found, width=30, colour=False, heading=False).splitlines()
     assert lines == ["tok    " + "ab⏎⇥c" * 4, "steps  " + "8" * 20]
-    assert render(found, width=30, colour=False, ascii_only=True, heading=False).startswith("tok    ab$>cab")
+    assert render(found, width=30, colour=False, ascii_only=True, heading=False).startswith(
+        "tok    ab$>cab"
+    )
 
 
 @pytest.mark.parametrize(("steps", "digit"), [(9, "9"), (10, "a"), (35, "z"), (36, "+")])
 def test_dense_steps_beyond_nine(steps: int, digit: str) -> None:
     found = replace(fabricate_text("x" * 40, max_steps=40), steps=np.full((1, 40), steps))
-    assert render(found, width=60, colour=False, heading=False).splitlines()[1] == "steps  " + digit * 40
+    assert (
+        render(found, width=60, colour=False, heading=False).splitlines()[1]
+        == "steps  " + digit * 40
+    )
 
 
 def test_no_control_character_reaches_the_terminal() -> None:
     hostile = ["\x1b[2J", "\x07", "\u202e", "\x9b31m", "\r", "\u2028", "\ud800", "\ue000", "\u200b"]
-    named = replace(with_texts(hostile), metadata={"run": "\x1b]0;x\x07", "difficulty_name": "\x1b"})
+    named = replace(
+        with_texts(hostile), metadata={"run": "\x1b]0;x\x07", "difficulty_name": "\x1b"}
+    )
     for ascii_only in (False, True):
         text = render(named, width=200, colour=False, ascii_only=ascii_only, bars=True)
         assert [c for c in text if not c.isprintable() and c != "\n"] == []
@@ -137,7 +161,13 @@ def test_visible_texts(text: str, shown: str, in_ascii: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("👩\u200d🚀\n", "👩\u200d🚀⏎"), ("\u200da\u200d", "a"), ("\u200d", "\\u200d"), ("❤\ufe0f", "❤\ufe0f"), ("", "")],
+    [
+        ("👩\u200d🚀\n", "👩\u200d🚀⏎"),
+        ("\u200da\u200d", "a"),
+        ("\u200d", "\\u200d"),
+        ("❤\ufe0f", "❤\ufe0f"),
+        ("", ""),
+    ],
 )
 def test_texts_for_a_browser_keep_joined_emoji(text: str, shown: str) -> None:
     assert visible(text, joined=True) == shown
@@ -146,7 +176,10 @@ def test_texts_for_a_browser_keep_joined_emoji(text: str, shown: str) -> None:
 @pytest.mark.parametrize("character", ["a", " ", "\n", "\\", "\u202e", "\x00", "é"])
 def test_one_cell_is_one_cell(character: str) -> None:
     assert cell_len(one_cell(character)) == 1
-    assert one_cell(character, ascii_only=True).isascii() and len(one_cell(character, ascii_only=True)) == 1
+    assert (
+        one_cell(character, ascii_only=True).isascii()
+        and len(one_cell(character, ascii_only=True)) == 1
+    )
 
 
 def test_colours_on_request_with_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +196,9 @@ def test_colours_on_request_with_the_same_text(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("terminal", "no_color", "coloured"), [(True, "", True), (True, "1", False), (False, "", False)]
 )
-def test_colours_by_themselves(monkeypatch: pytest.MonkeyPatch, terminal: bool, no_color: str, coloured: bool) -> None:
+def test_colours_by_themselves(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, no_color: str, coloured: bool
+) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("NO_COLOR", no_color)
@@ -178,7 +213,9 @@ def test_width_of_the_terminal_by_itself(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_map_prints_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert str(small()) == render(small(), width=80, colour=False)
-    assert repr(small()).startswith("PonderMap(2 sequences, 3 positions, 10 steps; mean steps 4.00; with targets")
+    assert repr(small()).startswith(
+        "PonderMap(2 sequences, 3 positions, 10 steps; mean steps 4.00; with targets"
+    )
 
 
 @pytest.mark.parametrize("batch", [0, 2])
@@ -187,7 +224,7 @@ def test_empty_maps_are_shown_and_not_drawn(tmp_path: Path, batch: int) -> None:
     assert text.count("(no tokens)") == batch and text.startswith("at most 4 steps")
     assert snippet(empty(batch, 2), 9).count("(no tokens)") == batch
     with pytest.raises(UsageError, match="no tokens" if batch else "Make a map with sequences"):
-        save_picture(empty(batch, 2), tmp_path / "map.png")
+        save_map_picture(empty(batch, 2), tmp_path / "map.png")
 
 
 class Balance(HTMLParser):
@@ -219,12 +256,20 @@ def test_the_snippet_escapes_what_it_shows() -> None:
     hostile = replace(
         small(),
         texts=[[HOSTILE, '"><b onmouseover=x>', "&amp;"], ["'", "", ""]],
-        metadata={"run": HOSTILE, "difficulty_name": f'"{HOSTILE}', "answers": [HOSTILE, '" autofocus onfocus="x']},
+        metadata={
+            "run": HOSTILE,
+            "difficulty_name": f'"{HOSTILE}',
+            "answers": [HOSTILE, '" autofocus onfocus="x'],
+        },
     )
     text = snippet(hostile, 9)
     found = Balance(text)
     assert set(found.tags) <= {"style", "h2", "div", "p", "span", "b"}
-    assert not [name for name, _ in found.attributes if name.startswith("on") or name in ("src", "href", "autofocus")]
+    assert not [
+        name
+        for name, _ in found.attributes
+        if name.startswith("on") or name in ("src", "href", "autofocus")
+    ]
     assert HOSTILE.replace(" ", "␣") in found.words and "&amp;" in found.words
     assert "http" not in text, "no network"
 
@@ -264,77 +309,8 @@ def test_a_notebook_shows_three_sequences_and_maps_of_several_depths() -> None:
 
 
 @pytest.mark.parametrize(
-    "found",
-    [
-        fabricate(),
-        fabricate(2, 600, 6),
-        fabricate(3, 1, 4),
-        fabricate_text("def f():\n\treturn '日本語'  # $x_1$ and $\\frac"),
-        with_texts(["a very long token text indeed", "שלום", "$", "\x1b"] * 15),
-        replace(fabricate(), target_probability=None, difficulty=None, targets=None),
-        replace(fabricate(2, 60), target_probability=None),
-    ],
-    ids=["usual", "long", "one token", "characters", "texts", "bare", "wide without lens"],
-)
-def test_pictures(tmp_path: Path, found: PonderMap) -> None:
-    path = tmp_path / "new" / "map.png"
-    save_picture(found, path)
-    pixels = image.imread(path)
-    height, width = pixels.shape[:2]
-    assert width == 1920 and 700 <= height <= 4500
-    assert path.stat().st_size < 1_500_000
-    border = np.concatenate([pixels[:8].reshape(-1, 4), pixels[-8:].reshape(-1, 4), pixels[:, -8:].reshape(-1, 4)])
-    assert (border == 1).all(), "something runs over the edge"
-    strip = pixels[:, :, :3].reshape(-1, 3)
-    red, green, blue = (int(step_colour(int(found.steps[0, 0]), found.max_steps)[n : n + 2], 16) for n in (1, 3, 5))
-    assert (np.abs(strip * 255 - (red, green, blue)) < 1).all(-1).sum() > 100, "the first token's colour"
-
-
-def test_wrong_answers_are_outlined_in_the_picture(tmp_path: Path) -> None:
-    counts = []
-    for found in (small(), replace(small(), final_prediction=small().targets)):
-        save_picture(found, tmp_path / "map.png")
-        pixels = image.imread(tmp_path / "map.png")[:, :, :3] * 255
-        counts.append(int((np.abs(pixels - [int(WRONG[n : n + 2], 16) for n in (1, 3, 5)]) < 1).all(-1).sum()))
-    assert counts[0] > 200 and counts[1] == 0
-
-
-def test_the_sheet_shows_a_front_and_what_was_saved(tmp_path: Path) -> None:
-    points = [ParetoPoint("0", 0.99, 6.0), ParetoPoint("0.01", 0.98, 2.0), ParetoPoint("1", 0.2, 1.0, collapsed=True)]
-    measured = (Measured("FLOPs, training", 1, 4, "1 of 4"), Measured("time, training", 6, 5, "6 of 5 ms"))
-    save_picture(small(), tmp_path / "bare.png")
-    saved = ComputeSaved(10, measured, "a test")
-    panels = [partial(draw_pareto, points=points), partial(draw_saved, ponder_map=small(), saved=saved)]
-    save_picture(small(), tmp_path / "full.png", beside=panels)
-    bare, full = (image.imread(tmp_path / f"{name}.png")[:, :, :3] for name in ("bare", "full"))
-    differs = (bare != full).any(-1)
-    rows, columns = differs.any(1).nonzero()[0], differs.any(0).nonzero()[0]
-    assert bare.shape == full.shape and rows.min() > 0.6 * bare.shape[0] and columns.min() > 0.35 * bare.shape[1]
-    assert (full[:8] == 1).all() and (full[-8:] == 1).all() and (full[:, -8:] == 1).all(), (
-        "something runs over the edge"
-    )
-    assert differs[:, : int(0.6 * 1920)].any() and differs[:, int(0.7 * 1920) :].any(), (
-        "both panels show what they were given"
-    )
-
-
-def test_pictures_of_other_sequences(tmp_path: Path) -> None:
-    for row in (0, 1):
-        save_picture(small(), tmp_path / f"{row}.png", sequence=row)
-    assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
-    with pytest.raises(UsageError, match="Sequence 2"):
-        save_picture(small(), tmp_path / "2.png", sequence=2)
-
-
-def test_the_scale_is_ordered_and_legible() -> None:
-    scale = [colour_at(share / 100) for share in range(101)]
-    assert all(luminance(pale) > luminance(dark) for pale, dark in pairwise(scale))
-    assert min(contrast(text_on(colour), colour) for colour in scale) >= 4.5
-    assert (step_colour(1, 10), step_colour(10, 10), step_colour(1, 1)) == (scale[0], scale[100], scale[0])
-
-
-@pytest.mark.parametrize(
-    ("share", "shown"), [(0, "0 %"), (1, "100 %"), (0.9999, "99.9 %"), (0.00001, "0.1 %"), (0.5, "50 %")]
+    ("share", "shown"),
+    [(0, "0 %"), (1, "100 %"), (0.9999, "99.9 %"), (0.00001, "0.1 %"), (0.5, "50 %")],
 )
 def test_percent(share: float, shown: str) -> None:
     assert percent(share) == shown

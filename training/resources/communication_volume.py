@@ -1,19 +1,21 @@
-"""What a rank sends for one update under each ZeRO stage: gradients to be summed, weights to be gathered."""
+"""What a rank sends for one update under each ZeRO stage: gradients to be summed, weights to be
+gathered."""
 
 from dataclasses import dataclass
 
 from torch import nn
 
 from act.models.looped_transformer import LoopedTransformer
-from training.resources.sharing import Sharing
+from training.resources.zero_layout import ZeroLayout
 
-_FLOAT, _HALF = 4, 2
+_FLOAT = 4
+_HALF = 2
 
 
 @dataclass(frozen=True)
-class Traffic:
-    """Bytes that one rank sends for one update, by ring collectives: a sum of n bytes over all R ranks takes
-    2·(R − 1)/R·n, a gathering or a scattering sum (R − 1)/R·n.
+class CommunicationVolume:
+    """Bytes that one rank sends for one update, by ring collectives: a sum of n bytes over all R
+    ranks takes 2·(R − 1)/R·n, a gathering or a scattering sum (R − 1)/R·n.
 
     Args:
         sharing: how the run is shared out.
@@ -22,7 +24,7 @@ class Traffic:
         gathered: bytes that are gathered from shares.
     """
 
-    sharing: Sharing
+    sharing: ZeroLayout
     summed: int
     scattered: int
     gathered: int
@@ -44,21 +46,26 @@ class Traffic:
         return (self.sharing.ranks - 1) / self.sharing.ranks
 
 
-def traffic(model: LoopedTransformer, sharing: Sharing, *, accumulation: int = 1, bf16: bool = False) -> Traffic:
-    """What DeepSpeed 0.19.8 sends, the steps of the loop notwithstanding: the looped block is gathered once for all.
+def communication_volume(
+    model: LoopedTransformer, sharing: ZeroLayout, *, accumulation: int = 1, bf16: bool = False
+) -> CommunicationVolume:
+    """What DeepSpeed 0.19.8 sends, the steps of the loop notwithstanding: the looped block is
+    gathered once for all.
 
-    Stage 1 sums gradients once an update, stage 2 after each backward pass; both sum them on all ranks, although each
-    keeps its share alone, and then gather the weights. Stage 3 gathers weights for each forward pass, once more for
-    the backward pass where they were let go, and scatters the sums.
+    Stage 1 sums gradients once an update, stage 2 after each backward pass; both sum them on all
+    ranks, although each keeps its share alone, and then gather the weights. Stage 3 gathers weights
+    for each forward pass, once more for the backward pass where they were let go, and scatters the
+    sums.
 
     Args:
         model: its parameters may be on the meta device.
         sharing: the way to share.
         accumulation: micro-batches of an update.
-        bf16: under autocast, where gradients of `sent_narrow` travel in bfloat16 from stage 1 on, and so do their
-            weights at stage 3.
+        bf16: under autocast, where gradients of `sent_narrow` travel in bfloat16 from stage 1 on,
+            and so do their weights at stage 3.
     """
-    each, linear = list(model.parameters()), sent_narrow(model)
+    each = list(model.parameters())
+    linear = sent_narrow(model)
 
     def width(parameter: nn.Parameter, stage: int) -> int:
         return _HALF if bf16 and stage and id(parameter) in linear else _FLOAT
@@ -67,20 +74,28 @@ def traffic(model: LoopedTransformer, sharing: Sharing, *, accumulation: int = 1
     gradients = sum(width(one, stage) * one.numel() for one in each if one.requires_grad)
     everything = sum(one.numel() for one in each)
     if stage == 0:
-        return Traffic(sharing, gradients, 0, 0)
+        return CommunicationVolume(sharing, gradients, 0, 0)
     if stage < 3:
         trained = sum(one.numel() for one in each if one.requires_grad)
-        return Traffic(sharing, gradients * (accumulation if stage == 2 else 1), 0, _FLOAT * trained)
+        return CommunicationVolume(
+            sharing, gradients * (accumulation if stage == 2 else 1), 0, _FLOAT * trained
+        )
     lasting = [one for one in each if one.numel() <= sharing.persistence]
     lasting_bytes = sum(width(one, 3) * one.numel() for one in lasting)
     moving = sum(width(one, 3) * one.numel() for one in each) - lasting_bytes
     kept = sharing.kept(everything) / max(1, everything)
-    return Traffic(sharing, 0, gradients * accumulation, round(moving * (2 - kept)) * accumulation + lasting_bytes)
+    return CommunicationVolume(
+        sharing,
+        0,
+        gradients * accumulation,
+        round(moving * (2 - kept)) * accumulation + lasting_bytes,
+    )
 
 
 def sent_narrow(model: LoopedTransformer) -> set[int]:
-    """The ids of the parameters that travel in the precision of autocast: those of linear layers, unless the halting
-    rule has one, whose weights have to stay exact (`engine.zero` decides by the kind of layer)."""
+    """The ids of the parameters that travel in the precision of autocast: those of linear layers,
+    unless the halting rule has one, whose weights have to stay exact (`engine.zero` decides by the
+    kind of layer)."""
     if any(type(module) is nn.Linear for module in model.recurrence.rule.modules()):
         return set()
     linear = [module for module in model.modules() if type(module) is nn.Linear]

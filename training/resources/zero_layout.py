@@ -1,4 +1,5 @@
-"""How ranks share a run out: the ZeRO stage, what lies on the CPU, and the sizes of DeepSpeed's buffers."""
+"""How ranks share a run out: the ZeRO stage, what lies on the CPU, and the sizes of DeepSpeed's
+buffers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,8 +10,9 @@ SHIPPED_BUCKET = 5e7
 
 
 @dataclass(frozen=True)
-class Sharing:
-    """Sizes are in elements, as a ds_config's `zero_optimization` has them; the defaults are DeepSpeed 0.19.8's.
+class ZeroLayout:
+    """Sizes are in elements, as a ds_config's `zero_optimization` has them; the defaults are
+    DeepSpeed 0.19.8's.
 
     Args:
         stage: 0 to 3.
@@ -36,7 +38,7 @@ class Sharing:
     persistence: int = int(1e5)
 
     @classmethod
-    def of(cls, zero: Mapping[str, Any], ranks: int) -> "Sharing":
+    def of(cls, zero: Mapping[str, Any], ranks: int) -> "ZeroLayout":
         """What a ds_config's `zero_optimization` says."""
         given = {
             "bucket": zero.get("reduce_bucket_size"),
@@ -45,13 +47,16 @@ class Sharing:
             "reuse": zero.get("stage3_max_reuse_distance"),
             "persistence": zero.get("stage3_param_persistence_threshold"),
         }
-        numbers = {name: int(value) for name, value in given.items() if isinstance(value, int | float)}
+        numbers = {
+            name: int(value) for name, value in given.items() if isinstance(value, int | float)
+        }
         on_cpu = [_device(zero.get(f"offload_{part}")) == "cpu" for part in ("optimizer", "param")]
         return cls(int(zero.get("stage", 0)), ranks, True, *on_cpu, **numbers)
 
     def kept(self, moving: int) -> int:
-        """How many of so many parameters stage 3 keeps gathered between forward and backward. Where it gathers ahead,
-        it also keeps what it passes on the way, whatever `reuse` says: in all but huge models that is everything."""
+        """How many of so many parameters stage 3 keeps gathered between forward and backward. Where
+        it gathers ahead, it also keeps what it passes on the way, whatever `reuse` says: in all but
+        huge models that is everything."""
         ahead = min(moving, self.live) if self.prefetch else 0
         return max(ahead, min(moving, self.reuse // 2))
 
@@ -61,13 +66,19 @@ class Sharing:
         if not self.deepspeed:
             return "plain PyTorch"
         if self.parameters_on_cpu:
-            return f"ZeRO-{self.stage}, all on CPU" if self.optimizer_on_cpu else f"ZeRO-{self.stage}, weights CPU"
+            return (
+                f"ZeRO-{self.stage}, all on CPU"
+                if self.optimizer_on_cpu
+                else f"ZeRO-{self.stage}, weights CPU"
+            )
         return f"ZeRO-{self.stage}{', AdamW on CPU' if self.optimizer_on_cpu else ''}"
 
-    def others(self) -> tuple["Sharing", ...]:
-        """The ways to share that ds_configs has files for, this one in the place of its kind; then, if none is of its
-        kind, this one."""
-        shipped = Sharing(0, self.ranks, self.deepspeed or self.ranks > 1, bucket=int(SHIPPED_BUCKET))
+    def others(self) -> tuple["ZeroLayout", ...]:
+        """The ways to share that ds_configs has files for, this one in the place of its kind; then,
+        if none is of its kind, this one."""
+        shipped = ZeroLayout(
+            0, self.ranks, self.deepspeed or self.ranks > 1, bucket=int(SHIPPED_BUCKET)
+        )
         sharded = replace(shipped, deepspeed=True)
         released = replace(sharded, stage=3, **SHIPPED_STAGE_3)
         ways = [
@@ -87,8 +98,8 @@ class Sharing:
 
 
 SHIPPED_STAGE_3 = {"prefetch": 0, "reuse": 0}
-"""What the files in ds_configs say of stage 3: DeepSpeed's own numbers keep parameters gathered from their forward pass
-to their backward pass, all of them in a model of less than 1e9."""
+"""What the files in ds_configs say of stage 3: DeepSpeed's own numbers keep parameters gathered
+from their forward pass to their backward pass, all of them in a model of less than 1e9."""
 
 
 def _device(section: Any) -> str:

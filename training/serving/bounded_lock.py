@@ -1,4 +1,5 @@
-"""Turns at something that one can use at a time: who comes waits, but not more than so many."""
+"""Takes turns at something that one can use at a time: who comes waits, but not more than so
+many."""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ class Busy(Exception):
     """Too many wait already."""
 
 
-class Turns:
+class BoundedLock:
     """A lock with a queue that is bounded.
 
     Args:

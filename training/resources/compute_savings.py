@@ -8,8 +8,8 @@ from act.accounting.executed_flops import computed_flops
 from training.console.screen import thousands
 from training.exits.exit import Exit
 from training.resources.break_even import MODES
-from training.resources.compute_saved import ComputeSaved, Measured
-from training.resources.workload import LEARNED, Way, Workload, race, unchanged
+from training.resources.compute_saved import ComputeSaved, MeasuredCost
+from training.resources.workload import LEARNED, TimedCase, Workload, race, unchanged
 from training.runs.loaded import Run
 from training.tasks.task import Batch
 
@@ -17,8 +17,8 @@ _REPEATS = 3
 
 
 def measure_saved(run: Run, batch: Batch, repeats: int = _REPEATS) -> ComputeSaved:
-    """FLOPs that the path computes and wall-clock seconds, in inference and in training, of the run's own halting and
-    of all tokens at its step limit; the run's model is as it was afterwards.
+    """FLOPs that the path computes and wall-clock seconds, in inference and in training, of the
+    run's own halting and of all tokens at its step limit; the run's model is as it was afterwards.
 
     Args:
         run: a trained run.
@@ -26,19 +26,30 @@ def measure_saved(run: Run, batch: Batch, repeats: int = _REPEATS) -> ComputeSav
         repeats: of which medians are taken.
     """
     depth = run.model.recurrence.max_steps
-    exits, measured = (LEARNED, Exit(f"fixed:{depth}", depth)), []
+    exits = (LEARNED, Exit(f"fixed:{depth}", depth))
+    measured = []
     with unchanged(run.model):
         work = Workload(run, batch)
-        modes = {name: training for name, training in MODES.items() if not training or bool(batch.asked.any())}
+        modes = {
+            name: training
+            for name, training in MODES.items()
+            if not training or bool(batch.has_target.any())
+        }
         for name, training in modes.items():
-            ways = [Way(training, leaving) for leaving in exits]
-            flops = [computed_flops(run.model, work.trace(way), work.packs(way), training) for way in ways]
+            ways = [TimedCase(training, exit_policy) for exit_policy in exits]
+            flops = [
+                computed_flops(run.model, work.trace(way), work.packs(way), training)
+                for way in ways
+            ]
             seconds = race([partial(work.seconds, way) for way in ways], repeats)
             of_tokens = [each / work.tokens for each in flops]
             told = f"{thousands(of_tokens[0])} of {thousands(of_tokens[1])} a token"
-            measured.append(Measured(f"FLOPs, {name}", of_tokens[0], of_tokens[1], told))
+            measured.append(MeasuredCost(f"FLOPs, {name}", of_tokens[0], of_tokens[1], told))
             told = f"{1e3 * seconds[0]:.3g} of {1e3 * seconds[1]:.3g} ms"
-            measured.append(Measured(f"time, {name}", seconds[0], seconds[1], told))
+            measured.append(MeasuredCost(f"time, {name}", seconds[0], seconds[1], told))
     threads = torch.get_num_threads()
-    how = f"batch of {len(batch.valid)}, {run.device.type}, {threads} thread{'s' if threads > 1 else ''}"
+    how = (
+        f"batch of {len(batch.valid)}, {run.device.type}, {threads} "
+        f"thread{'s' if threads > 1 else ''}"
+    )
     return ComputeSaved(depth, tuple(measured), how)

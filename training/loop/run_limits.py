@@ -1,16 +1,18 @@
-"""How far a run goes: its updates, seconds and floating-point operations, and where its schedules stand on the way."""
+"""How far a run goes: its updates, seconds and floating-point operations, and where its schedules
+stand on the way."""
 
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
 
 
-class Horizon:
+class RunLimits:
     """The end of a run, and the update at which its schedules stand.
 
-    With `schedule` "updates" both follow the update number, and a limit that is met first cuts the schedules off. With
-    "limit" a run goes on until its limit is met, and its schedules are stretched over that: at 40 % of the limit they
-    stand where a run by updates has them at 40 % of its updates. So the same limit means the same to runs of unequal
-    speed or cost: each has its whole warm-up and its whole decay.
+    With `schedule` "updates" both follow the update number, and a limit that is met first cuts the
+    schedules off. With "limit" a run goes on until its limit is met, and its schedules are
+    stretched over that: at 40 % of the limit they stand where a run by updates has them at 40 % of
+    its updates. So the same limit means the same to runs of unequal speed or cost: each has its
+    whole warm-up and its whole decay.
 
     Args:
         config: the run.
@@ -31,13 +33,13 @@ class Horizon:
             return progress.update
         return min(self._share(progress, seconds), 1.0) * self.config.updates
 
-    def done(self, progress: Progress, seconds: float) -> float:
+    def fraction(self, progress: Progress, seconds: float) -> float:
         """The share of the run that is done, 0 to 1."""
         by_updates = 0.0 if self.stretched else progress.update / self.config.updates
         return min(1.0, max(by_updates, self._share(progress, seconds)))
 
-    def met(self, progress: Progress, seconds: float) -> str | None:
-        """Which limit has been met, in words; None while none has."""
+    def reached(self, progress: Progress, seconds: float) -> str | None:
+        """Which limit has been reached, in words; None while none has."""
         config = self.config
         if config.time_limit is not None and seconds >= config.time_limit:
             return f"after {config.time_limit:g} s"
@@ -45,7 +47,7 @@ class Horizon:
             return f"after {config.flops_limit:g} FLOPs"
         return None
 
-    def ends(self, progress: Progress) -> bool:
+    def done(self, progress: Progress) -> bool:
         """Whether the updates are done; never where a limit says when."""
         return not self.stretched and progress.update >= self.config.updates
 

@@ -10,13 +10,13 @@ import pytest
 from small_runs import small, train_only
 
 from halting import PonderNet, StepsPlusRemainder, UsageError
-from training.build import build_all
+from training.build import build_all, make_penalty
 from training.checkpoints import checkpoint
-from training.ponder_penalty import make_penalty
 from training.runs import metrics
 from training.runs.loaded import load_run
 from training.runs.report import target_told
-from training.train import main, train
+from training.start import train
+from training.train import main
 
 TARGET = {
     "updates": 200,
@@ -45,33 +45,44 @@ def held(quick, tmp_path_factory):
 
 
 def test_a_run_holds_its_target_and_says_so(held):
-    lines = metrics.read(held, "train")
+    lines = metrics.read_metrics(held, "train")
     late = [line["mean_ponder"] for line in lines[150:]]
     assert np.mean(late) == pytest.approx(2.5, rel=0.05)
     assert {line["penalty"] for line in lines[:10]} == {0.0} and lines[-1]["penalty"] > 0
     summary = json.loads((held / "summary.json").read_text())
-    assert summary["budget"]["held"] == pytest.approx(np.mean(late)) and summary["budget"]["says"] is None
+    assert (
+        summary["budget"]["held"] == pytest.approx(np.mean(late))
+        and summary["budget"]["says"] is None
+    )
     assert "2.5 steps; 2." in (held / "report.md").read_text()
     assert summary["budget"]["unseen"] == pytest.approx(summary["mean_ponder"] / 2.5 - 1)
     told = target_told({**summary["budget"], "unseen": 0.6})
-    assert told.endswith("; on unseen examples 4.00 (+60.0%)") and "unseen" not in target_told(summary["budget"])
+    assert told.endswith("; on unseen examples 4.00 (+60.0%)") and "unseen" not in target_told(
+        summary["budget"]
+    )
 
 
 def test_what_is_steered_is_what_evaluation_shows(held):
     """For ACT that is executed steps."""
-    assert [line["mean_ponder"] for line in metrics.read(held, "train")] == [
-        pytest.approx(line["mean_steps"]) for line in metrics.read(held, "train")
+    assert [line["mean_ponder"] for line in metrics.read_metrics(held, "train")] == [
+        pytest.approx(line["mean_steps"]) for line in metrics.read_metrics(held, "train")
     ]
     run = load_run(held)
     batch = run.task.batch("test", 0, 16)
     run.model.train()
     trained = run.forward(batch).trace
     run.model.eval()
-    assert run.model.recurrence.rule.exit_step(trained).equal(run.forward(batch).trace.steps.float())
+    assert run.model.recurrence.rule.exit_step(trained).equal(
+        run.forward(batch).trace.steps.float()
+    )
 
 
 def test_ponder_net_is_measured_at_the_quantile_it_leaves_by():
-    config = small(Path("runs"), halting={"kind": "PonderNet", "options": {"q": 0.7}}, penalty={"target_steps": 2})
+    config = small(
+        Path("runs"),
+        halting={"kind": "PonderNet", "options": {"q": 0.7}},
+        penalty={"target_steps": 2},
+    )
     model = build_all(config).model
     rule = model.recurrence.rule
     assert isinstance(rule, PonderNet)
@@ -87,29 +98,42 @@ def test_ponder_net_is_measured_at_the_quantile_it_leaves_by():
 def test_a_resumed_run_holds_it_bit_for_bit(held, tmp_path):
     cut = tmp_path / "cut"
     shutil.copytree(held, cut)
-    shutil.rmtree(checkpoint.found(cut / "checkpoints")[-1])  # as if it had died before its end was saved
+    shutil.rmtree(
+        checkpoint.found(cut / "checkpoints")[-1]
+    )  # as if it had died before its end was saved
     (cut / "summary.json").unlink()
     assert [path.name for path in checkpoint.found(cut / "checkpoints")] == ["update-000100"]
     assert main(["--resume", str(cut)]) == 0
     for name in ("loss", "mean_ponder", "penalty"):
-        whole, resumed = ([line[name] for line in metrics.read(folder, "train")] for folder in (held, cut))
+        whole, resumed = (
+            [line[name] for line in metrics.read_metrics(folder, "train")] for folder in (held, cut)
+        )
         assert whole == resumed
-    summaries = [json.loads((folder / "summary.json").read_text())["budget"] for folder in (held, cut)]
+    summaries = [
+        json.loads((folder / "summary.json").read_text())["budget"] for folder in (held, cut)
+    ]
     assert summaries[0] == summaries[1]
 
 
 def test_the_measured_mean_is_that_of_the_global_batch(tmp_path):
-    """Micro-batches of an update share one mean, over tokens and not over micro-batches; and the controller acts on it
-    once an update."""
+    """Micro-batches of an update share one mean, over tokens and not over micro-batches; and the
+    controller acts on it once an update."""
     penalty = {"target_steps": 2.0, "warmup": 1}
     for accumulation in (1, 4):
         config = small(
-            tmp_path, name=f"by{accumulation}", accumulation=accumulation, updates=14, eval_every=14, penalty=penalty
+            tmp_path,
+            name=f"by{accumulation}",
+            accumulation=accumulation,
+            updates=14,
+            eval_every=14,
+            penalty=penalty,
         )
         assert train_only(config) == 0
-    one, four = (metrics.read(tmp_path / f"by{number}", "train") for number in (1, 4))
+    one, four = (metrics.read_metrics(tmp_path / f"by{number}", "train") for number in (1, 4))
     for name in ("mean_ponder", "penalty"):
-        np.testing.assert_allclose([line[name] for line in one], [line[name] for line in four], rtol=1e-4)
+        np.testing.assert_allclose(
+            [line[name] for line in one], [line[name] for line in four], rtol=1e-4
+        )
     assert one[-1]["penalty"] > 0
 
 
@@ -117,7 +141,7 @@ def test_a_target_out_of_reach_is_said_on_the_screen_and_in_the_report(tmp_path,
     changes = {"halting": {"kind": "GravesACT", "options": {"bias_init": 0.0}}, "eval_every": 20}
     penalty = {"target_steps": "100%", "warmup": 10}
     assert train(small(tmp_path, name="far", updates=40, penalty=penalty, **changes)) == 0
-    said = "the target of 4 steps is out of reach: with no penalty the ponder is"
+    said = "the target of 4 steps is out of gain: with no penalty the ponder is"
     assert f"warning: {said}" in capsys.readouterr().out
     report = (tmp_path / "far" / "report.md").read_text()
     assert report.count(said) >= 2  # among the warnings, and under the target
@@ -154,10 +178,17 @@ def test_where_nothing_moves_the_depth_a_target_is_refused(tmp_path, changes, sa
 )
 def test_every_rule_with_a_cost_in_steps_or_a_prior_with_a_mean_takes_one(tmp_path, rule, cost):
     config = small(
-        tmp_path, halting={"kind": rule}, cost=cost, penalty={"target_steps": "60%"}, updates=12, eval_every=12
+        tmp_path,
+        halting={"kind": rule},
+        cost=cost,
+        penalty={"target_steps": "60%"},
+        updates=12,
+        eval_every=12,
     )
     assert train(config.model_copy(update={"name": "run"})) == 0
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["budget"]["target_steps"] == pytest.approx(2.4)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["budget"][
+        "target_steps"
+    ] == pytest.approx(2.4)
 
 
 def test_a_ramp_rises_through_the_run_and_needs_a_cost_in_steps(tmp_path):
@@ -165,7 +196,9 @@ def test_a_ramp_rises_through_the_run_and_needs_a_cost_in_steps(tmp_path):
     config = small(tmp_path, penalty=penalty)
     made = make_penalty(config, build_all(config).cost)
     weights = [made.coefficient(update) for update in range(config.updates)]
-    assert weights[0] == 0 and weights[4] == pytest.approx(0.001) and weights[-1] == pytest.approx(0.1)
+    assert (
+        weights[0] == 0 and weights[4] == pytest.approx(0.001) and weights[-1] == pytest.approx(0.1)
+    )
     with pytest.raises(UsageError, match="counted in steps"):
         build_all(small(tmp_path, halting={"kind": "PonderNet"}, penalty=penalty))
 

@@ -1,4 +1,5 @@
-"""How an engine holds its parameters and Adam's moments: one by one, whole, wherever their shards are."""
+"""How an engine holds its parameters and Adam's moments: one by one, whole, wherever their shards
+are."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -15,8 +16,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32) if dtype.is_floating_point else dtype
 
 
-class Held(ABC):
-    """Reads and writes the state of one parameter at a time; all are called by all ranks, in the same order.
+class StateAccess(ABC):
+    """Reads and writes the state of one parameter at a time; all are called by all ranks, in the
+    same order.
 
     Args:
         optimizer: torch's AdamW, as the engine steps it.
@@ -31,7 +33,8 @@ class Held(ABC):
 
     @abstractmethod
     def weight(self, tensor: Tensor) -> Tensor:
-        """A parameter's or buffer's values, exact and whole; of narrow weights the float32 ones that are trained."""
+        """A parameter's or buffer's values, exact and whole; of narrow weights the float32 ones
+        that are trained."""
 
     @abstractmethod
     def set_weight(self, tensor: Tensor, values: Tensor) -> None:
@@ -55,16 +58,17 @@ class Held(ABC):
 
 
 def own_elements(parameter: Any, rank: int) -> Tensor:
-    """What this rank holds of a parameter outside of forward and backward: all of it, or its share under ZeRO-3 without
-    the padding at its end, which is memory that nobody wrote to."""
+    """What this rank holds of a parameter outside of forward and backward: all of it, or its share
+    under ZeRO-3 without the padding at its end, which is memory that nobody wrote to."""
     share = getattr(parameter, "ds_tensor", None)
     if share is None:
         return parameter.detach()
     return share.detach()[: max(0, parameter.ds_numel - rank * share.numel())]
 
 
-class HeldWhole(Held):
-    """Every rank holds all, as torch does: `LocalEngine`, and DeepSpeed at stage 0, where its accessors say None."""
+class WholeStateAccess(StateAccess):
+    """Every rank holds all, as torch does: `LocalEngine`, and DeepSpeed at stage 0, where its
+    accessors say None."""
 
     def prepare(self) -> None:
         for group in self.optimizer.param_groups:
@@ -98,11 +102,11 @@ def _begin(state: dict[str, Any], parameter: Tensor) -> None:
         state.update({key: torch.zeros_like(parameter, requires_grad=False) for key in MOMENTS})
 
 
-class HeldFlat(Held):
+class FlatStateAccess(StateAccess):
     """ZeRO 1 to 3: AdamW sees flat partitions of many parameters, one count of steps each.
 
-    As all of them step together, there is one count for all. Counts that differ, as those of `LocalEngine` may for a
-    parameter that some updates gave no gradient at all, become the largest.
+    As all of them step together, there is one count for all. Counts that differ, as those of
+    `LocalEngine` may for a parameter that some updates gave no gradient at all, become the largest.
 
     Args:
         optimizer: torch's AdamW.
@@ -125,7 +129,7 @@ class HeldFlat(Held):
             self.optimizer.state[partition]["step"].copy_(torch.stack(list(steps.values())).max())
 
 
-class HeldByZero12(HeldFlat):
+class ZeroStage12Access(FlatStateAccess):
     """Stages 1 and 2: weights are whole on every rank, what AdamW works on is cut anywhere.
 
     Args:
@@ -141,7 +145,8 @@ class HeldByZero12(HeldFlat):
         from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
         super().prepare()
-        # The accessors of moments fail before the first step, and after a load they look at what was there before it.
+        # The accessors of moments fail before the first step, and after a load they look at what
+        # was there before it.
         for group, partition in zip(self.groups, self.flat, strict=True):
             lazy_init_hp_params_optimizer_state(group, partition, self.optimizer.state)
 
@@ -157,7 +162,9 @@ class HeldByZero12(HeldFlat):
         from deepspeed.utils import safe_set_full_fp32_param
 
         tensor.detach().copy_(values)
-        safe_set_full_fp32_param(tensor, values)  # the copy that AdamW works on; a frozen one has none
+        safe_set_full_fp32_param(
+            tensor, values
+        )  # the copy that AdamW works on; a frozen one has none
 
     def moment(self, parameter: nn.Parameter, key: str) -> Tensor:
         from deepspeed.utils import safe_get_full_optimizer_state
@@ -172,7 +179,7 @@ class HeldByZero12(HeldFlat):
         safe_set_full_optimizer_state(parameter, values, key)
 
 
-class HeldByZero3(HeldFlat):
+class ZeroStage3Access(FlatStateAccess):
     """Stage 3: each rank holds an equal share of each parameter, padded at the end.
 
     Args:
@@ -197,7 +204,9 @@ class HeldByZero3(HeldFlat):
         import deepspeed
         from deepspeed.utils import safe_set_local_fp32_param
 
-        with deepspeed.zero.GatheredParameters([tensor], modifier_rank=0, enabled=hasattr(tensor, "ds_id")):
+        with deepspeed.zero.GatheredParameters(
+            [tensor], modifier_rank=0, enabled=hasattr(tensor, "ds_id")
+        ):
             tensor.detach().copy_(values)
         if hasattr(tensor, "ds_id"):
             safe_set_local_fp32_param(tensor, self._share(tensor, values))
@@ -215,7 +224,8 @@ class HeldByZero3(HeldFlat):
         safe_set_local_optimizer_state(parameter, self._share(parameter, values), key)
 
     def _share(self, parameter: Any, values: Tensor) -> Tensor:
-        """This rank's share, padded. (`safe_set_full_…` fail where a parameter is no multiple of the ranks.)"""
+        """This rank's share, padded. (`safe_set_full_…` fail where a parameter is no multiple of
+        the ranks.)"""
         size = parameter.ds_tensor.numel()
         share = values.new_zeros(size)
         mine = values.reshape(-1)[self.rank * size : (self.rank + 1) * size]
@@ -224,7 +234,8 @@ class HeldByZero3(HeldFlat):
 
 
 def _gathered(parameter: Any) -> Tensor:
-    """A frozen parameter, whole and exact. (`GatheredParameters` may send it in the precision of autocast.)"""
+    """A frozen parameter, whole and exact. (`GatheredParameters` may send it in the precision of
+    autocast.)"""
     from torch import distributed as dist
 
     share = parameter.ds_tensor.detach().to(parameter.device)

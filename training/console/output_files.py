@@ -5,12 +5,15 @@ from pathlib import Path
 from halting.errors import UsageError
 
 
-def refuse_existing(*paths: Path | None) -> None:
-    """Raises UsageError for the first path at which something stands; called before any work starts."""
+def check_absent(*paths: Path | None) -> None:
+    """Raises UsageError for the first path at which something stands; called before any work
+    starts."""
     for path in paths:
         if path is not None and path.exists():
             raise UsageError(
-                f"{path} exists already.", "Nothing that exists is overwritten.", "Write another name, or remove it."
+                f"{path} exists already.",
+                "Nothing that exists is overwritten.",
+                "Write another name, or remove it.",
             )
 
 

@@ -1,0 +1,116 @@
+"""What the words after `ponder train` ask for."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from halting.errors import UsageError
+from training.config.flags import parse
+from training.config.run_config import RunConfig
+from training.console.screen import standard_screen
+from training.distributed import collectives
+from training.recipes.load import load_recipe, recipe_names
+from training.runs.loaded import read_config
+
+USAGE = """usage: ponder train RECIPE [flags]        train a recipe
+       ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains
+                                          nothing (--ranks N)
+       ponder train --resume RUN [flags]  go on with a run
+       ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
+       ponder train RECIPE --help         every flag of a recipe
+
+A recipe is a name ({recipes}) or your own: path/to/file.py:function."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for, beside the config.
+
+    Args:
+        config: the run.
+        resume: the run folder to go on with.
+        dry_run: say what would happen, and train nothing.
+        ranks: for how many ranks to say it.
+    """
+
+    config: RunConfig
+    resume: Path | None
+    dry_run: bool
+    ranks: int
+
+
+def read_request(argv: Sequence[str]) -> Request:
+    """The config and what to do with it.
+
+    Raises:
+        UsageError, SystemExit: for flags that cannot be; see `flags.parse`.
+    """
+    rest = [
+        word for word in argv if word != "--deepspeed"
+    ]  # a habit of the launcher's users; the config says it all
+    _take(rest, "--local-rank")  # the launcher puts it first; the environment says the same
+    resume = _take(rest, "--resume")
+    ranks = _take(rest, "--ranks")
+    tuned = _take(rest, "--from-tune")
+    picked = _take(rest, "--pick")
+    if (picked is not None and tuned is None) or (tuned is not None and resume is not None):
+        raise UsageError(
+            f"--pick {picked} comes without --from-tune."
+            if tuned is None
+            else f"--from-tune {tuned} with --resume.",
+            "A point is picked from a sweep, and for a run that begins.",
+            "Write ponder train RECIPE --from-tune DIR --pick knee.",
+        )
+    is_dry = "--dry-run" in rest or "--dry_run" in rest
+    rest = [word for word in rest if word not in ("--dry-run", "--dry_run")]
+    if ranks is not None and not (ranks.isdecimal() and int(ranks) > 0):
+        raise UsageError(f"--ranks is {ranks}.", "It is a number of processes.", "Write --ranks 8.")
+    if resume is not None:
+        if rest and not rest[0].startswith("-"):
+            raise UsageError(
+                f"--resume {resume} comes with the recipe {rest[0]}.",
+                "A run goes on with its own config.",
+                f"Drop {rest[0]}, or drop --resume to start anew.",
+            )
+        config = read_config(Path(resume))
+        config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
+    else:
+        if not rest or rest[0].startswith("-"):
+            raise UsageError(
+                f"No recipe is named before {rest[0] if rest else 'the end'}.",
+                "The recipe says what is trained; flags change it.",
+                f"Write ponder train RECIPE [flags], with one of {', '.join(recipe_names())}, or "
+                "your own file.py:function.",
+            )
+        words = [*_chosen(rest, tuned, picked), *rest[1:]] if tuned is not None else rest[1:]
+        config = parse(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
+    here = (
+        collectives.world_size()
+        if collectives.is_distributed()
+        else int(os.environ.get("WORLD_SIZE", "1"))
+    )
+    return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
+
+
+def _chosen(rest: Sequence[str], tuned: str, picked: str | None) -> Sequence[str]:
+    """The flags of a sweep's point."""
+    from training.tuning.chosen import chosen  # late: a sweep's own trials come through here
+
+    found = chosen(Path(tuned), picked or "knee", rest[0], rest[1:])
+    standard_screen(0 if os.environ.get("RANK", "0") == "0" else 1).say(found.says)
+    return found.words
+
+
+def _take(words: list[str], flag: str) -> str | None:
+    """Removes `--flag VALUE` or `--flag=VALUE` from the words, dashes or underscores; gives the
+    value."""
+    for number, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            if not equals and number + 1 == len(words):
+                raise UsageError(f"{flag} has no value.", "It takes one.", f"Write {flag} VALUE.")
+            taken = value if equals else words[number + 1]
+            del words[number : number + (1 if equals else 2)]
+            return taken
+    return None

@@ -1,0 +1,106 @@
+"""A frozen record of a config, and what is said where one cannot be made."""
+
+import typing
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+)
+
+from halting.errors import UsageError
+from training.config.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _RaisesUsageErrors(ModelMetaclass):
+    """Making a record raises UsageError where pydantic would raise ValidationError. (A metaclass,
+    because whatever pydantic's own hooks raise as a ValueError comes out wrapped in a
+    ValidationError again.)"""
+
+    # The signature that checkers and editors show is the one made from the fields.
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args, **values):
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise usage_error(cls, error) from None
+
+
+class Record(BaseModel, metaclass=_RaisesUsageErrors):
+    """A frozen record with known keys and finite numbers only.
+
+    Attributes:
+        group: the field of RunConfig that holds it, so that messages can name the flag.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+    group: ClassVar[str] = ""
+
+
+def flag_name(*path: str | int) -> str:
+    """A field's flag: ("optimizer", "learning_rate") → --optimizer.learning-rate. The options of a
+    part stand beside its kind: ("halting", "options", "epsilon") → --halting.epsilon."""
+    words = [str(word) for word in path if word != "options"]
+    return "--" + ".".join(words).replace("_", "-")
+
+
+def usage_error(cls: type[Record], error: ValidationError) -> UsageError:
+    """The first of pydantic's complaints about a record, in three parts."""
+    first = error.errors(include_url=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    path = first["loc"]
+    value = first["input"]
+    if isinstance(cause, UsageError):
+        return cause
+    if first["type"] == "json_invalid":
+        return UsageError(
+            f"The config is not JSON: {first['msg']}.",
+            "It cannot be read at all.",
+            "Fix that place.",
+        )
+    holder = _holder(cls, path[:-1])
+    default = None
+    if first["type"] == "extra_forbidden":
+        keys = list(holder.model_fields)
+        return UsageError(
+            f"There is no key {'.'.join(map(str, path))} (value {value!r}).",
+            f"{holder.__name__} has {', '.join(keys)}, and takes no others, so that a misspelt one "
+            "is not passed over.",
+            f"{did_you_mean(str(path[-1]), keys)}Write one of these, or drop it.",
+        )
+    if first["type"] == "missing":
+        return UsageError(
+            f"{holder.__name__} lacks {path[-1]}.", "It has no default.", "Add a value for it."
+        )
+    flag = flag_name(*([cls.group] if cls.group else []), *path)
+    if path and path[-1] in holder.model_fields:
+        default = holder.model_fields[str(path[-1])].get_default(
+            call_default_factory=True, validated_data={}
+        )
+    return UsageError(
+        f"{flag} is {value!r}.",
+        first["msg"].replace("Input should be", "It has to be") + ".",
+        f"Write a value that fits, such as {flag} {default} (the default)."
+        if default is not None
+        else "Write a value that fits.",
+    )
+
+
+def _holder(cls: type[Record], path: tuple[str | int, ...]) -> type[Record]:
+    """The record, within `cls`, that holds the last field of a path."""
+    for word in path:
+        field = cls.model_fields.get(str(word))
+        kinds = (field.annotation, *typing.get_args(field.annotation)) if field else ()
+        cls = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Record)), cls
+        )
+    return cls

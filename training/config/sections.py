@@ -1,0 +1,209 @@
+"""The sections of a run's config: model, loop, parts, optimizer, penalty."""
+
+import json
+from typing import Any, Literal, Self
+
+from pydantic import (
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
+
+from halting.errors import UsageError
+from training.config.importing import absolute
+from training.config.record import Record
+from training.ponder_penalty import read_target
+
+
+class ModelConfig(Record):
+    """The shape of the looped Transformer."""
+
+    group = "model"
+    width: int = Field(64, ge=1)
+    """D, width of the state"""
+    num_heads: int = Field(4, ge=1)
+    """attention heads"""
+    num_kv_heads: int | None = Field(None, ge=1)
+    """heads of keys and values (grouped-query attention); None: as many as there are heads"""
+    num_layers: int = Field(1, ge=1)
+    """distinct layers in the looped block"""
+    prelude_layers: int = Field(0, ge=0)
+    """layers before the loop, run once"""
+    coda_layers: int = Field(0, ge=0)
+    """layers after the loop, run once"""
+    positions: Literal["rotary", "learned", "none"] = "rotary"
+    """how the model knows positions"""
+    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
+    """kind of feed-forward network"""
+    feed_forward_width: int | None = Field(None, ge=1)
+    """hidden width; None: 4 × width for gelu, 8/3 × width rounded up to a multiple of 8 for
+    swiglu"""
+    norm: Literal["rms", "layer"] = "rms"
+    """kind of normalisation"""
+    injection: Literal["concat", "add", "none"] = "concat"
+    """how each step sees the input again"""
+    step_signal: Literal["sinusoidal", "none"] = "none"
+    """what tells the block which step it is in"""
+    tie_embeddings: bool = False
+    """the output head shares the embedding's weight"""
+    block: Literal["transformer", "gru"] = "transformer"
+    """what is looped: Transformer layers, or one GRU cell, which mixes no positions"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.block == "gru" and (self.num_layers > 1 or self.step_signal != "none"):
+            raise UsageError(
+                f"--model.block gru comes with --model.num-layers {self.num_layers} and "
+                f"--model.step-signal {self.step_signal}.",
+                "The cell is a single one, and is not told which step it is in.",
+                "Drop these two, or write --model.block transformer.",
+            )
+        if self.width % self.num_heads:
+            raise UsageError(
+                f"--model.width {self.width} cannot be divided into --model.num-heads "
+                f"{self.num_heads}.",
+                "Each head gets an equal share of the width.",
+                f"Write --model.width {-(-self.width // self.num_heads) * self.num_heads}, or "
+                "another number of heads.",
+            )
+        if self.num_kv_heads and self.num_heads % self.num_kv_heads:
+            raise UsageError(
+                f"--model.num-heads {self.num_heads} cannot be divided among --model.num-kv-heads "
+                f"{self.num_kv_heads}.",
+                "Each head of keys and values serves an equal number of heads.",
+                "Write a number of key-value heads that divides the number of heads, or None.",
+            )
+        if self.positions == "rotary" and self.width // self.num_heads % 2:
+            raise UsageError(
+                "--model.positions rotary cannot turn heads of size "
+                f"{self.width // self.num_heads} (--model.width {self.width}, --model.num-heads "
+                f"{self.num_heads}).",
+                "Rotary positions rotate pairs of channels, so a head's size has to be even.",
+                f"Write --model.width {self.width + self.num_heads}, or --model.positions learned.",
+            )
+        return self
+
+
+class LoopConfig(Record):
+    """How the block is looped."""
+
+    group = "loop"
+    max_steps: int = Field(10, ge=1)
+    """N, the step limit: a token that has not halted leaves there"""
+    path: Literal["auto", "packed", "dense"] = "auto"
+    """packed computes active tokens only; dense, the definition, computes all with the same
+    results; auto packs unless the batch is too small for it to pay"""
+    attention: Literal["padded", "ragged"] = "padded"
+    """how packed tokens attend: over a padded rectangle, or without padding by kernels that GPUs
+    alone have"""
+    compiled: bool = False
+    """train through torch.compile what works on each token alone: some seconds at the start, faster
+    steps after it"""
+    backprop: Literal["full", "truncated", "one_step", "truncated_last", "checkpointed"] = "full"
+    """how gradients go back through the steps"""
+    truncate_every: int = Field(4, ge=1)
+    """steps between two cuts of the gradient, for truncated backprop"""
+    last_steps: int = Field(8, ge=1)
+    """steps, counted from the last, that the gradient goes back through, for truncated_last
+    backprop"""
+    train_depth: Literal["fixed", "uniform", "lognormal_poisson"] = "fixed"
+    """the step limit of an update: max_steps, or drawn anew for each update"""
+    mean_depth: int | None = Field(None, ge=1)
+    """where draws of lognormal_poisson are centred; None: half of max_steps, which cuts off what
+    lies above"""
+    depth_sigma: float = Field(0.5, ge=0, le=3)
+    """how widely they spread, for lognormal_poisson: standard deviation of the logarithm"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.mean_depth is not None and self.mean_depth > self.max_steps:
+            raise UsageError(
+                f"--loop.mean-depth {self.mean_depth} lies above --loop.max-steps "
+                f"{self.max_steps}.",
+                "Draws beyond max_steps are cut off there, so most would be cut off.",
+                f"Write --loop.max-steps {2 * self.mean_depth}, or a smaller --loop.mean-depth.",
+            )
+        return self
+
+
+class Part(Record):
+    """A part that can be exchanged: its class and its options. The class checks the options when
+    the config is made."""
+
+    kind: str
+    """an exported name such as GravesACT, module:Class or path/to/file.py:Class"""
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    """arguments of the class; those left out keep the class's defaults"""
+
+    @field_validator("kind")
+    @classmethod
+    def _findable(cls, kind: str) -> str:
+        return absolute(kind)
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _plain(cls, options: Any) -> Any:
+        try:  # tuples become lists here, so that a config equals itself read back
+            return json.loads(json.dumps(options, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"The options {options!r} cannot be written as JSON: {error}.",
+                "A run folder keeps them in config.json, so that the run can be started again.",
+                "Write finite numbers, texts, booleans, None, and lists or dicts of these.",
+            ) from None
+
+
+class HaltingPart(Part):
+    """Who leaves the loop when."""
+
+    group = "halting"
+    min_steps: int = Field(1, ge=1)
+    """no token leaves before this step"""
+    per_sequence: bool = False
+    """the tokens of a sequence leave together"""
+
+
+class OptimizerConfig(Record):
+    """AdamW and its learning rate."""
+
+    group = "optimizer"
+    learning_rate: float = Field(3e-3, gt=0)
+    """the peak"""
+    weight_decay: float = Field(0.01, ge=0)
+    """decay of the weight matrices"""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """memory of the gradient's mean"""
+    beta2: float = Field(0.95, ge=0, lt=1)
+    """memory of the gradient's square"""
+    warmup: int = Field(100, ge=0)
+    """updates over which the learning rate rises to its peak"""
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    """how it falls from there to the last update"""
+    final_fraction: float = Field(0.1, ge=0, le=1)
+    """where it ends, as a fraction of the peak"""
+    clip: float = Field(1.0, gt=0)
+    """the largest norm of the whole gradient"""
+
+
+class PenaltyConfig(Record):
+    """The ponder penalty: what one unit of ponder cost weighs in the loss."""
+
+    group = "penalty"
+    value: float | None = Field(None, ge=0)
+    """the coefficient; 0 trains without a cost of thinking; None: what the cost weighs unless told
+    otherwise"""
+    warmup: int = Field(0, ge=0)
+    """updates over which it rises linearly from 0; with a target, the update at which it is steered
+    at the latest"""
+    target_steps: str | None = None
+    """the mean ponder to hold, in steps (4) or as a share of max_steps (40%): the penalty finds
+    itself, from value"""
+    ramp: tuple[float, float] | None = None
+    """after the warm-up the coefficient rises from the one to the other, and one run traces
+    accuracy against compute"""
+
+    @field_validator("target_steps", mode="before")
+    @classmethod
+    def _target(cls, given: Any) -> str | None:
+        return None if given is None else read_target(given)

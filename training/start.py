@@ -1,0 +1,292 @@
+"""How a training starts: ranks, run folder, engine; and how it ends."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from halting.errors import UsageError
+from training.build import Built, build_all, penalty_text
+from training.checkpoints import checkpoint
+from training.checkpoints.checkpoint import Progress
+from training.checkpoints.random_state import seed_rank
+from training.config.precision import check_precision
+from training.config.run_config import RunConfig
+from training.console.entry import in_three_parts
+from training.console.screen import Screen, standard_screen
+from training.distributed import collectives
+from training.distributed import process_group as launch
+from training.distributed.fingerprint import facts
+from training.distributed.launch_command import check_command
+from training.distributed.launcher_watch import LauncherWatch
+from training.distributed.members import Members, end_without
+from training.doctor.compiling import check_can_compile
+from training.engine.ds_config import deepspeed_settings
+from training.engine.engine import Engine
+from training.engine.local import LocalEngine
+from training.engine.monitors import Monitors, check_installed
+from training.loop.loop import Training
+from training.loop.remedies import deeper_flags
+from training.runs import folder as run_folder
+from training.runs import shape as run_shape
+from training.runs.finish import finish
+from training.runs.metrics import Metrics
+from training.runs.start_from import read_start
+from training.runs.trained import Trained
+
+
+def train(
+    config: RunConfig, resume: Path | None = None, finishing: Callable[[Trained], object] = finish
+) -> int:
+    """Trains a config, or goes on with a run; gives the exit code.
+
+    Args:
+        config: the run.
+        resume: the run folder to go on with.
+        finishing: what is done with a run that has come to its end.
+    """
+    launcher = LauncherWatch.of_this_process()
+    check_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
+    _check_ranks(config)
+    if config.loop.compiled:
+        check_can_compile()
+    if resume is not None:
+        _check_has_checkpoint(resume)
+    built = build_all(config)
+    # A run that goes on has its weights in its own checkpoint.
+    start = (
+        read_start(config, built.model)
+        if config.start_from is not None and resume is None
+        else None
+    )
+    if config.loop.compiled:
+        built.model.compile_parts()
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    library_log = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
+    device, members = _start(config, library_log)
+    screen = standard_screen(collectives.rank())
+    check_precision(config.precision, device, config.deepspeed_config is not None)
+    if config.deepspeed_config is not None:
+        deepspeed_settings(
+            config, collectives.world_size()
+        )  # conflicts are refused before a folder is made
+    if config.report_to:
+        check_installed(config.report_to)
+    kept = _newest_whole(resume, screen) if resume is not None else None
+    folder = resume or run_folder.create(config, device)
+    run_folder.check_shared_folder(folder)
+    _keep_library_log(library_log, folder)
+    if collectives.rank() == 0:
+        _write_config(config, folder, kept)
+    screen.say(_header(config, built, device, folder))
+    if start is not None:
+        start.load_into(built.model)
+        screen.say(start.says())
+    try:
+        engine = _engine(config, built, device)
+        seed_rank(config.seed, collectives.rank())
+        progress = checkpoint.load(kept, engine) if kept is not None else Progress()
+        if members is not None:
+            members.watch(folder)
+        code = _run(config, built, engine, folder, screen, progress, launcher, finishing)
+    except (RuntimeError, OSError):
+        # What a collective raises when a rank dies says which connection broke, and not who is
+        # gone.
+        if members is not None and (gone := members.await_gone()):
+            end_without(gone, folder)
+        raise
+    finally:
+        if members is not None:
+            members.stop_watching()
+    engine.close()
+    launch.stop()
+    return code
+
+
+def _run(
+    config: RunConfig,
+    built: Built,
+    engine: Engine,
+    folder: Path,
+    screen: Screen,
+    progress: Progress,
+    launcher: LauncherWatch,
+    finishing: Callable[[Trained], object],
+) -> int:
+    reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+    metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
+    if progress.update:
+        _say_resumed(engine, folder, screen, metrics, progress.update)
+    try:
+        ended = Training(config, built, engine, folder, metrics, screen, progress, launcher).run()
+        if ended.reason == "lost":
+            assert ended.error is not None
+            screen.say(in_three_parts(ended.error))
+            return 1
+        if ended.reason == "collapsed":
+            screen.warn(f"training stopped: {ended.says}")
+            screen.say(
+                "to begin again deeper, give the same command with "
+                f"{deeper_flags(config, built.cost)}"
+            )
+            return 1
+        if ended.reason == "stopped":
+            screen.say(
+                f"stopped {ended.says}, saved at update {ended.progress.update} of "
+                f"{config.updates}\n"
+                f"to go on: ponder train --resume {folder}"
+            )
+            return 0
+        if ended.reason == "limit":
+            of = "" if config.schedule == "limit" else f" of {config.updates}"
+            screen.say(f"ended {ended.says}, at update {ended.progress.update}{of}")
+        finishing(Trained(config, built, engine, folder, screen, metrics, ended.progress))
+        return 0
+    finally:
+        metrics.close()
+
+
+def _say_resumed(
+    engine: Engine, folder: Path, screen: Screen, metrics: Metrics, update: int
+) -> None:
+    """Tells where a run goes on, and from what shape to what."""
+    before = run_shape.written(checkpoint.folder_of(folder / "checkpoints", update))
+    now = run_shape.here(engine)
+    screen.say(
+        f"going on after update {update}{f', from {before} to {now}' if before != now else ''}"
+    )
+    about = {
+        "ranks": now.ranks,
+        "stage": now.stage,
+        "ranks_before": before.ranks,
+        "stage_before": before.stage,
+    }
+    metrics.write("resumed", update, **about)
+
+
+def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members | None]:
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda.",
+            "torch sees no GPU here.",
+            "Write --device cpu, or ask ponder doctor why.",
+        )
+    if (
+        config.deepspeed_config is not None or config.report_to
+    ):  # DeepSpeed's monitors want a world, be it of one
+        limit = timedelta(minutes=config.timeout)
+        cpu = config.device == "cpu"
+        joined = launch.start(
+            limit,
+            cpu=cpu,
+            library_log=library_log,
+            facts=facts(config),
+            lost_after=config.lost_after,
+        )
+        return joined.device, joined.members
+    return torch.device(
+        "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+    ), None
+
+
+def _engine(config: RunConfig, built: Built, device: torch.device) -> Engine:
+    if config.deepspeed_config is None:
+        return LocalEngine(built.model, config.optimizer, device, config.precision)
+    from training.engine.zero import DeepSpeedEngine  # late: it needs what `launch.start` prepares
+
+    return DeepSpeedEngine(built.model, config)
+
+
+def _check_ranks(config: RunConfig) -> None:
+    ranks = int(os.environ.get("WORLD_SIZE", "1")) if launch.under_launcher() else 1
+    if ranks > 1 and config.deepspeed_config is None:
+        raise UsageError(
+            f"{ranks} ranks were started without --deepspeed-config.",
+            "Each would train a model of its own.",
+            "Add --deepspeed-config ds_configs/zero1.json (ds_configs/README.md says which to "
+            "choose), or start one process.",
+        )
+    if config.batch_size % (ranks * config.accumulation):
+        whole = ranks * config.accumulation
+        raise UsageError(
+            f"--batch-size {config.batch_size} cannot be shared by {ranks} rank(s) with "
+            f"--accumulation {config.accumulation}.",
+            "Each takes an equal share of the examples of an update.",
+            f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
+        )
+
+
+def _check_has_checkpoint(resume: Path) -> None:
+    if not checkpoint.found(resume / "checkpoints"):
+        raise UsageError(
+            f"{resume} holds no checkpoint.",
+            "There is nothing to go on from; starting from scratch in silence would hide that.",
+            "Start anew: ponder train RECIPE",
+        )
+
+
+def _newest_whole(resume: Path, screen: Screen) -> Path:
+    """The checkpoint to go on from, on all ranks the same; damaged ones are named and passed
+    over."""
+    kept, wrong = checkpoint.newest_whole(resume / "checkpoints")
+    if kept is None:
+        raise UsageError(
+            f"{resume} holds no whole checkpoint: {' | '.join(wrong)}.",
+            "There is nothing to go on from; starting from scratch in silence would hide that.",
+            "Bring the files back from a copy, or start anew: ponder train RECIPE",
+        )
+    for text in wrong:
+        screen.warn(f"damaged, and passed over: {text}")
+    return kept
+
+
+def _write_config(config: RunConfig, folder: Path, kept: Path | None) -> None:
+    """Writes config.json; one that a resumed run replaces is kept beside."""
+    path = folder / "config.json"
+    beside = folder / ".config.json"
+    if path.exists() and path.read_text(encoding="utf-8") != config.to_json() and kept is not None:
+        shutil.copyfile(path, folder / f"config.before-{kept.name}.json")
+    beside.write_text(config.to_json(), encoding="utf-8")
+    beside.replace(path)
+
+
+def _keep_library_log(library_log: Path, folder: Path) -> None:
+    """Moves what was logged before there was a folder into its log.txt; from here on, all goes
+    there."""
+    log = folder / "log.txt"
+    if library_log.exists():
+        with log.open("a", encoding="utf-8") as out:
+            out.write(library_log.read_text(encoding="utf-8", errors="replace"))
+    launch.redirect_library_logs(log)
+    shutil.rmtree(library_log.parent, ignore_errors=True)
+
+
+def _header(config: RunConfig, built: Built, device: torch.device, folder: Path) -> str:
+    parameters = sum(parameter.numel() for parameter in built.model.parameters())
+    ranks = collectives.world_size()
+    engine = (
+        f"{ranks} ranks, {Path(config.deepspeed_config).name}"
+        if config.deepspeed_config
+        else "1 process"
+    )
+    parts = (
+        folder,
+        f"{config.data.kind.rpartition('/')[2]}, {parameters:,} "
+        f"parameters{_learning(config, built)}",
+        f"{config.halting.kind.rpartition('/')[2]}, at most {config.loop.max_steps} steps",
+        penalty_text(config, built.cost),
+        f"{device.type}, {engine}",
+    )
+    return " · ".join(map(str, parts))
+
+
+def _learning(config: RunConfig, built: Built) -> str:
+    learn = sum(
+        parameter.numel() for parameter in built.model.parameters() if parameter.requires_grad
+    )
+    return f", of which {learn:,} learn" if config.train_only != "everything" else ""

@@ -35,4 +35,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_entry(main, sys.argv[1:]))
+    code = run_entry(main, sys.argv[1:])
+    if launch.under_launcher():
+        launch.leave(code)
+    sys.exit(code)

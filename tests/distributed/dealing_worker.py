@@ -15,7 +15,8 @@ from training.config.sections import HaltingPart, PenaltyConfig
 from training.console.screen import Screen
 from training.dealing import BatchBalancer
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, LocalEngine, start, stop
+from training.distributed.process_group import leave
+from training.engine import DeepSpeedEngine, LocalEngine, start
 from training.loop.loop import Training
 from training.objective import objective
 from training.runs.metrics import Metrics
@@ -132,7 +133,7 @@ def main() -> None:
     written["recovered"] = train(collapsing(), folder / "recovered")
     if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(written))
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from torch import Tensor
 from halting import EveryStep
 from training.config.precision import Precision
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
+from training.distributed.process_group import leave
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
 from training.tasks.task import Batch
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
@@ -198,7 +199,7 @@ def main() -> None:
         found[name] = run_variant(DS_CONFIGS / f"{name}.json")
     if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ from training.checkpoints.checkpoint import Progress
 from training.config.precision import Precision
 from training.console.screen import Screen
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, Engine, start, stop
+from training.distributed.process_group import leave
+from training.engine import DeepSpeedEngine, Engine, start
 from training.engine.loss_scale import LossScale
 from training.runs.metrics import Metrics
 
@@ -197,7 +198,7 @@ def main() -> None:
     found["rule"] = rule_under_autocast(folder / "zero3.json")
     if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

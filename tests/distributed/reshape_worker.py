@@ -15,7 +15,8 @@ from act.models.looped_transformer import LoopedTransformer
 from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
 from training.checkpoints import checkpoint
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
+from training.distributed.process_group import leave
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
 from training.engine.portable import OPTIMIZER, WEIGHTS
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
@@ -135,7 +136,7 @@ def main() -> None:
     ranks = collectives.world_size()
     found = {1: one, 2: two, 3: three}[ranks](folder)
     (folder / f"found-{ranks}-{collectives.rank()}.json").write_text(json.dumps(found))
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

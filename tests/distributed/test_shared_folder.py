@@ -20,7 +20,7 @@ def test_ranks_that_do_not_share_the_run_folder_all_end_and_leave_none(
         assert each.code == 2, each.output
         assert (
             "is not the same folder for rank 1 on " in each.output
-            and "fix: Start all machines" in each.output
+            and "fix:  Start all machines" in each.output
         )
     assert not (tmp_path / "0" / "runs" / "run").exists()
     assert list((tmp_path / "1" / "runs" / "run").iterdir()) == []

@@ -30,7 +30,8 @@ from benchmarks.unequal_case import (
     whole_gradients,
 )
 from training.distributed import collectives
-from training.engine import Engine, LocalEngine, start, stop
+from training.distributed.process_group import leave
+from training.engine import Engine, LocalEngine, start
 from training.objective import objective
 from training.tasks.task import Batch
 
@@ -128,7 +129,7 @@ def main() -> None:
     if collectives.rank() == 0:
         cases = [as_row(case, found, 0.0) for case, found in rows if found is not None]
         (folder / "found.json").write_text(json.dumps({"cases": cases, "experts": experts}))
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

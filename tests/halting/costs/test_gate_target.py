@@ -95,7 +95,7 @@ def test_tokens_of_which_nothing_is_asked_cost_nothing() -> None:
     trace, outcomes = case(
         torch.randn(2, 3, dtype=torch.float64), torch.zeros(2, 3, dtype=torch.float64), [3, 3]
     )
-    cost = GateTarget()(trace, outcomes._replace(asked=torch.tensor([[False, True]])))[0]
+    cost = GateTarget()(trace, outcomes._replace(has_target=torch.tensor([[False, True]])))[0]
     assert cost[0] == 0 and cost[1] > 0, (
         "and a token that is right from the first step is taught to stop"
     )

@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.t
 help:
 	@echo "make demo     install, train pointer_chase (about 2 minutes on a CPU), show its ponder map"
 	@echo "make test     install what is missing, run the whole test suite"
-	@echo "make lint     ruff, pyright, import-linter and the file-length check"
+	@echo "make lint     ruff, pyright, import-linter, lengths of files and folders"
 	@echo "make format   have ruff put the code in shape"
 	@echo "make clean    remove .venv and what tools left behind; runs/ stays"
 

@@ -34,8 +34,8 @@ from benchmarks.guarantee_figures import (
 from benchmarks.hardware import hardware
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import RESULTS, ROOT
-from training.cli.calibrate import FIRST, LOOKED_AT, SETTINGS, Options, calibrate
 from training.exits.answers import Examples, answer
+from training.exits.calibration import FIRST, LOOKED_AT, SETTINGS, CalibrationPlan, calibrate
 from training.exits.exit import Exit
 from training.exits.guarantee import fingerprint
 from training.exits.path import OpenExit, chains, open_exit
@@ -198,7 +198,7 @@ def repeated(
     examples = Examples.of(
         run.task, "validation", FIRST + number * plan.sequences, plan.sequences, _BATCH
     )
-    found = calibrate(run, [given], examples, Options(risk=plan.risk, confidence=plan.confidence))
+    found = calibrate(run, [given], examples, CalibrationPlan(plan.risk, plan.confidence))
     expected = taken(orders, plan)[number]
     print(
         f"{given.spec:16} calibration {number}: calibrate() takes {found.exit}, the rows say "

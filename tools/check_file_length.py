@@ -1,4 +1,5 @@
-"""Fails where a source file has over 400 lines: a file is one noun, and 50 to 250 lines say it.
+"""Fails where a source file has over 400 lines, as a file is one noun, and 50 to 250 lines say it;
+and where a folder of the product lists over 25 names.
 
 Run as `python tools/check_file_length.py [FOLDER]`. Files that say "@generated" in their first
 lines are left out.
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LIMIT = 400
+NAMES = 25
+PRODUCT = ("act", "halting", "training")
 SUFFIXES = {".css", ".html", ".js", ".py", ".sh", ".toml"}
 NOT_OURS = {"build", "dist", "runs"}
 
@@ -34,15 +37,34 @@ def too_long(root: Path) -> list[tuple[Path, int]]:
     return found
 
 
+def too_full(root: Path) -> list[tuple[Path, int]]:
+    """The folders of the product that list too many names, with how many; caches don't count."""
+    found = []
+    for package in PRODUCT:
+        for folder in [root / package, *sorted((root / package).rglob("*/"))]:
+            if folder.name == "__pycache__" or not folder.is_dir():
+                continue
+            names = [path for path in folder.iterdir() if path.name != "__pycache__"]
+            if len(names) > NAMES:
+                found.append((folder, len(names)))
+    return found
+
+
 def main(argv: list[str]) -> int:
     root = Path(argv[0]) if argv else Path(__file__).resolve().parent.parent
-    found = too_long(root)
-    for path, lines in found:
+    long = too_long(root)
+    for path, lines in long:
         print(
             f"{path.relative_to(root)}: {lines} lines. The limit is {LIMIT}: find the second noun "
             "and give it a file."
         )
-    return 1 if found else 0
+    full = too_full(root)
+    for path, names in full:
+        print(
+            f"{path.relative_to(root)}: {names} names. The limit is {NAMES}: find the second room "
+            "and give it a folder."
+        )
+    return 1 if long or full else 0
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Training looped Transformers: recipes, engines, checkpoints, evaluation; `load_run` reads a run
-back."""
+back, `apply_exit` lets its tokens leave another way."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from training.config.run_config import RunConfig
     from training.config.sections import HaltingPart, Part
+    from training.exits.calibrated import apply_exit
     from training.runs.loaded import Run, load_run
     from training.tasks.task import Batch, Task
 
-__all__ = ["Batch", "HaltingPart", "Part", "Run", "RunConfig", "Task", "load_run"]
+__all__ = ["Batch", "HaltingPart", "Part", "Run", "RunConfig", "Task", "apply_exit", "load_run"]
 
 _HOMES = {
     "Batch": "training.tasks.task",
@@ -19,6 +20,7 @@ _HOMES = {
     "Run": "training.runs.loaded",
     "RunConfig": "training.config.run_config",
     "Task": "training.tasks.task",
+    "apply_exit": "training.exits.calibrated",
     "load_run": "training.runs.loaded",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from small_runs import small
 
-from training.cli.serve import Options, make_server
+from training.cli.serve import Options, open_server
 from training.runs.loaded import Run, load_run
 from training.serving.map_server import MapServer
 from training.start import train
@@ -23,7 +23,7 @@ def tiny_run(folder: Path) -> Run:
 @contextmanager
 def serving(run: Run, **options: Any) -> Iterator[MapServer]:
     """The server of a run, at a free port, until the block ends."""
-    server = make_server(run, Options(port=0, **options))
+    server = open_server(run, Options(port=0, **options))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from halting.errors import UsageError
-from training.cli.evaluate import check_counts, evaluate_exit
+from training.console.flag_values import check_counts
 from training.console.output_files import check_absent, write_text
 from training.console.table import aligned
+from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import Exit
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.metrics import to_json

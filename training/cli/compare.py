@@ -17,8 +17,8 @@ from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import comparison as picture_comparison
 from halting.maps.viewers.terminal import comparison as terminal_comparison
 from halting.maps.viewers.terminal.comparison import LETTERS
-from training.cli.evaluate import check_counts
 from training.config.sections import Part
+from training.console.flag_values import check_counts
 from training.console.output_files import check_absent, write_text
 from training.console.table import aligned
 from training.runs.loaded import Run, load_run

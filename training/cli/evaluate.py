@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 
 import tyro
 
-from halting.errors import UsageError
+from training.console.flag_values import check_counts
 from training.console.output_files import check_absent, write_text
 from training.console.table import aligned
-from training.evaluation.evaluate import evaluate
-from training.evaluation.tally import Tally
-from training.exits.exit import Exit, exit_of, parse_exit
-from training.exits.guarantee import CALIBRATED, Guarantee
+from training.evaluation.tally import Tally, rank_correlation_of_steps
+from training.exits.calibrated import exit_of
+from training.exits.evaluate_exit import evaluate_exit
+from training.exits.exit import parse_exit
+from training.exits.guarantee import CALIBRATED, DEFAULT, Guarantee, read_guarantee
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.metrics import to_json
-from training.runs.report import agreement_of_steps
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,10 @@ def guarantees_of(run: Run, specs: Sequence[str]) -> dict[str, Guarantee]:
     found = {}
     for spec in wanted:
         name = spec.partition(":")[2]
-        guarantee = run.guarantee(name) if name else run.guarantee()
+        guarantee = read_guarantee(run.weights, name or DEFAULT)
         if guarantee is not None:
             found[spec] = guarantee
     return found
-
-
-def evaluate_exit(
-    run: Run, exit_policy: Exit, split: str, num_examples: int, batch_size: int
-) -> Tally:
-    """The counts of a run under another exit."""
-    with exit_policy.applied_to(run):
-        return evaluate(
-            run, run.task, split, num_examples, batch_size, max_steps=exit_policy.limit(run)
-        )
 
 
 def exits_table(tallies: dict[str, Tally]) -> str:
@@ -112,7 +102,7 @@ def exits_table(tallies: dict[str, Tally]) -> str:
     rows = []
     for name, tally in tallies.items():
         figures = tally.figures()
-        over, rho = agreement_of_steps(figures)
+        over, rho = rank_correlation_of_steps(figures)
         rows.append(
             (
                 name,
@@ -145,13 +135,3 @@ def difficulty_table(tallies: dict[str, Tally], difficulty_name: str | None) -> 
             row += [f"{by[level]['steps']:.2f}", "–" if right != right else f"{right:.1%}"]
         rows.append(row)
     return aligned(head, rows)
-
-
-def check_counts(**counts: int | None) -> None:
-    """Raises UsageError for a count below one."""
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(
-                f"{flag} is {value}.", "It counts something.", f"Write {flag} 1 or more."
-            )

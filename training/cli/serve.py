@@ -1,27 +1,20 @@
 """`ponder serve`: a page to type texts into, whose maps are drawn as one types, and the same as
 JSON for programs."""
 
-import errno
 import signal
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import tyro
 
 from halting.errors import UsageError
-from halting.maps.ponder_map import PonderMap
-from halting.maps.viewers.page import page
 from training.runs.loaded import Run, load_run, newest_run
-from training.runs.recording import about_run
 from training.serving.map_request import Limits
 from training.serving.map_server import MapServer
+from training.serving.server import make_server, only_here
 
-_SHOWN = 8  # examples of the run's own, until somebody types
 _LAST_TURN = 5.0  # seconds that the text in hand has, when the server ends
 
 
@@ -55,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Options, args=list(argv), prog="ponder serve", description=Options.__doc__)
     _check(options)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
-    server = make_server(run, options)
+    server = open_server(run, options)
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
@@ -73,80 +66,15 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_server(run: Run, options: Options) -> MapServer:
-    """The server of a run, listening already.
+def open_server(run: Run, options: Options) -> MapServer:
+    """The server that the options describe, listening already.
 
     Raises:
         UsageError: where it cannot listen there.
     """
     steps = options.most_steps or 2 * run.model.recurrence.max_steps
     limits = Limits(options.most_bytes, options.most_tokens, steps)
-
-    def think(text: str, max_steps: int | None) -> PonderMap:
-        batch = run.batch_of(text)
-        if (length := batch.targets.shape[1]) > limits.tokens:
-            raise UsageError(
-                f"The text has {length} tokens.",
-                f"The limit is {limits.tokens}.",
-                "Write a shorter text.",
-            )
-        return run.ponder_map(batch, max_steps)
-
-    own = own_examples(run)
-    text = page.to_html(own, _SHOWN, live=True, example=example_text(run))
-    address = (addresses(options.host)[0], options.port)
-    names = frozenset(name.lower() for name in options.name)
-    try:
-        return MapServer(
-            address, think, text, about(run, limits), limits, options.most_waiting, names
-        )
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
-        raise UsageError(
-            f"--host {options.host} --port {options.port}: nothing can listen there "
-            f"({error.strerror}).",
-            "Another program does already." if taken else "The system does not allow it.",
-            "Write another --port, or --port 0 for any that is free.",
-        ) from error
-
-
-def own_examples(run: Run) -> PonderMap:
-    """The map that the run kept, or one of its first test examples."""
-    if (run.folder / "ponder_map.npz").is_file():
-        return PonderMap.load(run.folder / "ponder_map")
-    return run.ponder_map(run.task.batch("test", 0, _SHOWN))
-
-
-def about(run: Run, limits: Limits) -> dict[str, Any]:
-    """What the server says of its run."""
-    learned = run.config.model.positions == "learned"
-    return {
-        **about_run(run.config, run.folder.name),
-        "max_steps": run.model.recurrence.max_steps,
-        "difficulty_name": run.task.difficulty_name,
-        "example": example_text(run),
-        "limits": {
-            "body_bytes": limits.body,
-            "tokens": min(limits.tokens, run.task.max_length) if learned else limits.tokens,
-            "max_steps": limits.steps,
-        },
-    }
-
-
-def example_text(run: Run) -> str:
-    """The first test example as somebody would type it; "" where no text says it."""
-    batch = run.task.batch("test", 0, 1)
-    tokens = batch.tokens[0][batch.valid[0]]
-    if tokens.dim() > 1:
-        return ""
-    words = run.task.decode(tokens.tolist())
-    for text in (" ".join(words), "".join(words)):
-        try:
-            if torch.equal(torch.tensor(run.task.encode(text)), tokens):
-                return text
-        except UsageError:
-            continue
-    return ""
+    return make_server(run, options.host, options.port, options.name, limits, options.most_waiting)
 
 
 def _check(options: Options) -> None:
@@ -171,28 +99,3 @@ def _check(options: Options) -> None:
             "Whoever reaches the port can use the model; there is no password.",
             "Leave --host out, or write --expose beside it if that is meant.",
         )
-
-
-def addresses(host: str) -> list[str]:
-    """The addresses of a host, first the one to listen at.
-
-    Raises:
-        UsageError: for a name that has none.
-    """
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except OSError:
-        found = []
-    if not found:
-        raise UsageError(
-            f"--host {host!r} has no address.",
-            "The server listens at an address of this machine.",
-            "Leave --host out, or write such an address.",
-        )
-    given = [str(each[4][0]) for each in found]
-    return sorted(given, key=lambda address: ":" in address)  # IPv4 first: every client speaks it
-
-
-def only_here(host: str) -> bool:
-    """Whether all addresses of a host are this machine's own loopback."""
-    return all(ip_address(address.partition("%")[0]).is_loopback for address in addresses(host))

@@ -1,6 +1,5 @@
 """`ponder show`: the ponder map of a run, in the terminal, as a picture, a page or numbers."""
 
-import json
 import subprocess
 import sys
 import webbrowser
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -26,6 +25,7 @@ from training.resources.compute_saved import draw_saved
 from training.resources.compute_savings import measure_saved
 from training.runs import growth
 from training.runs.loaded import Run, load_run, newest_run
+from training.runs.map_json import map_json, map_metadata
 from training.runs.metrics import to_json
 from training.tasks.task import SPLITS, Batch
 from training.tuning.pareto_file import read_points
@@ -112,7 +112,9 @@ def main(argv: Sequence[str]) -> int:
         write_text(page_file, page.to_html(latest, growth=before))
     if options.json is not None:
         numbers = (
-            as_json(found) if figures is None else {"metadata": _about(found), **figures.values()}
+            map_json(found)
+            if figures is None
+            else {"metadata": map_metadata(found), **figures.values()}
         )
         write_text(options.json, to_json(numbers) + "\n")
     for path in (options.png, page_file, options.json):
@@ -183,45 +185,6 @@ def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | Non
         np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
     )
     return aggregating.deeper_map(run, batch, found.max_steps) if same else None
-
-
-def as_json(found: PonderMap) -> dict:
-    """The whole map as JSON values: its summary, and for each sequence a list of tokens."""
-    sequences = []
-    for row in range(found.num_sequences):
-        one = found.sequence(row)
-        tokens = []
-        for place, text in enumerate(one.texts[0]):
-            token = {
-                "text": text,
-                "steps": int(one.steps[0, place]),
-                "ponder": float(one.ponder[0, place]),
-                "mass": one.mass[0, place].astype(float).tolist(),
-            }
-            if one.difficulty is not None:
-                token["difficulty"] = float(one.difficulty[0, place])
-            if one.final_prediction is not None:
-                token["answer"] = one.answer_text(int(one.final_prediction[0, place]))
-            if one.targets is not None and one.has_target[0, place]:
-                token["target"] = one.answer_text(int(one.targets[0, place]))
-                token["correct"] = bool(one.correct[0, place])
-            if one.predictions is not None:
-                token["had_it_stopped"] = [
-                    one.answer_text(int(index)) for index in one.predictions[0, place]
-                ]
-            if one.target_probability is not None:
-                token["target_probability"] = (
-                    one.target_probability[0, place].astype(float).tolist()
-                )
-            tokens.append(token)
-        sequences.append(tokens)
-    return json.loads(
-        to_json({"metadata": _about(found), "summary": found.summary(), "sequences": sequences})
-    )
-
-
-def _about(found: PonderMap) -> dict[str, Any]:
-    return {key: value for key, value in found.metadata.items() if key != "answers"}
 
 
 def _open(path: Path) -> None:

@@ -139,7 +139,13 @@ class RunConfig(Record):
                 "is neither.",
                 "Write one of them, or drop --schedule.",
             )
-        check_penalty(self.penalty, self.loop.max_steps, self.halting.min_steps, self.on_collapse)
+        check_penalty(
+            self.penalty.target_steps,
+            self.penalty.ramp,
+            self.loop.max_steps,
+            self.halting.min_steps,
+            self.on_collapse,
+        )
         for name, role in ROLES.items():
             part: Part | None = getattr(self, name)
             if part is not None:

@@ -15,9 +15,14 @@ import torch
 
 import act
 import halting
-import training
 from training.config.run_config import RunConfig
 
+SOURCES = (
+    Path(act.__path__[0]),
+    Path(halting.__path__[0]),
+    Path(__file__).resolve().parents[1],
+)
+"""The folders of act, halting and training."""
 PACKAGES = ("torch", "deepspeed", "numpy", "ponderloop")
 
 
@@ -48,8 +53,7 @@ def machine() -> dict[str, object]:
 def code(config: RunConfig | None = None) -> str:
     """A digest of these packages' sources, and of the user's own files that a config names."""
     digest = hashlib.sha256()
-    for package in (act, halting, training):
-        root = Path(package.__path__[0])
+    for root in SOURCES:
         for path in sorted(root.rglob("*.py")):
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     for path in sorted(set(_own_files(config.model_dump() if config is not None else None))):

@@ -179,3 +179,14 @@ def _count_pairs(joint: Tensor, first: Tensor, second: Tensor) -> None:
     joint += torch.bincount(first * joint.shape[1] + second, minlength=joint.numel()).view(
         joint.shape
     )
+
+
+def rank_correlation_of_steps(figures: dict[str, float]) -> tuple[str, float | None]:
+    """How far executed steps follow difficulty: ("tokens", Spearman's ρ), or over "sequences" where
+    their tokens all leave together; None where it is not defined."""
+    as_one = figures.get("share_as_one") == 1.0
+    over, name = (
+        ("sequences", "spearman_sequences") if as_one else ("tokens", "spearman_steps_difficulty")
+    )
+    rho = figures.get(name)
+    return over, None if rho is None or rho != rho else rho

@@ -1,11 +1,10 @@
 """Other exits for a trained model at evaluation: the learned one, with other options too, everybody
-at one depth, a hard exit without parameters that decides in the learned one's place, or the one
-that was calibrated."""
+at one depth, or a hard exit without parameters that decides in the learned one's place."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,7 +23,6 @@ from halting.wrappers.wrapper import RuleWrapper
 from training.build import build_rule
 from training.config.parts import ROLES, signature_fields
 from training.config.spelling import did_you_mean
-from training.exits.guarantee import CALIBRATED, DEFAULT, place, read_guarantee
 
 if TYPE_CHECKING:
     from training.runs.loaded import Run
@@ -76,11 +74,11 @@ class Exit:
         finally:
             run.model.use(trained, readout)
 
-    def stay(self, run: "Run") -> None:
+    def apply_to(self, run: "Run") -> None:
         """From now on the tokens of the run's model leave this way.
 
         Raises:
-            UsageError: as `on`.
+            UsageError: as `applied_to`.
         """
         limit = self.limit(run)
         self._put(run)
@@ -110,6 +108,10 @@ class Exit:
             halting = PerSequence(self.rule) if trained.by_sequence else self.rule
             return halting if self.bare else ExitBy(trained, halting)
         return _with_options(run, trained, self.options, self.name) if self.options else trained
+
+
+LEARNED = Exit("learned")
+"""The rule that was trained, as it was trained."""
 
 
 def parse_exit(spec: str) -> Exit:
@@ -142,26 +144,6 @@ def parse_exit(spec: str) -> Exit:
         "Write learned, learned:NAME=VALUE, fixed:8, convergence:0.03, convergence:kl:5e-4, "
         "confidence:0.9 or confidence:gap:0.5.",
     )
-
-
-def exit_of(run: "Run", spec: str) -> Exit:
-    """The exit that `parse_exit` reads; and for "calibrated", or "calibrated:NAME", that of the
-    guarantee of this name beside the run's weights.
-
-    Raises:
-        UsageError: as `parse_exit`, and where there is no such guarantee.
-    """
-    kind, _, name = spec.partition(":")
-    if kind != CALIBRATED:
-        return parse_exit(spec)
-    found = read_guarantee(run.weights, name or DEFAULT)
-    if found is None:
-        raise UsageError(
-            f"--exit {spec}: there is no {place(run.weights, name or DEFAULT)}.",
-            "An exit is calibrated once ponder calibrate has shown how much it may lose.",
-            f"Calibrate first: ponder calibrate {run.folder}{f' --name {name}' if name else ''}",
-        )
-    return replace(parse_exit(found.exit), name=spec)
 
 
 def _with_options(

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-from training.evaluation.tally import Tally
+from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.loop.gate_gradient import GateGradient
 from training.loop.remedies import Remedies
-from training.runs.report import agreement_of_steps
 
 MIN_TOKENS = 64
 _ALMOST_ALL = 0.99
@@ -158,7 +157,7 @@ def _entropy(signs: Signs) -> list[Alarm]:
 
 
 def _relation(signs: Signs) -> list[Alarm]:
-    over, rho = agreement_of_steps(signs.tally.figures())
+    over, rho = rank_correlation_of_steps(signs.tally.figures())
     if rho is None or not signs.settled or rho >= _UNRELATED:
         return []
     told = "run against the difficulty" if rho <= -_UNRELATED else "do not follow the difficulty"

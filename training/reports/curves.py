@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Int
 from act.accounting.flops import Flops, count_flops
 from halting.errors import UsageError
 from training.exits.answers import Answers, Examples, answer, end_to_end
-from training.exits.exit import Exit
+from training.exits.exit import LEARNED, Exit
 from training.exits.path import open_exit, path
 from training.reports.leave_at import LeaveAt
-from training.resources.workload import LEARNED
 from training.runs.loaded import Run
 
 Steps = Int[np.ndarray, "S L"]

@@ -6,10 +6,10 @@ import torch
 
 from act.accounting.executed_flops import computed_flops
 from training.console.screen import thousands
-from training.exits.exit import Exit
+from training.exits.exit import LEARNED, Exit
 from training.resources.break_even import MODES
 from training.resources.compute_saved import ComputeSaved, MeasuredCost
-from training.resources.workload import LEARNED, TimedCase, Workload, race, unchanged
+from training.resources.workload import TimedCase, Workload, race, unchanged
 from training.runs.loaded import Run
 from training.tasks.task import Batch
 

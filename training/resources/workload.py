@@ -14,14 +14,12 @@ from act.models.looped_transformer import LoopedTransformer
 from halting.trace import LoopTrace
 from training.build import build_cost
 from training.config.precision import ARITHMETIC
-from training.exits.exit import Exit
+from training.exits.exit import LEARNED, Exit
 from training.objective import objective
 from training.ponder_penalty import coefficient
 from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer
 from training.runs.loaded import Run
 from training.tasks.task import Batch
-
-LEARNED = Exit("learned")
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from training.console.output_files import write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
 from training.evaluation.evaluate import evaluate
-from training.evaluation.tally import Tally
+from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
 from training.runs.metrics import to_json
 from training.runs.rank_report import RankReport
-from training.runs.report import agreement_of_steps, run_report, target_told
+from training.runs.report import run_report, target_told
 from training.runs.trained import Trained
 
 
@@ -107,7 +107,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             heading=False,
         )
     )
-    over, rho = agreement_of_steps(summary)
+    over, rho = rank_correlation_of_steps(summary)
     agreement_says = "not defined" if rho is None else f"{rho:.2f} (Spearman, over {over})"
     rows = (
         (

@@ -14,8 +14,6 @@ from halting.maps.ponder_map import PonderMap
 from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
-from training.exits.exit import exit_of
-from training.exits.guarantee import DEFAULT, Guarantee, read_guarantee
 from training.runs.recording import about_run, record_map
 from training.tasks.task import IGNORE, Batch, Task
 
@@ -76,14 +74,6 @@ class Run:
             about_run(self.config, self.folder.name),
         )
 
-    def guarantee(self, name: str = DEFAULT) -> Guarantee | None:
-        """What `ponder calibrate` has shown of these weights; None where it has not been asked.
-
-        Raises:
-            UsageError: for a guarantee that is damaged or of other weights.
-        """
-        return read_guarantee(self.weights, name)
-
     def batch_of(self, text: str) -> Batch:
         """A text as a batch of one, without targets."""
         tokens = torch.tensor([self.task.encode(text)])
@@ -105,22 +95,17 @@ class Run:
         return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
 
 
-def load_run(
-    folder: str | Path, device: str | torch.device = "cpu", exit: str | None = None
-) -> Run:
-    """Reads a run folder, or one of its checkpoints.
+def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+    """Reads a run folder, or one of its checkpoints; its tokens leave by the rule that was trained.
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has
             not finished), or "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of
             a checkpoint.
         device: where the model goes.
-        exit: how its tokens leave, as `ponder eval --exit` has it, such as "calibrated"; None for
-            the trained rule.
 
     Raises:
-        UsageError: for a folder that holds no run, no weights yet, or damaged ones; for an exit
-            that it cannot take.
+        UsageError: for a folder that holds no run, no weights yet, or damaged ones.
     """
     home, weights = locate(Path(folder))
     config = read_config(home)
@@ -130,10 +115,7 @@ def load_run(
     wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
     checkpoint.check_same_model(shapes, wanted, weights)
     built.model.load_state_dict(state)
-    run = Run(home, config, built.task, built.model.to(device).eval(), weights)
-    if exit is not None:
-        exit_of(run, exit).stay(run)
-    return run
+    return Run(home, config, built.task, built.model.to(device).eval(), weights)
 
 
 def locate(given: Path) -> tuple[Path, Path]:

@@ -8,6 +8,7 @@ import torch
 
 from training.config.run_config import RunConfig
 from training.console.table import markdown
+from training.evaluation.tally import rank_correlation_of_steps
 from training.runs import metrics
 from training.runs.rank_report import RankReport
 
@@ -87,7 +88,7 @@ def _by_difficulty(summary: dict[str, Any], difficulty: str) -> str:
 
 
 def _agreement_in_words(summary: dict[str, Any], difficulty: str) -> str:
-    over, rho = agreement_of_steps(summary)
+    over, rho = rank_correlation_of_steps(summary)
     if rho is None:
         return "Steps or difficulty do not vary, so that no rank correlation is defined."
     if rho >= 0.5:
@@ -129,17 +130,6 @@ def target_told(budget: dict[str, Any]) -> str:
     if abs(unseen) > _OFF_UNSEEN:
         told += f"; on unseen examples {(1 + unseen) * budget['target_steps']:.2f} ({unseen:+.1%})"
     return told if budget["says"] is None else f"{told}; {budget['says']}"
-
-
-def agreement_of_steps(figures: dict[str, Any]) -> tuple[str, float | None]:
-    """How far executed steps follow difficulty: ("tokens", Spearman's ρ), or over "sequences" where
-    their tokens all leave together; None where it is not defined."""
-    as_one = figures.get("share_as_one") == 1.0
-    over, name = (
-        ("sequences", "spearman_sequences") if as_one else ("tokens", "spearman_steps_difficulty")
-    )
-    rho = figures.get(name)
-    return over, None if rho is None or rho != rho else rho
 
 
 def _warnings(folder: Path) -> str:

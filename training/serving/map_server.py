@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page.data import page_data
-from training.cli.show import as_json
+from training.runs.map_json import map_json
 from training.runs.metrics import to_json
 from training.serving.bounded_lock import BoundedLock, Busy
 from training.serving.map_request import Limits, MapRequest, Refusal
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """The ponder map of a text, for programs and for the page."""
         self._answer(
-            {"/api/map": lambda: self._map(as_json), "/api/page": lambda: self._map(page_data)},
+            {"/api/map": lambda: self._map(map_json), "/api/page": lambda: self._map(page_data)},
             "POST",
         )
 

@@ -21,11 +21,13 @@ from halting import (
     UsageError,
 )
 from halting.rules.confidence_exit import ConfidenceExit
-from training.cli.calibrate import FIRST
-from training.cli.evaluate import evaluate_exit
 from training.cli.main import main
 from training.exits.answers import Answers, Examples, answer
+from training.exits.calibrated import apply_exit
+from training.exits.calibration import FIRST
+from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import parse_exit
+from training.exits.guarantee import read_guarantee
 from training.exits.path import chains, evenly, open_exit, path
 from training.exits.quality_loss import quality_loss
 from training.exits.repeats import repeats_in_words
@@ -47,7 +49,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture
 def own(folder, tmp_path, monkeypatch) -> Path:
     """A copy of it that a test may write into; few settings are tried."""
-    monkeypatch.setattr("training.cli.calibrate.SETTINGS", 9)
+    monkeypatch.setattr("training.exits.calibration.SETTINGS", 9)
     return Path(shutil.copytree(folder, tmp_path / "run"))
 
 
@@ -179,7 +181,7 @@ def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
     assert main(words) == 0
     said = capsys.readouterr().out
     run = load_run(own)
-    found = run.guarantee()
+    found = read_guarantee(run.weights)
     assert found is not None and found.found and found.exit in said and "★" in said
     chosen = found.chosen
     assert chosen is not None and chosen.holds and chosen.p_value <= 0.05 / 3, (
@@ -204,7 +206,7 @@ def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
     assert f"calibrated is {found.exit}. With confidence 0.95" in capsys.readouterr().out
     rows = json.loads((own / "e.json").read_text())
     assert [row["exit"] for row in rows] == ["learned", "calibrated"]
-    calibrated = load_run(own, exit="calibrated")
+    calibrated = apply_exit(load_run(own), "calibrated")
     batch = run.task.batch("test", 0, 16)
     assert calibrated.forward(batch).trace.steps.float().mean() == pytest.approx(
         rows[1]["mean_steps"], rel=1e-6
@@ -229,8 +231,8 @@ def test_where_nothing_cheaper_holds_full_depth_is_used_and_that_is_said(own, ca
     (own / "config.json").write_text(json.dumps(config))
     assert main(["calibrate", str(own), "--examples", "300", "--exit", "fixed"]) == 0
     assert "Nothing cheaper than full depth could be shown" in capsys.readouterr().out
-    run = load_run(own, exit="calibrated")
-    found = run.guarantee()
+    run = apply_exit(load_run(own), "calibrated")
+    found = read_guarantee(run.weights)
     assert (
         found is not None and not found.found and found.exit == "fixed:2" and found.chosen is None
     )

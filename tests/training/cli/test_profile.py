@@ -12,9 +12,10 @@ from torch import nn
 
 from halting.errors import UsageError
 from training.cli.main import main
-from training.cli.profile_run import profile, profile_text
 from training.exits.exit import Exit
 from training.resources.break_even import auto_packs_from, break_even, pays_from, sizes
+from training.resources.profile_text import profile_text
+from training.resources.run_profile import profile
 from training.resources.section_timer import (
     BACKWARD,
     BLOCK,

@@ -22,10 +22,11 @@ from served import serving, tiny_run
 from halting import UsageError
 from halting.maps.ponder_map import PonderMap
 from training.cli import serve
-from training.cli.show import as_json
 from training.runs.loaded import Run
+from training.runs.map_json import map_json
 from training.serving import map_server
 from training.serving.map_server import MapServer
+from training.serving.server import only_here
 
 TEXT = "red →0 →1"
 JSON = {"Content-Type": "application/json"}
@@ -65,7 +66,7 @@ def raw(server: MapServer, sent: bytes) -> bytes:
 
 def test_a_text_is_answered_with_its_map(server: MapServer, run: Run) -> None:
     status, headers, values = ask(server, "POST", "/api/map", {"text": TEXT})
-    assert status == 200 and values == as_json(run.ponder_map(TEXT))
+    assert status == 200 and values == map_json(run.ponder_map(TEXT))
     assert headers["Cache-Control"] == "no-store" and headers["X-Content-Type-Options"] == "nosniff"
     assert "Access-Control-Allow-Origin" not in headers, "no other site may read it"
     status, _, values = ask(server, "POST", "/api/map", {"text": TEXT, "max_steps": 2})
@@ -279,7 +280,7 @@ def test_a_fault_of_ours_is_said_and_does_not_end_it(
     ],
 )
 def test_what_is_loopback(host: str, here: bool) -> None:
-    assert serve.only_here(host) == here
+    assert only_here(host) == here
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_where_it_listens(run: Run) -> None:
             and server.url == f"http://127.0.0.1:{server.server_port}/"
         )
         with pytest.raises(UsageError, match="Another program"):
-            serve.make_server(run, serve.Options(port=server.server_port))
+            serve.open_server(run, serve.Options(port=server.server_port))
     with serving(run, host="0.0.0.0", expose=True) as server:
         assert (
             server.url == f"http://127.0.0.1:{server.server_port}/"

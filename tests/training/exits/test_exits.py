@@ -22,7 +22,7 @@ from halting.rule import Memory, StepDecision, StepView
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
 from halting.wrappers.exit_by import ExitBy
-from training.cli.evaluate import evaluate_exit
+from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import Exit, parse_exit
 from training.tasks.task import Batch
 

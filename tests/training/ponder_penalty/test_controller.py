@@ -321,6 +321,6 @@ def test_a_ramp_waits_for_its_warm_up_and_rises_by_equal_factors():
     )
     assert values[60] == pytest.approx(0.01) and values[110] == pytest.approx(0.1)
     with pytest.raises(UsageError, match="two rising numbers"):
-        check_penalty(PenaltyConfig(ramp=(0.1, 0.01)), 10, 1)
+        check_penalty(None, (0.1, 0.01), 10, 1)
     with pytest.raises(UsageError, match="Drop one of them"):
-        check_penalty(PenaltyConfig(ramp=(0.01, 0.1), target_steps="3"), 10, 1)
+        check_penalty("3", (0.01, 0.1), 10, 1)

@@ -14,7 +14,6 @@ from small_runs import run_of, small
 
 from halting.maps.estimate import ratio
 from training.cli.main import main
-from training.cli.report import Options, examine
 from training.exits.answers import Examples, answer
 from training.exits.exit import Exit, parse_exit
 from training.reports.curves import (
@@ -35,6 +34,7 @@ from training.reports.equal_compute import (
     sentence,
     verdict,
 )
+from training.reports.halting_report import examine
 from training.runs.loaded import Run
 from training.start import train
 from training.tasks import PointerChase
@@ -281,8 +281,7 @@ def test_a_rule_that_knows_is_worth_it_and_a_gate_of_chance_is_not(tmp_path, hal
     run = run_of(tmp_path, halting=halting)
     run = replace(run, task=OwnAnswers(run))
     examples = Examples.of(run.task, "test", 0, 300, 300)
-    options = Options(points=4, repeats=1)
-    found = examine(run, [], exits, examples, options)
+    found = examine(run, [], exits, examples, num_points=4, repeats=1)
     assert found.verdict == known, found.sentence
     oracle = found.comparisons[-1]
     assert oracle.name == "oracle" and oracle.gain.value < 0

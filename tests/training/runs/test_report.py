@@ -7,10 +7,10 @@ from small_runs import small
 
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress
-from training.evaluation.tally import Tally
+from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.runs.finish import summarise
 from training.runs.rank_report import RankReport
-from training.runs.report import agreement_of_steps, run_report
+from training.runs.report import run_report
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from training.runs.report import agreement_of_steps, run_report
     ],
 )
 def test_steps_are_compared_over_what_leaves_together(figures, told):
-    assert agreement_of_steps(figures) == told
+    assert rank_correlation_of_steps(figures) == told
 
 
 def test_a_report_has_a_row_for_each_rank(tmp_path):

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from act.caches.cache import KeyValueCache
-from act.layers.attention import Attention
-from act.layers.attention_context import AttentionContext
+from act.layers.attention import Attention, AttentionContext
 from act.layers.compiled import run
 from act.layers.feed_forward import FeedForward, FeedForwardKind, default_width
 from act.layers.norm import NormKind, norm

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from act.layers.attention_context import AttentionContext, attend
+from act.layers.attention import AttentionContext, attend
 from act.slots import Slots
 
 

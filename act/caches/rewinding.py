@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from act.caches.cache import KeyValueCache
-from act.layers.attention_context import AttentionContext, attend
+from act.layers.attention import AttentionContext, attend
 from act.slots import Slots
 
 Rows = tuple[Tensor, Tensor]

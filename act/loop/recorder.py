@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from act.slots import Slots
-from halting.rule import StepDecision
+from halting.step import StepDecision
 from halting.trace import LoopTrace, PackedSteps
 
 

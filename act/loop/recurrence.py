@@ -14,12 +14,12 @@ from act.caches.rewinding import RewindingCache
 from act.loop.backprop import Backprop
 from act.loop.recorder import TraceRecorder
 from act.loop.zero_gradient import attach_zero_gradient
-from act.partition import partition_slots
-from act.slots import Slots, check_valid, dense_slots, packed_slots, pick, place
+from act.slots import Slots, check_valid, dense_slots, packed_slots, partition_slots, pick, place
 from halting.errors import UsageError
 from halting.mass import halting_dtype, settle
 from halting.readout import Readout
-from halting.rule import HaltingRule, Memory, StepView, keep_rows
+from halting.rule import HaltingRule
+from halting.step import Memory, StepView, keep_rows
 from halting.trace import LoopTrace, PackedSteps
 
 T = TypeVar("T")

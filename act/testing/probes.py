@@ -12,7 +12,8 @@ from act.loop.recurrence import Recurrence
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
 from halting.mass import halting_dtype, settle
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 from halting.wrappers.wrapper import RuleWrapper
 

@@ -9,8 +9,8 @@ from act import Block, Recurrence
 from act.caches.cache import KeyValueCache
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
-from halting.rule import StepView
 from halting.rules.q_halt import QHalt
+from halting.step import StepView
 from halting.trace import LoopTrace
 
 VALID = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 1, 1]], dtype=torch.bool)

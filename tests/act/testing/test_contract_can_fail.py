@@ -31,7 +31,7 @@ from halting import (
 )
 from halting.costs.cost import StepOutcomes
 from halting.mass import halting_dtype, settle
-from halting.rule import Memory, StepDecision, StepView, keep_rows
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 
 written, slots_of = act.caches.cache._written, Slots.of

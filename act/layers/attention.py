@@ -4,13 +4,14 @@ itself. Where keys and values are kept is `act.caches.cache`."""
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from act.layers.ragged_attention import RaggedAttention
 from act.layers.rotary import rotary_angles, rotate
 from act.slots import Slots
+from halting.errors import UsageError
 
 
 class Attention(nn.Module):
@@ -69,47 +70,79 @@ class AttentionContext:
 
     @staticmethod
     def of(
-        x: Tensor,
+        x: Float[Tensor, "A D"],
         slots: Slots,
-        visible: Tensor | None,
+        visible: Bool[Tensor, "B S"] | None,
         causal: bool,
         rotary_dim: int | None,
         base: float,
         ragged: bool = False,
+        documents: Int[Tensor, "B S"] | None = None,
     ) -> "AttentionContext":
         """Worked out once a call from the slots and what the cache shows; `rotary_dim` is Dh, or
-        None for no rotary; `ragged` where packed queries should stay packed, on devices that
-        can."""
+        None for no rotary; `ragged` where packed queries should stay packed, on devices that can;
+        `documents` where tokens see those of their own document alone.
+
+        Raises:
+            UsageError: for document numbers of another length than the cache.
+        """
         angles = (
             None if rotary_dim is None else rotary_angles(slots.position, rotary_dim, base, x.dtype)
         )
+        capacity = slots.length if visible is None else visible.shape[1]
+        _check_documents(documents, capacity)
         if (
             ragged
             and x.device.type in RaggedAttention.devices
             and slots.computes is None
             and 0 < len(slots) < slots.batch * slots.length
         ):
-            capacity = slots.length if visible is None else visible.shape[1]
-            return AttentionContext(
-                angles, None, False, RaggedAttention(slots, visible, causal, capacity)
-            )
-        same_rectangle = slots.full and (visible is None or visible.shape[1] == slots.length)
-        if visible is None and (not causal or same_rectangle):
+            kernel = RaggedAttention(slots, visible, causal, capacity, documents)
+            return AttentionContext(angles, None, False, kernel)
+        same_rectangle = slots.full and capacity == slots.length
+        if visible is None and documents is None and (not causal or same_rectangle):
             return AttentionContext(angles, None, causal)
         layout = slots.layout
-        capacity = slots.length if visible is None else visible.shape[1]
         mask = (
             x.new_ones(slots.batch, 1, 1, capacity, dtype=torch.bool)
             if visible is None
             else visible[:, None, None]
-        )
+        )  # [B 1 1 S]
         if causal:
-            reach = layout.pad(slots.position)
+            reach = layout.pad(slots.position)  # [B Q]
             mask = mask & (torch.arange(capacity, device=x.device) <= reach[:, None, :, None])
+        if documents is not None:
+            own = layout.pad(documents[slots.row, slots.position])  # [B Q]
+            mask = mask & (documents[:, None, None] == own[:, None, :, None])
         mask = mask.expand(slots.batch, 1, layout.width, capacity)
-        # A query that sees nothing (a column of padding, an idle slot) would divide by zero: let it
-        # see everything, which is finite, and drop what it says.
-        return AttentionContext(angles, mask | ~mask.any(-1, keepdim=True), False)
+        return AttentionContext(angles, _or_everything(mask), False)
+
+    def mask_of_each(self, slots: Slots, capacity: int) -> Bool[Tensor, "A 1 1 S"] | None:
+        """What each packed query sees of a row of its own; None where it sees everything."""
+        if self.ragged is not None:
+            return _or_everything(self.ragged.sees()[:, None, None])
+        if self.mask is not None:
+            # [B 1 Q S] to [A 1 1 S]
+            return slots.layout.unpad(self.mask.transpose(1, 2)).unsqueeze(1)
+        if not self.is_causal:
+            return None
+        columns = torch.arange(capacity, device=slots.position.device)
+        return (columns <= slots.position.unsqueeze(-1))[:, None, None]
+
+
+def _or_everything(mask: Bool[Tensor, "*queries S"]) -> Bool[Tensor, "*queries S"]:
+    """A query that sees nothing (a column of padding, an idle slot) would divide by zero: it sees
+    everything, which is finite, and what it says is dropped."""
+    return mask | ~mask.any(-1, keepdim=True)
+
+
+def _check_documents(documents: Tensor | None, capacity: int) -> None:
+    if documents is not None and documents.shape[1] != capacity:
+        raise UsageError(
+            f"context.documents has {documents.shape[1]} positions, and the keys have {capacity}.",
+            "Each position that the cache has room for belongs to a document.",
+            f"Pass document numbers of shape ({documents.shape[0]}, {capacity}).",
+        )
 
 
 def attend(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from act.blocks.block import Block
 from act.caches.cache import KeyValueCache, StepwiseCache
+from act.context import NO_CONTEXT, LoopContext
 from act.loop.recurrence import Recurrence
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
@@ -77,9 +78,13 @@ class PoisonedBlock(Block):
         return _poison(super().enter(_poison(x, slots), _poison(inputs, slots), slots), slots)
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
-        made, cache = super().forward(_poison(entering, slots), slots, cache)
+        made, cache = super().forward(_poison(entering, slots), slots, cache, context)
         return _poison(made, slots), cache
 
 

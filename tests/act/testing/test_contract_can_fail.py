@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import act.caches.cache
 import act.loop.recurrence
+import act.loop.zero_gradient
 import act.slots
 import halting.gate
 from act.blocks.block import Block
@@ -183,7 +184,7 @@ def test_the_loop_as_it_is_passes(law: str) -> None:
         (LAW_5, act.loop.recurrence, "halting_dtype", narrow),
         (LAW_5, halting.gate, "halting_dtype", narrow),
         (LAW_5_DECIDES, halting.gate, "halting_dtype", narrow),
-        (LAW_6, act.loop.recurrence, "attach_zero_gradient", untied),
+        (LAW_6, act.loop.zero_gradient, "attach_zero_gradient", untied),
     ],
 )
 def test_a_broken_loop_is_caught(

@@ -2,12 +2,17 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from halting.errors import UsageError
+
+LoopPath = Literal["auto", "packed", "dense"]
+"""Which slots a call of the loop computes: the active tokens alone (packed), every position of the
+batch (dense), or what pays."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,9 @@ class Slots:
     def _at(index: Tensor, batch: int, length: int, positions: Tensor | None) -> "Slots":
         position = index % max(length, 1) if positions is None else positions.flatten()[index]
         row = index.div(max(length, 1), rounding_mode="floor")
-        return Slots(index, row, position, torch.ones_like(index), None, batch, length)
+        slots = Slots(index, row, position, torch.ones_like(index), None, batch, length)
+        slots.__dict__["common_step"] = 1
+        return slots
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -79,7 +86,7 @@ class Slots:
         )
         if counted is not None:
             kept.__dict__["counted"] = counted
-        if "common_step" in self.__dict__ and len(kept):
+        if self.__dict__.get("common_step") is not None:
             kept.__dict__["common_step"] = self.common_step
         return kept
 
@@ -89,15 +96,38 @@ class Slots:
         later.__dict__.update(
             {name: self.__dict__[name] for name in ("counted", "layout") if name in self.__dict__}
         )
-        if "common_step" in self.__dict__:
-            later.__dict__["common_step"] = self.common_step + 1
+        if self.__dict__.get("common_step") is not None:
+            later.__dict__["common_step"] = self.__dict__["common_step"] + 1
         return later
 
+    def at_steps(self, step: Int[Tensor, " A"]) -> "Slots":
+        """The same slots at steps of their own, counted from 1. What was worked out about their
+        layout is kept."""
+        moved = replace(self, step=step)
+        moved.__dict__.update(
+            {name: self.__dict__[name] for name in ("counted", "layout") if name in self.__dict__}
+        )
+        return moved
+
     @cached_property
-    def common_step(self) -> int:
-        """The step of the computing slots, where they share one; 1 where none computes."""
+    def common_step(self) -> int | None:
+        """The step of the computing slots; None where they are at different ones, 1 where none
+        computes. The loop knows it; of slots made by hand it is read off, which a device is waited
+        for."""
         steps = self.step if self.computes is None else self.step[self.computes]
-        return int(steps[0]) if len(steps) else 1
+        if not len(steps):
+            return 1
+        first, last = torch.stack(steps.aminmax()).tolist()
+        return first if first == last else None
+
+    def take(self, values: Shaped[Tensor, "B L *rest"]) -> Shaped[Tensor, "A *rest"]:
+        """What stands at each slot's place in values of the whole batch."""
+        values = values.flatten(0, 1)
+        return values if self.full else values.index_select(0, self.index)
+
+    def take_rows(self, values: Shaped[Tensor, "B *rest"]) -> Shaped[Tensor, "A *rest"]:
+        """What each slot's sequence has, out of values with one entry a sequence."""
+        return values.index_select(0, self.row)
 
     def blank_idle(self, values: Tensor) -> Tensor:
         """Values [A D] with idle slots zeroed, so that nothing in them reaches anybody, in either
@@ -189,16 +219,18 @@ def dense_slots(tokens: Slots) -> Slots:
     """The reference's choice: every position of the batch; those of inactive tokens are idle."""
     if tokens.full:
         return tokens
-    index = torch.arange(tokens.batch * tokens.length, device=tokens.index.device)
-    computes = torch.zeros_like(index, dtype=torch.bool).index_fill(0, tokens.index, True)
-
-    def everywhere(values: Tensor) -> Tensor:
-        return torch.ones_like(index).index_copy(0, tokens.index, values)
-
+    places = tokens.batch * tokens.length
+    index = torch.arange(places, device=tokens.index.device)  # [B*L]
     row = index.div(tokens.length, rounding_mode="floor")
-    position = everywhere(tokens.position)
-    step = everywhere(tokens.step)
-    return Slots(index, row, position, step, computes, tokens.batch, tokens.length)
+    computes = torch.zeros_like(index, dtype=torch.bool)
+    computes = computes.index_fill(0, tokens.index, True)
+    # [A] laid into [B*L]; idle slots hold a position and a step that there are.
+    position = torch.zeros_like(index).index_copy(0, tokens.index, tokens.position)
+    step = torch.ones_like(index).index_copy(0, tokens.index, tokens.step)
+    slots = Slots(index, row, position, step, computes, tokens.batch, tokens.length)
+    if "common_step" in tokens.__dict__:
+        slots.__dict__["common_step"] = tokens.common_step
+    return slots
 
 
 def place(values: Tensor, tokens: Slots, slots: Slots, onto: Tensor | None = None) -> Tensor:
@@ -214,3 +246,56 @@ def place(values: Tensor, tokens: Slots, slots: Slots, onto: Tensor | None = Non
 def pick(values: Tensor, tokens: Slots, slots: Slots) -> Tensor:
     """The active tokens' values [A D] out of those of a call's slots."""
     return values if slots is tokens else values.index_select(0, tokens.index)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The active tokens of a step, divided.
+
+    Args:
+        slots: of those who stay.
+        stay: [A'] int64, their rows among the active tokens, ascending.
+        out: [A - A'] int64, the rows of those who leave, ascending; all of them as a slice.
+    """
+
+    slots: Slots
+    stay: Int[Tensor, " stay"]
+    out: Int[Tensor, " out"] | slice
+
+
+def partition_slots(tokens: Slots, leaves: Bool[Tensor, " A"]) -> Partition | None:
+    """Divides the tokens; None while nobody leaves. On a CPU, where looking at a number costs
+    nothing, by looking whenever one is wanted; elsewhere the host waits for the device once."""
+    return (
+        partition_on_cpu(tokens, leaves)
+        if leaves.device.type == "cpu"
+        else partition_on_device(tokens, leaves)
+    )
+
+
+def partition_on_cpu(tokens: Slots, leaves: Bool[Tensor, " A"]) -> Partition | None:
+    """Each size is asked for when it is needed."""
+    stay = (~leaves).nonzero().squeeze(-1)
+    if len(stay) == len(tokens):
+        return None
+    return Partition(
+        tokens.keep(stay), stay, leaves.nonzero().squeeze(-1) if len(stay) else slice(None)
+    )
+
+
+def partition_on_device(tokens: Slots, leaves: Bool[Tensor, " A"]) -> Partition | None:
+    """The sizes of all that the next step is made of are fetched together: how many stay, and how
+    many in the fullest sequence, which is the width of their layout."""
+    stays = ~leaves
+    counts = torch.zeros(tokens.batch, dtype=torch.int64, device=leaves.device)
+    counts.scatter_add_(0, tokens.row, stays.to(torch.int64))
+    number, width = torch.stack((counts.sum(), counts.max())).tolist()
+    if number == len(tokens):
+        return None
+    stay = torch.nonzero_static(stays, size=number).squeeze(-1)
+    out = (
+        torch.nonzero_static(leaves, size=len(tokens) - number).squeeze(-1)
+        if number
+        else slice(None)
+    )
+    return Partition(tokens.keep(stay, (counts, width)), stay, out)

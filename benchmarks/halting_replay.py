@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from halting.gate import Gate
 from halting.mass import halting_dtype, settle
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.wrappers.wrapper import RuleWrapper
 
 _MOVES = frozenset(

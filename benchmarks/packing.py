@@ -12,9 +12,10 @@ from benchmarks.bare import dense_loop
 from benchmarks.saved_bytes import saved_bytes
 from benchmarks.shape import STEPS, Shape
 from benchmarks.timing import in_turns, median, ratio
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
+from halting.step import Memory, StepDecision, StepView
 from training.reports.leave_at import LeaveAt
 
 

@@ -20,7 +20,7 @@ from halting.gate import Gate
 from halting.maps.ponder_map import PonderMap
 from halting.mass import halting_dtype, settle
 from halting.readout import DeepSupervision, EveryStep, FinalState, Readout, WeightedMean
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.rule import HaltingRule
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
 from halting.rules.correctness_halt import CorrectnessHalt
@@ -34,6 +34,7 @@ from halting.rules.q_halt import QHalt
 from halting.rules.stick_breaking import StickBreaking
 from halting.rules.token_choice_router import TokenChoiceRouter
 from halting.rules.universal_transformer_act import UniversalTransformerACT
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace, PackedSteps
 from halting.wrappers.exit_by import ExitBy
 from halting.wrappers.max_steps import MaxSteps

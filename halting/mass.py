@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from halting.rule import StepDecision
+from halting.step import StepDecision
 
 
 def halting_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -48,6 +48,9 @@ class LoopTrace(NamedTuple):
         states: every executed step's state, packed, where the readout keeps them; else None.
         lens: for every executed step the readout had it stopped there, packed, where asked for;
             else None.
+        block_loss: [B L N], what the block adds to the training loss at each step, in the unit of
+            that loss and with gradient: its auxiliary loss times its `aux_weight`; 0 where the
+            token was not computed, and None for a block that has none.
     """
 
     mass: Float[Tensor, "B L N"]
@@ -57,6 +60,7 @@ class LoopTrace(NamedTuple):
     aux: dict[str, Tensor]
     states: PackedSteps | None = None
     lens: PackedSteps | None = None
+    block_loss: Float[Tensor, "B L N"] | None = None
 
     @property
     def num_steps(self) -> int:

@@ -1,15 +1,15 @@
 """What one loop step computes: a few Transformer layers over the active tokens."""
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from act.caches.cache import KeyValueCache
-from act.layers.attention import Attention
-from act.layers.attention_context import AttentionContext
+from act.context import ALL_FIELDS, NO_CONTEXT, LoopContext
+from act.layers.attention import Attention, AttentionContext
 from act.layers.compiled import run
 from act.layers.feed_forward import FeedForward, FeedForwardKind, default_width
 from act.layers.norm import NormKind, norm
@@ -18,6 +18,22 @@ from act.slots import Slots
 from halting.errors import UsageError
 
 AttentionLayout = Literal["padded", "ragged"]
+
+
+class BlockStep(NamedTuple):
+    """What one step of a block gives.
+
+    Args:
+        entering: [A D], what was read.
+        state: [A D], the states after it.
+        cache: with this step's keys and values.
+        aux_loss: [A], the block's auxiliary loss of each token, or None where it has none.
+    """
+
+    entering: Tensor
+    state: Tensor
+    cache: KeyValueCache
+    aux_loss: Tensor | None = None
 
 
 class LoopBlock(nn.Module):
@@ -31,11 +47,15 @@ class LoopBlock(nn.Module):
         collective: ranks do something together inside of it (experts that are split over them).
             Each then loops as long as any has a token, and a rank without one goes back through as
             many steps as the others.
+        reads_context: the fields of a `LoopContext` that it goes by; any other is refused.
+        aux_weight: what a unit of its auxiliary loss weighs in the training loss, where it has one.
     """
 
     packable: bool = True
     causal: bool = False
     collective: bool = False
+    reads_context: tuple[str, ...] = ()
+    aux_weight: float = 1.0
 
     def enter(
         self, x: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots
@@ -46,9 +66,15 @@ class LoopBlock(nn.Module):
 
     @abstractmethod
     def forward(
-        self, entering: Float[Tensor, "A D"], slots: Slots, cache: KeyValueCache
-    ) -> tuple[Float[Tensor, "A D"], KeyValueCache]:
-        """The states after the step, and the cache holding this step's keys and values."""
+        self,
+        entering: Float[Tensor, "A D"],
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
+    ) -> tuple[Tensor, KeyValueCache] | tuple[Tensor, KeyValueCache, Tensor]:
+        """The states [A D] after the step, and the cache holding this step's keys and values. A
+        block that has an auxiliary loss (a load balance of experts) hands it on beside them: [A],
+        one number a token, with gradient. What it says of idle slots is dropped."""
 
     def step(
         self,
@@ -56,10 +82,11 @@ class LoopBlock(nn.Module):
         inputs: Float[Tensor, "A D"],
         slots: Slots,
         cache: KeyValueCache,
-    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"], KeyValueCache]:
-        """One loop step: what was read, the states after it, and the cache."""
+        context: LoopContext = NO_CONTEXT,
+    ) -> BlockStep:
+        """One loop step."""
         entering = self.enter(state, inputs, slots)
-        return entering, *self(entering, slots, cache)
+        return BlockStep(entering, *self(entering, slots, cache, context))
 
 
 class Layer(nn.Module):
@@ -135,6 +162,8 @@ class Block(LoopBlock):
             share, and rotary positions in heads of odd size.
     """
 
+    reads_context = ("documents",)
+
     def __init__(
         self,
         dim: int,
@@ -200,10 +229,14 @@ class Block(LoopBlock):
         return x
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
         x = slots.blank_idle(entering)
-        context = AttentionContext.of(
+        attention = AttentionContext.of(
             x,
             slots,
             cache.visible,
@@ -211,9 +244,10 @@ class Block(LoopBlock):
             self.rotary_dim,
             self.rotary_base,
             self.attention == "ragged",
+            context.documents,
         )
         for number, layer in enumerate(self.layers):
-            x, cache = layer(x, slots, cache, number, context)
+            x, cache = layer(x, slots, cache, number, attention)
         return x, cache
 
 
@@ -257,6 +291,8 @@ class PlainBlock(LoopBlock):
         positionwise: it does not mix positions at all, so padding cannot reach anybody.
         padding_argument: the keyword under which it takes a [B L] bool mask that is True on
             padding, such as "src_key_padding_mask".
+        context_argument: the keyword under which it takes the run's `LoopContext`; it then reads
+            whatever is given there.
 
     Raises:
         UsageError: in a batch with padding, for a module that is neither position-wise nor takes a
@@ -271,19 +307,30 @@ class PlainBlock(LoopBlock):
         causal: bool = False,
         positionwise: bool = False,
         padding_argument: str | None = None,
+        context_argument: str | None = None,
     ):
         super().__init__()
         self.module = module
         self.causal = causal
         self.positionwise = positionwise
         self.padding_argument = padding_argument
+        self.context_argument = context_argument
+        if context_argument is not None:
+            self.reads_context = ALL_FIELDS
+        elif positionwise:
+            self.reads_context = ("documents",)
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
-        x = entering.view(slots.batch, slots.length, -1)
+        x = entering.view(slots.batch, slots.length, -1)  # [B L D]
+        given = {} if self.context_argument is None else {self.context_argument: context}
         if cache.visible is None or self.positionwise:
-            return self.module(x).flatten(0, 1), cache
+            return self.module(x, **given).flatten(0, 1), cache
         if self.padding_argument is None:
             raise UsageError(
                 f"PlainBlock({type(self.module).__name__}) got a batch with padding.",
@@ -292,4 +339,5 @@ class PlainBlock(LoopBlock):
                 "padding_argument='src_key_padding_mask'), say that it mixes no positions, "
                 "PlainBlock(module, positionwise=True), or pass sequences of one length.",
             )
-        return self.module(x, **{self.padding_argument: ~cache.visible}).flatten(0, 1), cache
+        given = {**given, self.padding_argument: ~cache.visible}
+        return self.module(x, **given).flatten(0, 1), cache

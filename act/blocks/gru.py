@@ -3,8 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from act.blocks.block import LoopBlock
+from act.blocks.block import BlockStep, LoopBlock
 from act.caches.cache import KeyValueCache
+from act.context import NO_CONTEXT, LoopContext
 from act.slots import Slots
 
 
@@ -22,6 +23,8 @@ class GRUBlock(LoopBlock):
         causal: refuse rules that look at later tokens; the cell itself looks at none.
     """
 
+    reads_context = ("documents",)  # tokens do not see each other, so not those of other documents
+
     def __init__(self, dim: int, causal: bool = False):
         super().__init__()
         self.dim = dim
@@ -34,8 +37,9 @@ class GRUBlock(LoopBlock):
         inputs: Float[Tensor, "A D"],
         slots: Slots,
         cache: KeyValueCache,
-    ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A D"], KeyValueCache]:
+        context: LoopContext = NO_CONTEXT,
+    ) -> BlockStep:
         state = slots.blank_idle(state)
         inputs = slots.blank_idle(inputs)
         # Under autocast the cell answers in the narrow dtype; the stream of states keeps its own.
-        return state, self.cell(inputs, state).to(state.dtype), cache
+        return BlockStep(state, self.cell(inputs, state).to(state.dtype), cache)

@@ -2,12 +2,13 @@
 (law 2)."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from act.layers.attention_context import AttentionContext, attend
+from act.layers.attention import AttentionContext, attend
 from act.slots import Slots
 
 
@@ -150,10 +151,8 @@ class InPlaceCache(BufferedCache):
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "InPlaceCache":
         if slots.full and slots.computes is None and slots.length == self.capacity:
-            self.buffers[layer] = (
-                keys,
-                values,
-            )  # every row: a copy comes with the first step that writes some
+            # Every row: a copy comes with the first step that writes some.
+            self.buffers[layer] = (keys, values)
             self.borrowed.add(layer)
             return self
         if layer not in self.buffers:
@@ -182,13 +181,17 @@ class StepwiseCache(BufferedCache):
 
     A query at step n reads of an earlier token, which halted at m, what it wrote at step min(n, m):
     so a write at step n goes to level n and all later levels, and later steps of the same token
-    overwrite them. All slots of one call must be at the same step.
+    overwrite them. The slots of one call may be at different steps: each is written from its own
+    level on and reads its own, as in a call for each step. Where they share one, nothing is copied.
 
     Args:
         visible: [B S] bool, or None when every position holds a token.
         batch: B.
         capacity: S.
         num_steps: N, the step limit; the loop refuses a larger one.
+
+    Attributes:
+        buffers: keys and values [N B*S Hkv Dh] of each layer written so far.
     """
 
     def __init__(
@@ -197,24 +200,60 @@ class StepwiseCache(BufferedCache):
         self.visible = visible
         self.batch = batch
         self.capacity = capacity
-        self.num_steps = self.max_steps = num_steps
+        self.num_steps = num_steps
+        self.max_steps = num_steps
         self.buffers: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def attend(
+        self,
+        layer: int,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        slots: Slots,
+        context: AttentionContext,
+    ) -> tuple[Tensor, KeyValueCache]:
+        if slots.common_step is not None:
+            return super().attend(layer, queries, keys, values, slots, context)
+        self.write(layer, keys, values, slots)
+        mask = context.mask_of_each(slots, self.capacity)  # [A 1 1 S]
+        alone = replace(context, mask=mask, is_causal=False, ragged=None)
+        # Each query is a row of its own, with the keys of its own level: [A 1 H Dh].
+        attended = attend(queries.unsqueeze(1), *self.read_each(layer, slots), alone)
+        return attended.squeeze(1), self
 
     def write(self, layer: int, keys: Tensor, values: Tensor, slots: Slots) -> "StepwiseCache":
         if layer not in self.buffers:
             shape = (self.num_steps, self.batch * self.capacity, *keys.shape[1:])
             self.buffers[layer] = (keys.new_zeros(shape), values.new_zeros(shape))
-        places = slots.row * self.capacity + slots.position
-        level = slots.common_step - 1
+        places = slots.row * self.capacity + slots.position  # [A]
+        level = slots.step - 1  # [A]
         if slots.computes is not None:
             places = places[slots.computes]
+            level = level[slots.computes]
             keys = keys[slots.computes]
             values = values[slots.computes]
         for buffer, new in zip(self.buffers[layer], (keys, values), strict=True):
-            buffer[level:, places] = new
+            if slots.common_step is not None:
+                buffer[slots.common_step - 1 :, places] = new
+                continue
+            levels = torch.arange(self.num_steps, device=level.device).unsqueeze(-1)  # [N 1]
+            later = (levels >= level)[..., None, None]  # [N A 1 1]
+            buffer[:, places] = torch.where(later, new, buffer[:, places])
         return self
 
     def read(self, layer: int, slots: Slots) -> tuple[Tensor, Tensor]:
+        assert slots.common_step is not None, "slots at different steps read each their own level"
         keys, values = self.buffers[layer]
         shape = (self.batch, self.capacity, *keys.shape[2:])
-        return keys[slots.common_step - 1].view(shape), values[slots.common_step - 1].view(shape)
+        level = slots.common_step - 1
+        return keys[level].view(shape), values[level].view(shape)
+
+    def read_each(
+        self, layer: int, slots: Slots
+    ) -> tuple[Float[Tensor, "A S Hkv Dh"], Float[Tensor, "A S Hkv Dh"]]:
+        """What each slot's sequence holds at the slot's own step."""
+        keys, values = self.buffers[layer]
+        shape = (self.num_steps, self.batch, self.capacity, *keys.shape[2:])
+        level = slots.step - 1
+        return keys.view(shape)[level, slots.row], values.view(shape)[level, slots.row]

@@ -1,6 +1,7 @@
 """A key-value cache for training that keeps one buffer a layer and rewinds it on the way back."""
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,8 +10,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from act.caches.cache import KeyValueCache
-from act.layers.attention_context import AttentionContext, attend
+from act.layers.attention import AttentionContext, attend
 from act.slots import Slots
+from halting.errors import UsageError
+
+_backward_pass: Callable[[], int] | None = getattr(torch._C, "_current_graph_task_id", None)
+"""The number of the backward pass that is running, by which `torch.utils.checkpoint` tells passes
+apart, too. It is private to PyTorch: where it is missing, the loop takes `FunctionalCache`
+(tests/act/test_private_torch.py names the version that it was seen in)."""
 
 Rows = tuple[Tensor, Tensor]
 """Keys and values [rows Hkv Dh]."""
@@ -31,13 +38,27 @@ class RewindingCache(KeyValueCache):
     Args:
         visible: [B S] bool, or None when every position holds a token.
         layers: what each layer holds, by its number.
+
+    Raises:
+        UsageError: for a PyTorch that it does not work with (`available`).
     """
 
     def __init__(
         self, visible: Bool[Tensor, "B S"] | None, layers: "dict[int, _Layer] | None" = None
     ):
+        if not self.available():
+            raise UsageError(
+                f"RewindingCache does not work with PyTorch {torch.__version__}.",
+                "It has to tell backward passes apart, and this version has no number for them.",
+                "Use FunctionalCache, which gives the same gradients and keeps more memory.",
+            )
         self.visible = visible
         self.layers: dict[int, _Layer] = layers or {}
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this PyTorch has what the cache stands on."""
+        return _backward_pass is not None
 
     def attend(
         self,
@@ -51,9 +72,11 @@ class RewindingCache(KeyValueCache):
         assert slots.computes is None, "for the packed path: idle slots write nothing"
         rows = self.layers.setdefault(layer, _Layer(None))
         if slots.full:
-            rows.base = keys, values
-            pad = slots.layout.pad
-            return slots.layout.unpad(attend(pad(queries), pad(keys), pad(values), context)), self
+            # Every row is written: the graph of this step is autograd's own.
+            rows.base = (keys, values)
+            layout = slots.layout
+            attended = attend(layout.pad(queries), layout.pad(keys), layout.pad(values), context)
+            return layout.unpad(attended), self
         base = rows.base if rows.buffer is None and rows.base is not None else (None, None)
         attended = _Attend.apply(queries, keys, values, *base, rows, slots, context)
         assert isinstance(attended, Tensor)
@@ -96,7 +119,7 @@ class _Layer:
         """The rows, with those of these slots written by a new step."""
         if self.buffer is None:
             shape = (slots.batch * slots.length, *keys.shape[1:])
-            base = self.base or (keys.new_zeros(shape), values.new_zeros(shape))
+            base = self.base or (keys.new_zeros(shape), values.new_zeros(shape))  # [B*S Hkv Dh]
             self.buffer = (base[0].clone(), base[1].clone())
             self.base = None
         self.now = len(self.nodes)
@@ -121,14 +144,17 @@ class _Layer:
     def collect(self, keys: Tensor, values: Tensor, slots: Slots) -> tuple[Rows, Rows]:
         """Takes in a step's gradient of all rows; gives that of the rows that the step wrote, and
         of earlier ones."""
-        this_pass = (
-            torch._C._current_graph_task_id()
-        )  # as torch.utils.checkpoint tells backward passes apart
+        assert _backward_pass is not None
+        this_pass = _backward_pass()
         if self.gradients is not None and self.backward_pass == this_pass:
+            # What later steps read of the rows that they did not write, [B*S Hkv Dh].
             keys = self.gradients[0] + keys
             values = self.gradients[1] + values
-        mine = keys.index_select(0, slots.index), values.index_select(0, slots.index)
-        self.gradients = keys.index_fill_(0, slots.index, 0), values.index_fill_(0, slots.index, 0)
+        # [A Hkv Dh], for the step that wrote them: earlier steps wrote none of these rows.
+        mine = (keys.index_select(0, slots.index), values.index_select(0, slots.index))
+        keys = keys.index_fill_(0, slots.index, 0)
+        values = values.index_fill_(0, slots.index, 0)
+        self.gradients = (keys, values)
         self.backward_pass = this_pass
         return mine, self.gradients
 
@@ -159,9 +185,13 @@ class _Attend(torch.autograd.Function):
         ctx.based = base_keys is not None
         ctx.save_for_backward(queries, keys, values)
         with torch.enable_grad():
-            queries, keys, values = (each.data.requires_grad_() for each in (queries, *rows))
-            ctx.inputs = queries, keys, values
-            ctx.attended = _attended(queries, keys, values, slots, context)
+            # `.data`, not `.detach()`: later steps write into these rows, which autograd would
+            # refuse if it shared their version.
+            queries = queries.data.requires_grad_()  # [A H Dh]
+            keys = rows[0].data.requires_grad_()  # [B*S Hkv Dh]
+            values = rows[1].data.requires_grad_()  # [B*S Hkv Dh]
+            ctx.inputs = (queries, keys, values)
+            ctx.attended = _attended(queries, keys, values, slots, context)  # [A H Dh]
         return ctx.attended.detach()
 
     @staticmethod
@@ -205,11 +235,11 @@ class _Kept:
         """[A H Dh]"""
         queries, keys, values = self.inputs
         laid = {
-            "queries": self.slots.layout.pad(queries),
-            "keys": self._every_head(keys),
-            "values": self._every_head(values),
+            "queries": self.slots.layout.pad(queries),  # [B Q H Dh]
+            "keys": self._every_head(keys),  # [B S H Dh]
+            "values": self._every_head(values),  # [B S H Dh]
         }
-        self.shape = laid["queries"].transpose(1, 2).shape
+        self.shape = laid["queries"].transpose(1, 2).shape  # [B H Q Dh]
         self.known = {each.untyped_storage().data_ptr(): name for name, each in laid.items()}
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
             answer = attend(laid["queries"], laid["keys"], laid["values"], context)
@@ -224,15 +254,15 @@ class _Kept:
         return rows if sharing == 1 else rows.repeat_interleave(sharing, dim=2)
 
     def _pack(self, tensor: Tensor) -> Tensor | str:
+        """A name for what can be laid out again on the way back; else the tensor."""
         name = self.known.get(tensor.untyped_storage().data_ptr())
         if name == "queries":
             return tensor if self.slots.layout.place is None else name
         if name is not None:
             return tensor if self.inputs[0].shape[1] == self.inputs[1].shape[1] else name
         like_the_mask = self.shape[1] == 1 and self.shape[3] == self.slots.length
-        is_answer = (
-            tensor.shape == self.shape and not like_the_mask and self.slots.layout.place is not None
-        )
+        padded = self.slots.layout.place is not None
+        is_answer = padded and tensor.shape == self.shape and not like_the_mask
         return "answer" if is_answer else tensor
 
     def _unpack(self, kept: Tensor | str) -> Tensor:

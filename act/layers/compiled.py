@@ -3,22 +3,39 @@ of tokens."""
 
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any, TypeVar
 
 import torch
-from torch._functorch import config as autograd_config
 
 T = TypeVar("T")
 
 
+def _settings() -> Any:
+    try:
+        settings = import_module("torch._functorch.config")
+    except ImportError:
+        return None
+    return settings if hasattr(settings, "donated_buffer") else None
+
+
+_autograd_settings: Any = _settings()
+"""Where compiled code is told not to reuse memory during a backward pass. The module is private to
+PyTorch: where the setting is missing, everything runs eagerly (tests/act/test_private_torch.py
+names the version that it was seen in)."""
+
+
 def run(function: Callable[..., T], *given: Any, compiled: bool) -> T:
-    """`function(*given)`, compiled if asked for.
+    """`function(*given)`, compiled if asked for, and if this PyTorch can be told what compiled code
+    must not do.
 
     The number of tokens is a symbol in the compiled code, so that another active count is no reason
     to compile again (a single token is one, and so is a pass without gradients). What is outside
     such a part, attention and the choice of slots, stays eager.
     """
-    return _compiled(function)(*given) if compiled else function(*given)
+    if compiled and _autograd_settings is not None:
+        return _compiled(function)(*given)
+    return function(*given)
 
 
 @cache
@@ -26,5 +43,6 @@ def _compiled(function: Callable[..., T]) -> Callable[..., T]:
     # Memory may not be reused while a backward pass runs: a graph may be gone through again
     # (`retain_graph`), as the rewinding cache does. PyTorch asks for this setting at each backward
     # pass, so it is set for the process.
-    autograd_config.donated_buffer = False
+    assert _autograd_settings is not None
+    _autograd_settings.donated_buffer = False
     return torch.compile(function, dynamic=True)

@@ -1,5 +1,6 @@
 """Attention of packed queries without a padded rectangle: kernels for GPUs."""
 
+from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -35,6 +36,7 @@ class RaggedAttention:
         visible: [B S] bool, the positions that hold a token; None when all do.
         causal: a query sees positions up to its own.
         capacity: S.
+        documents: [B S], the document of each position, where a query sees its own alone.
 
     Attributes:
         devices: kinds of device where the loop attends like this.
@@ -43,12 +45,18 @@ class RaggedAttention:
     devices: ClassVar[tuple[str, ...]] = ("cuda",)
 
     def __init__(
-        self, slots: Slots, visible: Bool[Tensor, "B S"] | None, causal: bool, capacity: int
+        self,
+        slots: Slots,
+        visible: Bool[Tensor, "B S"] | None,
+        causal: bool,
+        capacity: int,
+        documents: Int[Tensor, "B S"] | None = None,
     ):
         self.slots = slots
         self.visible = visible
         self.causal = causal
         self.capacity = capacity
+        self.documents = documents
 
     def __call__(
         self,
@@ -67,7 +75,19 @@ class RaggedAttention:
     @property
     def whole_sequences(self) -> bool:
         """Whether each query sees every position of its sequence."""
-        return self.visible is None and not self.causal
+        return self.visible is None and self.documents is None and not self.causal
+
+    def sees(self) -> Bool[Tensor, "A S"]:
+        """Which positions of its sequence each query sees, where no kernel can be told."""
+        slots = self.slots
+        columns = torch.arange(self.capacity, device=slots.position.device)
+        seen = columns < self.capacity if self.visible is None else self.visible[slots.row]
+        if self.causal:
+            seen = seen & (columns <= slots.position.unsqueeze(-1))
+        if self.documents is not None:
+            own = self.documents[slots.row, slots.position]
+            seen = seen & (self.documents[slots.row] == own.unsqueeze(-1))
+        return seen.expand(len(slots), self.capacity)
 
     @cached_property
     def bounds(self) -> tuple[Int[Tensor, " B+1"], Int[Tensor, " B+1"]]:
@@ -85,9 +105,8 @@ class RaggedAttention:
         from torch.nn.attention.varlen import varlen_attn
 
         of_queries, of_keys = self.bounds
-        shared: Any = (
-            {"enable_gqa": True} if keys.shape[1] != queries.shape[1] else {}
-        )  # an argument of later versions
+        # enable_gqa is an argument of later versions.
+        shared: Any = {"enable_gqa": True} if keys.shape[1] != queries.shape[1] else {}
         most = self.slots.counted[1]
         answer = varlen_attn(
             queries, keys, values, of_queries, of_keys, max_q=most, max_k=self.capacity, **shared
@@ -121,11 +140,16 @@ class RaggedAttention:
             (high - low + 1).to(torch.int32)[None, None],
             blocks.clamp(max=-(-total // BLOCK) - 1).to(torch.int32)[None, None],
             BLOCK_SIZE=BLOCK,
-            mask_mod=_stretches(first, last)
-            if self.visible is None
-            else _seen(first, last, self.visible.flatten()),
+            mask_mod=self._mask_mod(first, last),
             seq_lengths=(count, total),
         )
+
+    def _mask_mod(self, first: Tensor, last: Tensor) -> Callable[..., Tensor]:
+        visible = None if self.visible is None else self.visible.flatten()
+        if self.documents is not None:
+            own = self.documents[self.slots.row, self.slots.position]
+            return _of_document(first, last, visible, own, self.documents.flatten())
+        return _stretches(first, last) if visible is None else _seen(first, last, visible)
 
 
 def _flex(queries: Tensor, keys: Tensor, values: Tensor, mask: "BlockMask", shared: bool) -> Tensor:
@@ -136,15 +160,25 @@ def _flex(queries: Tensor, keys: Tensor, values: Tensor, mask: "BlockMask", shar
     return answer
 
 
-def _stretches(first: Tensor, last: Tensor):
+def _stretches(first: Tensor, last: Tensor) -> Callable[..., Tensor]:
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key >= first[query]) & (key <= last[query])
 
     return sees
 
 
-def _seen(first: Tensor, last: Tensor, visible: Tensor):
+def _seen(first: Tensor, last: Tensor, visible: Tensor) -> Callable[..., Tensor]:
     def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key >= first[query]) & (key <= last[query]) & visible[key]
+
+    return sees
+
+
+def _of_document(
+    first: Tensor, last: Tensor, visible: Tensor | None, own: Tensor, documents: Tensor
+) -> Callable[..., Tensor]:
+    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        seen = (key >= first[query]) & (key <= last[query]) & (documents[key] == own[query])
+        return seen if visible is None else seen & visible[key]
 
     return sees

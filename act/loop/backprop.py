@@ -7,13 +7,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from act.blocks.block import BlockStep
 from act.caches.cache import KeyValueCache
+from act.context import LoopContext
 from act.slots import Slots
 
-StepFunction = Callable[
-    [Tensor, Tensor, Slots, KeyValueCache], tuple[Tensor, Tensor, KeyValueCache]
-]
-"""(state, inputs, slots, cache) → (entering, state, cache)."""
+StepFunction = Callable[[Tensor, Tensor, Slots, KeyValueCache, LoopContext], BlockStep]
+"""(state, inputs, slots, cache, context) → what the block gives: `LoopBlock.step`."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,16 @@ class Backprop:
     counts_from_last: ClassVar[bool] = False
 
     def run(
-        self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache
-    ) -> tuple[Tensor, Tensor, KeyValueCache]:
+        self,
+        step: StepFunction,
+        state: Tensor,
+        inputs: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext,
+    ) -> BlockStep:
         """One loop step."""
-        return step(state, inputs, slots, cache)
+        return step(state, inputs, slots, cache, context)
 
     def cuts_before(self, step: int, last: int) -> bool:
         """Whether state and cache are detached before step `step`, counted from 1; `last` is the
@@ -91,16 +97,29 @@ class Checkpointed(Backprop):
     recomputes: ClassVar[bool] = True
 
     def run(
-        self, step: StepFunction, state: Tensor, inputs: Tensor, slots: Slots, cache: KeyValueCache
-    ) -> tuple[Tensor, Tensor, KeyValueCache]:
+        self,
+        step: StepFunction,
+        state: Tensor,
+        inputs: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext,
+    ) -> BlockStep:
         if slots.full and slots.computes is None:
-            cache = (
-                cache.blank()
-            )  # this step writes every row, so what was there need not be kept for it
+            # This step writes every row, so what was there need not be kept for it.
+            cache = cache.blank()
         # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. The block
-        # draws no numbers.
+        # draws no numbers. What the second run returns is dropped, so an auxiliary loss counts
+        # once.
         result = checkpoint(
-            step, state, inputs, slots, cache, use_reentrant=False, preserve_rng_state=False
+            step,
+            state,
+            inputs,
+            slots,
+            cache,
+            context,
+            use_reentrant=False,
+            preserve_rng_state=False,
         )
-        assert isinstance(result, tuple)
+        assert isinstance(result, BlockStep)
         return result

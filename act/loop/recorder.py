@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from act.slots import Slots
-from halting.rule import StepDecision
+from halting.step import StepDecision
 from halting.trace import LoopTrace, PackedSteps
 
 
@@ -28,7 +28,13 @@ class TraceRecorder:
         self.aux: dict[str, list[Tensor]] = {}
         self.states: list[Tensor] = []
         self.lens: list[Tensor] = []
+        self.block_loss: list[Tensor] = []
         self.exits: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def num_steps(self) -> int:
+        """How many steps are recorded."""
+        return len(self.index)
 
     def record(self, slots: Slots, mass: Tensor, decision: StepDecision) -> None:
         """One step of the active tokens."""
@@ -59,7 +65,7 @@ class TraceRecorder:
         """The record of the run."""
         batch = self.tokens.batch
         length = self.tokens.length
-        num_steps = len(self.index)
+        num_steps = self.num_steps
         index = torch.cat(self.index)
         step = torch.cat(self.step) - 1
         packed = PackedSteps(torch.cat(self.mass), index, step)
@@ -77,4 +83,5 @@ class TraceRecorder:
             aux={name: unpack(values) for name, values in self.aux.items()},
             states=PackedSteps(torch.cat(self.states), index, step) if self.states else None,
             lens=PackedSteps(torch.cat(self.lens), index, step) if self.lens else None,
+            block_loss=unpack(self.block_loss) if self.block_loss else None,
         )

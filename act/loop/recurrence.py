@@ -2,28 +2,45 @@
 go."""
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from act.blocks.block import LoopBlock
+from act.blocks.block import BlockStep, LoopBlock
 from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache
 from act.caches.rewinding import RewindingCache
+from act.context import NO_CONTEXT, LoopContext
 from act.loop.backprop import Backprop
+from act.loop.checks import (
+    check_aux_loss,
+    check_can_finish,
+    check_max_steps,
+    check_pairing,
+    check_truncation,
+)
 from act.loop.recorder import TraceRecorder
-from act.loop.zero_gradient import attach_zero_gradient
-from act.partition import partition_slots
-from act.slots import Slots, check_valid, dense_slots, packed_slots, pick, place
-from halting.errors import UsageError
+from act.loop.state import LoopRun, LoopState
+from act.loop.zero_gradient import attach_zero_gradients
+from act.slots import (
+    LoopPath,
+    Slots,
+    check_valid,
+    dense_slots,
+    packed_slots,
+    partition_slots,
+    pick,
+    place,
+)
 from halting.mass import halting_dtype, settle
 from halting.readout import Readout
-from halting.rule import HaltingRule, Memory, StepView, keep_rows
-from halting.trace import LoopTrace, PackedSteps
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView, keep_rows
+from halting.trace import LoopTrace
 
 T = TypeVar("T")
-LoopPath = Literal["auto", "packed", "dense"]
 PACKING_PAYS_FROM = 2048
 """Numbers in a batch, tokens times width, below which choosing slots costs a training step as much
 as it saves, on a CPU (docs/log.md, `ponder profile`). In inference it pays from the first token
@@ -80,13 +97,13 @@ class Recurrence(nn.Module):
         backprop: Backprop | None = None,
     ):
         super().__init__()
-        _check_max_steps(max_steps)
-        _check_pairing(block, rule, path)
+        check_max_steps(max_steps)
+        check_pairing(block, rule, path)
         self.block = block
         self.rule = rule
         self.readout = readout or rule.default_readout()
         if backprop is not None:
-            _check_truncation(backprop, rule, self.readout, max_steps)
+            check_truncation(backprop, rule, self.readout, max_steps)
         self.max_steps = max_steps
         self.path: LoopPath = path or ("packed" if block.packable else "dense")
         self.backprop = backprop or Backprop()
@@ -101,7 +118,7 @@ class Recurrence(nn.Module):
         Raises:
             UsageError: for a rule that is not causal in a causal block.
         """
-        _check_pairing(self.block, rule, self.path)
+        check_pairing(self.block, rule, self.path)
         self.rule = rule
         self.readout = readout or rule.default_readout()
 
@@ -123,8 +140,10 @@ class Recurrence(nn.Module):
         cache: KeyValueCache | None = None,
         positions: Int[Tensor, "B L"] | None = None,
         record_lens: bool = False,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Float[Tensor, "B L D"], LoopTrace]:
-        """The output [B L D], 0 on padding, and the record of the run.
+        """Runs the loop from beginning to end; returns the output [B L D], 0 on padding, and the
+        record of the run.
 
         Args:
             x: what the loop starts from, and what is injected at each step.
@@ -135,91 +154,211 @@ class Recurrence(nn.Module):
                 unless given.
             record_lens: keep in the trace what the readout would have been had each token stopped
                 at each step.
+            context: what the block reads at every step beside the states.
 
         Raises:
-            UsageError: for max_steps below 1 or beyond the room of the cache, and for a `valid` of
-                another shape or dtype.
+            UsageError: for max_steps below 1 or beyond the room of the cache, for a `valid` of
+                another shape or dtype, and for a context that the block does not read.
+        """
+        state = self.begin(
+            x,
+            valid,
+            max_steps=max_steps,
+            cache=cache,
+            positions=positions,
+            record_lens=record_lens,
+            context=context,
+        )
+        while not state.at_limit:
+            go_on = self.keep_going(state.active)
+            if not go_on and state.num_steps > 0:
+                break
+            state = self.step(state)
+        return self.finish(state)
+
+    def begin(
+        self,
+        x: Float[Tensor, "B L D"],
+        valid: Bool[Tensor, "B L"] | None = None,
+        *,
+        max_steps: int | None = None,
+        cache: KeyValueCache | None = None,
+        positions: Int[Tensor, "B L"] | None = None,
+        record_lens: bool = False,
+        context: LoopContext = NO_CONTEXT,
+    ) -> LoopState:
+        """The run before its first step. Arguments and errors are those of `forward`, which is the
+        loop over `begin`, `step` and `finish`.
+
+        Engines that gather or sum parameters do so around a call of the module: under DeepSpeed,
+        call `forward`, and override it for a loop of your own (docs/manual_stepping.md).
         """
         limit = self.max_steps if max_steps is None else max_steps
-        _check_max_steps(limit, cache)
-        known = (
-            self.rule.fixed_depth(limit) or 0
-        )  # before that step nobody leaves, so nobody need be asked
-        last = known or limit
+        check_max_steps(limit, cache)
         check_valid(valid, *x.shape[:2])
+        context.check(x.shape[0], self.block.reads_context, type(self.block).__name__)
         slots = Slots.everywhere(x, positions) if valid is None else Slots.of(valid, positions)
         packs = self.packs(len(slots))
-        cache = cache or self._fresh_cache(slots, valid, packs)
-        flat = x.flatten(0, 1)
-        state = inputs = flat if slots.full else flat.index_select(0, slots.index)
-        frozen = None if self.block.packable else place(state, slots, dense_slots(slots))
-        remaining = torch.ones(len(slots), dtype=halting_dtype(x.dtype), device=x.device)
-        total = self.readout.begin(state)
-        memory, gain = _outside_autocast(
-            self.rule.begin, self._view(slots, limit, state, state, remaining, total)
+        run = LoopRun(
+            x=x,
+            context=context,
+            limit=limit,
+            # Before that step nobody leaves, so nobody has to be asked.
+            fixed_depth=self.rule.fixed_depth(limit) or 0,
+            packs=packs,
+            record_lens=record_lens,
         )
-        ledger = TraceRecorder(slots, remaining.dtype)
-        ends: list[
-            Tensor
-        ] = []  # of a collective block: states from which a backward passes through every step
+        state = slots.take(x)  # [A D]
+        remaining = torch.ones(len(slots), dtype=halting_dtype(x.dtype), device=x.device)  # [A]
+        total = self.readout.begin(state)
+        view = self._view(slots, limit, state, state, remaining, total)
+        memory, gain = _outside_autocast(self.rule.begin, view)
+        return LoopState(
+            run=run,
+            num_steps=0,
+            slots=slots,
+            state=state,
+            inputs=state,
+            remaining=remaining,
+            total=total,
+            gain=gain,
+            memory=memory,
+            cache=cache or self._fresh_cache(slots, valid, packs),
+            frozen=None if self.block.packable else place(state, slots, dense_slots(slots)),
+            ends=(),
+            recorder=TraceRecorder(slots, remaining.dtype),
+        )
 
-        for step in range(1, limit + 1):
-            if not (self.keep_going(len(slots)) or step == 1):
-                break
-            if self.backprop.cuts_before(step, last):
-                ends += [state] if self.block.collective else []
-                state = state.detach()
-                cache = cache.detach()
-                frozen = None if frozen is None else frozen.detach()
-            chosen = packed_slots(slots) if packs else dense_slots(slots)
-            before = place(state, slots, chosen, frozen)
-            given = place(inputs, slots, chosen)
-            entering, made, cache = self.backprop.run(self.block.step, before, given, chosen, cache)
-            entering = pick(entering, slots, chosen)
-            made = pick(made, slots, chosen)
-            state = (
-                made if gain is None else state + gain.unsqueeze(-1).to(made.dtype) * (made - state)
-            )
+    def step(self, state: LoopState) -> LoopState:
+        """The run one step later: the block computes the active tokens, the rule decides, and those
+        who leave are read out.
 
-            view = self._view(slots, limit, entering, state, remaining, total)
-            decision, memory = _outside_autocast(self.rule.decide, view, memory)
-            mass, left, leaves = settle(decision, remaining, step >= limit)
-            ledger.record(slots, mass, decision)
-            if self.readout.keeps_states and torch.is_grad_enabled():
-                ledger.states.append(state)
-            if record_lens:
-                ledger.lens.append(self.readout.if_stopped(total, state, remaining, decision.aux))
-            total = self.readout.add(total, state, mass, decision.aux)
-            remaining = left
-            gain = decision.gain
+        The state that it was given is used up: its cache and its record are written on.
 
-            parting = None if step < known else partition_slots(slots, leaves)
-            if parting is not None:
-                out = parting.out
-                ledger.leave(
-                    slots.index[out], self.readout.finish(keep_rows(total, out), state[out])
-                )
-                if frozen is not None:
-                    frozen = frozen.index_copy(0, slots.index[out], state[out].to(frozen.dtype))
-                slots = parting.slots
-                carried = keep_rows((state, inputs, remaining, total, gain, memory), parting.stay)
-                state, inputs, remaining, total, gain, memory = carried
-            slots = slots.next_step()
+        Raises:
+            UsageError: for a run that is at its limit, a state from which a step was taken already,
+                and an auxiliary loss of another shape than [A].
+        """
+        state.check_can_step()
+        run = state.run
+        number = state.num_steps + 1
+        last_step = number >= run.limit
+        state = self._cut_gradient(state, number)
+        slots = state.slots
 
+        block_step = self._block_step(state)
+        made = block_step.state  # [A D]
+        if state.gain is not None:
+            # [A 1] times [A D]
+            made = state.state + state.gain.unsqueeze(-1).to(made.dtype) * (made - state.state)
+        view = self._view(slots, run.limit, block_step.entering, made, state.remaining, state.total)
+        decision, memory = _outside_autocast(self.rule.decide, view, state.memory)
+        mass, remaining, leaves = settle(decision, state.remaining, last_step)  # [A] each
+        self._record(state, made, mass, decision, block_step.aux_loss)
+        total = self.readout.add(state.total, made, mass, decision.aux)
+
+        after = replace(
+            state,
+            num_steps=number,
+            state=made,
+            remaining=remaining,
+            total=total,
+            gain=decision.gain,
+            memory=memory,
+            cache=block_step.cache,
+        )
+        if number >= run.fixed_depth:
+            after = self._let_leave(after, leaves)
+        return replace(after, slots=after.slots.next_step())
+
+    def finish(self, state: LoopState) -> tuple[Float[Tensor, "B L D"], LoopTrace]:
+        """The output [B L D] of a run, and its record. Tokens that are still active put out 0 and
+        keep the mass that they hold.
+
+        Raises:
+            UsageError: for a run that has taken no step, and for a state from which a step was
+                taken.
+        """
+        check_can_finish(state)
         # A rank whose tokens have left goes on without rows, and no output depends on those steps.
         # Where other ranks need it on their way back, it has to take that way too.
-        ends += [state] if self.block.collective else []
-        return self._tied([*self.parameters(), x, *ends], ledger.output(x), ledger.trace())
+        ends = (*state.ends, state.state) if self.block.collective else ()
+        context = state.run.context.given.values()
+        anchors = [*self.parameters(), state.run.x, *context, *ends]
+        recorder = state.recorder
+        return attach_zero_gradients(recorder.output(state.run.x), recorder.trace(), anchors)
+
+    def _cut_gradient(self, state: LoopState, number: int) -> LoopState:
+        """Truncated backprop: the state before step `number`, detached where the scheme cuts."""
+        if not self.backprop.cuts_before(number, state.run.fixed_depth or state.run.limit):
+            return state
+        return replace(
+            state,
+            ends=(*state.ends, state.state) if self.block.collective else (),
+            state=state.state.detach(),
+            cache=state.cache.detach(),
+            frozen=None if state.frozen is None else state.frozen.detach(),
+        )
+
+    def _block_step(self, state: LoopState) -> BlockStep:
+        """What the block makes of the active tokens, [A ...] each. The two paths differ here alone:
+        in the slots that are computed."""
+        slots = state.slots
+        chosen = packed_slots(slots) if state.run.packs else dense_slots(slots)
+        before = place(state.state, slots, chosen, state.frozen)
+        inputs = place(state.inputs, slots, chosen)
+        made = self.backprop.run(
+            self.block.step, before, inputs, chosen, state.cache, state.run.context
+        )
+        check_aux_loss(made.aux_loss, len(chosen), state, self.block)
+        return BlockStep(
+            entering=pick(made.entering, slots, chosen),
+            state=pick(made.state, slots, chosen),
+            cache=made.cache,
+            aux_loss=None if made.aux_loss is None else pick(made.aux_loss, slots, chosen),
+        )
+
+    def _record(
+        self,
+        state: LoopState,
+        made: Tensor,
+        mass: Tensor,
+        decision: StepDecision,
+        aux_loss: Tensor | None,
+    ) -> None:
+        """Writes down the step that led from `state` to the states `made` [A D]."""
+        recorder = state.recorder
+        recorder.record(state.slots, mass, decision)
+        if self.readout.keeps_states and torch.is_grad_enabled():
+            recorder.states.append(made)
+        if state.run.record_lens:
+            stopped = self.readout.if_stopped(state.total, made, state.remaining, decision.aux)
+            recorder.lens.append(stopped)
+        if aux_loss is not None:
+            recorder.block_loss.append(self.block.aux_weight * aux_loss.to(mass.dtype))
+
+    def _let_leave(self, state: LoopState, leaves: Bool[Tensor, " A"]) -> LoopState:
+        """Reads out the tokens that leave, and keeps the rows of those who stay."""
+        slots = state.slots
+        parting = partition_slots(slots, leaves)
+        if parting is None:
+            return state
+        out = parting.out
+        index = slots.index[out]
+        left = state.state[out]
+        state.recorder.leave(index, self.readout.finish(keep_rows(state.total, out), left))
+        if state.frozen is not None:
+            frozen = state.frozen.index_copy(0, index, left.to(state.frozen.dtype))
+            state = replace(state, frozen=frozen)
+        return state.keep(parting)
 
     def _fresh_cache(self, slots: Slots, valid: Tensor | None, packs: bool) -> KeyValueCache:
         visible = None if slots.full else valid
         if not torch.is_grad_enabled():
             return InPlaceCache(visible, slots.batch, slots.length)
-        return (
-            RewindingCache(visible)
-            if packs and not self.backprop.recomputes
-            else FunctionalCache(visible)
-        )
+        if packs and not self.backprop.recomputes and RewindingCache.available():
+            return RewindingCache(visible)
+        return FunctionalCache(visible)
 
     def _view(
         self,
@@ -253,93 +392,8 @@ class Recurrence(nn.Module):
             lambda: self.draw(slots),
         )
 
-    def _tied(
-        self, anchors: list[Tensor], output: Tensor, trace: LoopTrace
-    ) -> tuple[Tensor, LoopTrace]:
-        """Law 6: each differentiable tensor that leaves the loop reaches every parameter and the
-        loop's inputs."""
-
-        def tied(packed: PackedSteps | None) -> PackedSteps | None:
-            return (
-                None
-                if packed is None
-                else packed._replace(values=attach_zero_gradient(packed.values, anchors))
-            )
-
-        return attach_zero_gradient(output, anchors), trace._replace(
-            mass=attach_zero_gradient(trace.mass, anchors),
-            score=attach_zero_gradient(trace.score, anchors),
-            aux={name: attach_zero_gradient(value, anchors) for name, value in trace.aux.items()},
-            states=tied(trace.states),
-            lens=tied(trace.lens),
-        )
-
 
 def _outside_autocast(method: Callable[..., T], view: StepView, *memory: Memory) -> T:
     """A rule's method, called with autocast off: halting arithmetic is float32 or wider (law 5)."""
     with torch.autocast(view.state.device.type, enabled=False):
         return method(view, *memory)
-
-
-def _check_max_steps(max_steps: int, cache: KeyValueCache | None = None) -> None:
-    if max_steps < 1:
-        raise UsageError(
-            f"max_steps is {max_steps}.",
-            "A token must take at least one step to have a state to read.",
-            "Use 1 or more.",
-        )
-    if cache is not None and cache.max_steps is not None and max_steps > cache.max_steps:
-        raise UsageError(
-            f"max_steps is {max_steps}, but the {type(cache).__name__} was made for "
-            f"{cache.max_steps} steps.",
-            "It keeps the keys and values of every step apart, and has no room for later ones.",
-            f"Make the cache for {max_steps} steps, or use max_steps={cache.max_steps} or less.",
-        )
-
-
-def _check_pairing(block: LoopBlock, rule: HaltingRule, path: LoopPath | None) -> None:
-    if block.causal and not rule.causal:
-        raise UsageError(
-            f"{type(rule).__name__} cannot decide in a causal model.",
-            "It looks at the whole sequence, so a token's exit would depend on tokens that come "
-            "after it.",
-            "Use a causal rule such as GravesACT, or make the model bidirectional.",
-        )
-    if path == "packed" and not block.packable:
-        raise UsageError(
-            f"{type(block).__name__} cannot run on the packed path.",
-            "It computes every position at once and keeps no keys and values of tokens that "
-            "halted.",
-            'Leave path out, or pass path="dense"; use act.Block where compute should '
-            "follow the halting.",
-        )
-
-
-def _check_truncation(
-    backprop: Backprop, rule: HaltingRule, readout: Readout, max_steps: int
-) -> None:
-    name = type(rule).__name__
-    if backprop.cuts and rule.gain_reads_state:
-        raise UsageError(
-            f"{backprop} cannot cut the gradient under {name}.",
-            "Its gain on the first step after a cut is computed from the state before it, so the "
-            "gradient would go back through all steps all the same.",
-            "Use full or checkpointed backprop, or another rule.",
-        )
-    if not backprop.counts_from_last:
-        return
-    if rule.fixed_depth(max_steps) is None:
-        raise UsageError(
-            f"{backprop} cannot count from the last step under {name}.",
-            "Tokens leave when the rule lets them, so the last step is not known before it comes, "
-            "and a token's gradient would depend on who else is in the batch.",
-            "Use FixedSteps, or Truncated, which counts from the first step.",
-        )
-    if readout.keeps_states or rule.spreads_mass:
-        raise UsageError(
-            f"{backprop} cannot leave out the first steps under {name} with "
-            f"{type(readout).__name__}.",
-            "Every step is trained there, by a loss of its own or by the mass spent on it, so the "
-            "gradient would go back through all of them.",
-            "Use FixedSteps with FinalState, or Truncated, which cuts after every few steps.",
-        )

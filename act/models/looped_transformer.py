@@ -12,8 +12,8 @@ from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache, Stepw
 from act.layers.feed_forward import FeedForwardKind
 from act.layers.norm import NormKind, norm
 from act.loop.backprop import Backprop
-from act.loop.recurrence import LoopPath, Recurrence
-from act.slots import Slots, check_valid
+from act.loop.recurrence import Recurrence
+from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
 from halting.readout import Readout
 from halting.rule import HaltingRule

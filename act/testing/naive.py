@@ -27,7 +27,7 @@ from act.testing.naive_memory import (
     join_memories,
     memory_of_row,
 )
-from halting.rule import Memory, StepView
+from halting.step import Memory, StepView
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from act.loop.recurrence import Recurrence
 from halting.readout import EveryStep, FinalState, WeightedMean
-from halting.rule import Memory
+from halting.step import Memory
 
 
 def begin_readout(recurrence: Recurrence, state: Tensor) -> Tensor | None:

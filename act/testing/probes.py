@@ -8,11 +8,13 @@ from torch import Tensor
 
 from act.blocks.block import Block
 from act.caches.cache import KeyValueCache, StepwiseCache
+from act.context import NO_CONTEXT, LoopContext
 from act.loop.recurrence import Recurrence
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
 from halting.mass import halting_dtype, settle
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 from halting.wrappers.wrapper import RuleWrapper
 
@@ -76,9 +78,13 @@ class PoisonedBlock(Block):
         return _poison(super().enter(_poison(x, slots), _poison(inputs, slots), slots), slots)
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
-        made, cache = super().forward(_poison(entering, slots), slots, cache)
+        made, cache = super().forward(_poison(entering, slots), slots, cache, context)
         return _poison(made, slots), cache
 
 

@@ -10,7 +10,8 @@ from halting.errors import UsageError
 from halting.exit_threshold import ExitThreshold, share_reached
 from halting.mass import halting_dtype
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 
 Measure = Literal["max", "gap", "entropy"]
 _DEFAULTS: dict[Measure, float] = {"max": 0.9, "gap": 0.8, "entropy": 0.33}

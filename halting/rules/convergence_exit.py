@@ -11,7 +11,8 @@ from halting.errors import UsageError
 from halting.exit_threshold import ExitThreshold
 from halting.mass import halting_dtype
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 
 Criterion = Literal["state", "entropy", "kl", "argmax", "cosine"]
 _PUBLISHED: dict[Criterion, float] = {

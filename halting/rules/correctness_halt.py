@@ -9,8 +9,9 @@ from halting.errors import UsageError
 from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.readout import DeepSupervision
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
 from halting.sequences import Sequences
+from halting.step import Memory, StepDecision, StepView
 
 
 class CorrectnessHalt(HaltingRule):

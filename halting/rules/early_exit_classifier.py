@@ -10,7 +10,8 @@ from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.mass import halting_dtype
 from halting.readout import DeepSupervision
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 from halting.trace import LoopTrace
 
 

@@ -13,8 +13,9 @@ from halting.costs.top_k_target import TopKTarget
 from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, alone
+from halting.rule import HaltingRule
 from halting.sequences import Sequences
+from halting.step import Memory, StepDecision, StepView, alone
 
 
 class ExpertChoiceRouter(HaltingRule):

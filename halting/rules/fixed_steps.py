@@ -4,7 +4,8 @@ import torch
 
 from halting.errors import UsageError
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 
 
 class FixedSteps(HaltingRule):

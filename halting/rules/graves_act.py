@@ -8,7 +8,8 @@ from halting.errors import UsageError
 from halting.exit_threshold import SHARE_LEFT
 from halting.gate import Gate
 from halting.readout import WeightedMean
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 
 
 class GravesACT(HaltingRule):

@@ -8,7 +8,8 @@ from halting.errors import UsageError
 from halting.exit_threshold import share_reached
 from halting.gate import Gate
 from halting.readout import EveryStep
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 from halting.survival import Quantile, quantile_step
 from halting.trace import LoopTrace
 

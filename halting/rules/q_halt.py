@@ -7,8 +7,9 @@ from halting.costs.q_learning import QLearning
 from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import DeepSupervision
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
 from halting.sequences import Sequences
+from halting.step import Memory, StepDecision, StepView
 from halting.trace import LoopTrace
 
 

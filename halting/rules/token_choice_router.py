@@ -10,7 +10,8 @@ from halting.costs.load_balance import LoadBalance
 from halting.errors import UsageError
 from halting.gate import Gate
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, alone
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView, alone
 
 
 class TokenChoiceRouter(HaltingRule):

@@ -9,8 +9,9 @@ from halting.errors import UsageError
 from halting.exit_threshold import SHARE_LEFT
 from halting.exponential_blend import ExponentialBlend
 from halting.gate import Gate
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
 from halting.sequences import Sequences
+from halting.step import Memory, StepDecision, StepView
 from halting.trace import LoopTrace
 
 

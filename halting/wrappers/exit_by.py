@@ -5,7 +5,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from halting.errors import UsageError
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 from halting.trace import LoopTrace
 from halting.wrappers.wrapper import RuleWrapper, trained_mass
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 from halting.wrappers.wrapper import RuleWrapper, at_least_one
 
 

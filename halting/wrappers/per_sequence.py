@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from halting.errors import UsageError
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, keep_rows
+from halting.rule import HaltingRule
 from halting.sequences import Sequences
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.wrappers.wrapper import RuleWrapper, check_ranking, restricted
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from halting.errors import UsageError
-from halting.rule import HaltingRule, Memory, StepDecision, StepView, alone
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView, alone
 from halting.trace import LoopTrace
 
 _FLAGS = (

@@ -8,6 +8,7 @@ from torch.distributed.nn.functional import all_to_all_single
 
 from act.blocks.block import Block
 from act.caches.cache import KeyValueCache
+from act.context import NO_CONTEXT, LoopContext
 from act.slots import Slots
 from training.distributed import collectives
 
@@ -25,9 +26,13 @@ class ExpertBlock(Block):
         self.exchanges, self.collective = exchanges, collective
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
-        x, cache = super().forward(entering, slots, cache)
+        x, cache = super().forward(entering, slots, cache, context)
         expert = slots.position % len(self.experts)
         if not self.exchanges:
             return x + torch.einsum("ad,ade->ae", x, self.experts[expert]).tanh(), cache

@@ -18,7 +18,7 @@ import tiny
 import torch
 from unequal_worker import task_share, with_experts
 
-import act.loop.recurrence
+import act.loop.zero_gradient
 import training.engine.zero
 from act.loop.zero_gradient import attach_zero_gradient
 from act.models.looped_transformer import LoopedTransformer
@@ -48,14 +48,14 @@ def not_together() -> None:
 
 def untied() -> None:
     """Nor is there a zero gradient for what nobody reached."""
-    act.loop.recurrence.attach_zero_gradient = lambda tensor, anchors: tensor
+    act.loop.zero_gradient.attach_zero_gradient = lambda tensor, anchors: tensor
     not_together()
 
 
 def without_a_way_back() -> None:
     """A rank without tokens does not go back through the steps that it took for the others'
     sake."""
-    act.loop.recurrence.attach_zero_gradient = lambda tensor, anchors: attach_zero_gradient(
+    act.loop.zero_gradient.attach_zero_gradient = lambda tensor, anchors: attach_zero_gradient(
         tensor, [each for each in anchors if each.numel()]
     )
 
@@ -102,7 +102,7 @@ def one_update(
     engine.backward(share)
     gradients = whole_gradients(engine)
     engine.step(1e-3)
-    act.loop.recurrence.attach_zero_gradient = attach_zero_gradient
+    act.loop.zero_gradient.attach_zero_gradient = attach_zero_gradient
     alone = LocalEngine(make(), SETTINGS, torch.device("cpu"))
     alone.backward(task_share(alone, whole, valid)[0])
     reference = {name: parameter.grad for name, parameter in alone.model.named_parameters()}

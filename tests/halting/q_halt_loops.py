@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from act import Block, Recurrence
 from act.caches.cache import KeyValueCache
+from act.context import NO_CONTEXT, LoopContext
 from act.slots import Slots
 from halting.costs.cost import StepOutcomes
-from halting.rule import StepView
 from halting.rules.q_halt import QHalt
+from halting.step import StepView
 from halting.trace import LoopTrace
 
 VALID = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0], [1, 1, 1, 0], [1, 0, 1, 1]], dtype=torch.bool)
@@ -53,10 +54,14 @@ class CountingBlock(Block):
     computed: int = 0
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
         self.computed += len(entering)
-        return super().forward(entering, slots, cache)
+        return super().forward(entering, slots, cache, context)
 
 
 def loop_of(training: bool, explore: float = 0.0, seed: int = 37) -> tuple[Recurrence, Tensor]:

@@ -6,7 +6,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
+from halting.step import Memory, StepDecision, StepView
 
 
 class LeaveAt(HaltingRule):

@@ -9,8 +9,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from act.loop.recurrence import LoopPath
 from act.models.looped_transformer import LoopedTransformer
+from act.slots import LoopPath
 from halting.trace import LoopTrace
 from training.build import build_cost
 from training.config.precision import ARITHMETIC

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from act import Block, Checkpointed, InPlaceCache, Recurrence
-from act.layers.attention_context import AttentionContext, attend
+from act.layers.attention import AttentionContext, attend
 from act.layers.ragged_attention import BLOCK, RaggedAttention, _flex
 from act.slots import Slots
 from act.testing import assert_close

@@ -20,7 +20,7 @@ from halting import (
     PerSequence,
     UsageError,
 )
-from halting.rule import Memory, StepDecision, StepView
+from halting.step import Memory, StepDecision, StepView
 
 DIM, LIMIT = 8, 6
 VALID = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 1, 0]], dtype=torch.bool)

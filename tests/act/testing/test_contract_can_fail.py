@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import act.caches.cache
 import act.loop.recurrence
+import act.loop.zero_gradient
 import act.slots
 import halting.gate
 from act.blocks.block import Block
@@ -31,7 +32,7 @@ from halting import (
 )
 from halting.costs.cost import StepOutcomes
 from halting.mass import halting_dtype, settle
-from halting.rule import Memory, StepDecision, StepView, keep_rows
+from halting.step import Memory, StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 
 written, slots_of = act.caches.cache._written, Slots.of
@@ -183,7 +184,7 @@ def test_the_loop_as_it_is_passes(law: str) -> None:
         (LAW_5, act.loop.recurrence, "halting_dtype", narrow),
         (LAW_5, halting.gate, "halting_dtype", narrow),
         (LAW_5_DECIDES, halting.gate, "halting_dtype", narrow),
-        (LAW_6, act.loop.recurrence, "attach_zero_gradient", untied),
+        (LAW_6, act.loop.zero_gradient, "attach_zero_gradient", untied),
     ],
 )
 def test_a_broken_loop_is_caught(

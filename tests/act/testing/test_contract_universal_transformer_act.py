@@ -6,8 +6,9 @@ import torch
 from act.testing import HaltingRuleContract
 from halting.mass import halting_dtype
 from halting.readout import FinalState
-from halting.rule import HaltingRule, Memory, StepDecision, StepView
+from halting.rule import HaltingRule
 from halting.rules.universal_transformer_act import UniversalTransformerACT
+from halting.step import Memory, StepDecision, StepView
 from halting.wrappers.exit_by import ExitBy
 from halting.wrappers.max_steps import MaxSteps
 from halting.wrappers.min_steps import MinSteps

@@ -6,7 +6,7 @@ from act.testing import HaltingRuleContract
 from halting import FixedSteps, GravesACT, HaltingRule, MaxSteps, MinSteps, PerSequence
 from halting.mass import halting_dtype
 from halting.readout import EveryStep, FinalState
-from halting.rule import Memory, StepDecision, StepView
+from halting.step import Memory, StepDecision, StepView
 
 
 class HashExit(HaltingRule):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from halting.errors import UsageError
-from halting.rule import StepDecision, StepView
 from halting.rules.confidence_exit import ConfidenceExit
+from halting.step import StepDecision, StepView
 
 
 def decide(rule: ConfidenceExit, logits: Tensor, step: int = 1) -> StepDecision:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from act import Block, Recurrence
 from halting.errors import UsageError
-from halting.rule import Memory, StepView
 from halting.rules.convergence_exit import ConvergenceExit
+from halting.step import Memory, StepView
 
 PUBLISHED = {"state": 0.03, "entropy": 1e-3, "kl": 5e-4, "argmax": 5, "cosine": 1e-3}
 

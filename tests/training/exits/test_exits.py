@@ -18,9 +18,9 @@ from halting import (
     UsageError,
 )
 from halting.readout import Readout
-from halting.rule import Memory, StepDecision, StepView
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
+from halting.step import Memory, StepDecision, StepView
 from halting.wrappers.exit_by import ExitBy
 from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import Exit, parse_exit

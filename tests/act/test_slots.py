@@ -10,8 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import act.loop.recurrence
 from act import Block, LoopedTransformer, Recurrence, generate
-from act.partition import partition_on_cpu, partition_on_device
-from act.slots import Slots
+from act.slots import Slots, partition_on_cpu, partition_on_device
 from halting import ExitGate, FixedSteps, GravesACT, HaltingRule, MaxSteps
 
 DIM, LIMIT = 16, 6

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from act.layers.rotary import rotate
+from act.layers.saved_numbers import SavedNumbers
 
 
 class Attention(nn.Module):
@@ -40,3 +41,10 @@ class Attention(nn.Module):
     def merge(self, attended: Float[Tensor, "A H Dh"]) -> Float[Tensor, "A D"]:
         """What the heads have read, as one."""
         return self.out(attended.flatten(1))
+
+    def saved_numbers(self, rotary: bool) -> SavedNumbers:
+        """Queries, keys and values, as projected and as turned, and what comes out."""
+        keys = self.num_kv_heads * self.head_dim
+        width = self.out.in_features
+        turned = width + keys if rotary else 0
+        return SavedNumbers(narrow=(width + 2 * keys) + turned + width)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
+from act.accounting.counted import flops_by_torch
+from act.accounting.executed_flops import computed_flops, mean_steps
 from act.accounting.flops import count_flops
 from act.loop.backprop import Checkpointed
 from training.cli.evaluate import check_counts

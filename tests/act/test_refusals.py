@@ -1,7 +1,6 @@
 """What the block, the loop and the rules refuse, each in three parts."""
 
 from collections.abc import Callable
-from inspect import unwrap
 
 import pytest
 import torch
@@ -61,14 +60,15 @@ def test_what_is_just_allowed() -> None:
         (VALID.float(), "dtype float32"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_a_mask_of_another_shape_or_dtype(valid: Tensor, words: str) -> None:
-    """Unwrapped: the shapes in signatures, checked under tests only, would refuse it earlier, in
-    other words."""
+    """The shapes in signatures, checked under tests only, would refuse it earlier, in other
+    words."""
     loop, model = Recurrence(Block(DIM, 2), GravesACT(DIM), max_steps=3), model_of()
     with pytest.raises(UsageError, match=words):
-        unwrap(Recurrence.forward)(loop, torch.randn(3, 4, DIM), valid)
+        loop(torch.randn(3, 4, DIM), valid)
     with pytest.raises(UsageError, match=words):
-        unwrap(LoopedTransformer.forward)(model, torch.zeros(3, 4, dtype=torch.int64), valid)
+        model(torch.zeros(3, 4, dtype=torch.int64), valid)
 
 
 def test_a_cache_without_room_for_the_steps() -> None:

@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
             "num_kv_heads": 1,
             "prelude_layers": 1,
             "coda_layers": 1,
-            "norm": "layer",
+            "norm_kind": "layer",
             "feed_forward": "gelu",
         },
     },
@@ -60,7 +60,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "GRU cell, parity": {
         "data": {"kind": "ParityVector", "options": {"most": 6}},
-        "model": {**SHAPE, "block": "gru", "injection": "none", "positions": "none"},
+        "model": {**SHAPE, "block": "GRUBlock", "injection": "none", "positions": "none"},
     },
     "FixedSteps, truncated": {
         "halting": {"kind": "FixedSteps"},

@@ -91,6 +91,7 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("attention", ["padded", "ragged"])
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()

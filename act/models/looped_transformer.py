@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from act.blocks.block import AttentionLayout, Block, LoopBlock
 from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache, StepwiseCache
+from act.context import NO_CONTEXT, LoopContext
 from act.layers.feed_forward import FeedForwardKind
 from act.layers.flops import module_flops
 from act.layers.norm import NormKind, norm
@@ -196,6 +197,7 @@ class LoopedTransformer(LoopedModel):
         record_lens: bool = False,
         caches: DecodingCaches | None = None,
         positions: Int[Tensor, "B L"] | None = None,
+        context: LoopContext = NO_CONTEXT,
     ) -> ModelOutput:
         """Logits and the record of the loop.
 
@@ -207,6 +209,7 @@ class LoopedTransformer(LoopedModel):
             record_lens: give `step_logits`, what each token would have said had it stopped at each
                 step.
             caches: to decode with; `positions` then says where each token stands.
+            context: what the looped block reads beside; document numbers are for all blocks.
 
         Raises:
             UsageError: for a sequence longer than `max_length` with learned positions, and what
@@ -230,7 +233,7 @@ class LoopedTransformer(LoopedModel):
             self.check_length(longest)
             x = x + self.position_embedding(where)
         x = torch.where(valid.unsqueeze(-1), x, 0.0)
-        x = _once(self.prelude, x, slots, valid, caches and caches.prelude)
+        x = _once(self.prelude, x, slots, valid, caches and caches.prelude, context)
         output, trace = self.recurrence(
             x,
             None if slots.full else valid,
@@ -238,20 +241,24 @@ class LoopedTransformer(LoopedModel):
             cache=caches and caches.loop,
             positions=positions,
             record_lens=record_lens,
+            context=context,
         )
-        logits = self.read(_once(self.coda, output, slots, valid, caches and caches.coda))
+        mixed = _once(self.coda, output, slots, valid, caches and caches.coda, context)
+        logits = self.read(mixed)
         packed = trace.lens if record_lens else trace.states
         return ModelOutput(
             logits,
             trace,
-            None if packed is None else self._read_steps(packed, trace, slots),
+            None if packed is None else self._read_steps(packed, trace, slots, context),
             self.step_weights(trace),
         )
 
     def read(self, state: Tensor) -> Tensor:
         return self.head(self.norm(state))
 
-    def _read_steps(self, packed: PackedSteps, trace: LoopTrace, slots: Slots) -> PackedSteps:
+    def _read_steps(
+        self, packed: PackedSteps, trace: LoopTrace, slots: Slots, context: LoopContext
+    ) -> PackedSteps:
         """Logits of every executed step. A coda that mixes tokens sees, at step n, who left earlier
         as they left."""
         if not len(self.coda.layers):
@@ -262,7 +269,9 @@ class LoopedTransformer(LoopedModel):
         for step in range(trace.num_steps):
             now = packed.step == step
             shown = shown.index_copy(0, packed.index[now], packed.values[now])
-            mixed = _once(self.coda, shown.view(batch, length, -1), slots, trace.valid, None)
+            mixed = _once(
+                self.coda, shown.view(batch, length, -1), slots, trace.valid, None, context
+            )
             through.append(mixed.flatten(0, 1)[packed.index[now]])
         return packed._replace(values=self.read(torch.cat(through)))
 
@@ -304,7 +313,12 @@ def _check_coda(rule: HaltingRule, causal: bool, coda_layers: int) -> None:
 
 
 def _once(
-    block: Block, x: Tensor, slots: Slots, valid: Tensor, cache: KeyValueCache | None
+    block: Block,
+    x: Tensor,
+    slots: Slots,
+    valid: Tensor,
+    cache: KeyValueCache | None,
+    context: LoopContext,
 ) -> Tensor:
     """A block run once over the valid tokens of [B L D]; 0 on padding."""
     if not len(block.layers):
@@ -312,7 +326,7 @@ def _once(
     flat = x.flatten(0, 1)
     packed = flat if slots.full else flat.index_select(0, slots.index)
     cache = cache or FunctionalCache(None if slots.full else valid)
-    made, _ = block(packed, slots, cache)
+    made, _ = block(packed, slots, cache, context)
     return (
         made.view(x.shape)
         if slots.full

@@ -24,7 +24,7 @@ from training.config.sections import OptimizerConfig
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, parameter_groups
 from training.engine.engine import MakeOptimizer, adamw
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.tasks.task import IGNORE, Batch
 
 VOCABULARY, LENGTH, ROWS, WIDTH, MAX_STEPS = 8, 4, 4, 16, 4
@@ -151,7 +151,7 @@ def share_of_loss(engine: Engine, rows: Batch, valid: int) -> tuple[Tensor, int]
     """What some rows add to the loss of a batch with so many valid tokens, and how many steps they
     took."""
     output = engine.forward(rows)
-    terms = objective(output, rows, StepsPlusRemainder())
+    terms = CrossEntropy()(output, rows, StepsPlusRemainder())
     return (terms.task + 0.01 * terms.cost) / valid, output.trace.num_steps
 
 

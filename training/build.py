@@ -22,12 +22,15 @@ from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
+from training.engine.model_inputs import extra_inputs
+from training.objectives.objective import Objective
 from training.ponder_penalty.actuator import actuator_of
 from training.ponder_penalty.constant import ConstantPenalty, coefficient
 from training.ponder_penalty.penalty import Penalty
 from training.ponder_penalty.ramp import RampPenalty
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
+from training.tasks.check_batch import check_batch
 from training.tasks.task import Task
 
 
@@ -37,6 +40,7 @@ class Built:
 
     Args:
         task, model, cost: of the run.
+        objective: what is minimised beside the cost; `prepare` comes before a training.
         predictor: what guesses the costs of sequences, where they are dealt by that.
         flops: of a token of the longest sequence; counted here, while each parameter is whole.
     """
@@ -44,6 +48,7 @@ class Built:
     task: Task
     model: LoopedModel
     cost: PonderCost | None
+    objective: Objective
     predictor: Predictor | None = None
     flops: Flops | None = None
 
@@ -51,6 +56,11 @@ class Built:
 def build_task(config: RunConfig) -> Task:
     """The task, with the run's seed."""
     return build(config.data, Task, seed=config.seed)
+
+
+def build_objective(config: RunConfig) -> Objective:
+    """What is minimised beside the ponder cost."""
+    return build(config.objective, Objective)
 
 
 def build_rule(config: RunConfig) -> HaltingRule:
@@ -216,10 +226,14 @@ def build_all(config: RunConfig) -> Built:
     is written."""
     task = build_task(config)
     model = build_model(config, task)
+    example = task.batch("train", 0, 1)
+    check_batch(example, config.data.kind)
+    extra_inputs(model, example)
     cost = build_cost(config, model.recurrence.rule)
     make_penalty(config, cost)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
-    return Built(task, model, cost, build_predictor(config, task), flops)
+    predictor = build_predictor(config, task)
+    return Built(task, model, cost, build_objective(config), predictor, flops)
 
 
 def make_penalty(

@@ -57,6 +57,7 @@ def train(
     if resume is not None:
         _check_has_checkpoint(resume)
     built = build_all(config)
+    built.objective.prepare(built.task)
     # A run that goes on has its weights in its own checkpoint.
     start = (
         read_start(config, built.model)

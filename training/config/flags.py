@@ -269,6 +269,7 @@ def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
         "readout": choose("readout", recipe.readout if same_rule else None, meant),
         "cost": cost,
         "data": choose("data", recipe.data, None),
+        "objective": choose("objective", recipe.objective, None),
     }
 
 

@@ -18,6 +18,7 @@ from act.models.looped_model import LoopedModel
 from halting import HaltingRule, PonderCost, Readout, UsageError
 from training.config.importing import load
 from training.config.spelling import did_you_mean
+from training.objectives.objective import Objective
 from training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ ROLES = {
         Role("ponder cost", PonderCost, "halting", "cost", ("max_steps",), optional=True),
         Role("task", Task, "training.tasks", "data", ("seed",)),
         Role("model", LoopedModel, "act", "model", OF_MODEL),
+        Role("objective", Objective, "training.objectives", "objective"),
     )
 }
 BLOCK = Role("block", nn.Module, "act", "model", OF_BLOCK, selector="block")

@@ -109,6 +109,8 @@ class RunConfig(Record):
     """the ponder cost; None: the rule's own"""
     data: Part
     """the task"""
+    objective: Part = Field(default_factory=lambda: Part(kind="CrossEntropy"))
+    """what is minimised beside the ponder cost"""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     """the optimizer"""
     penalty: PenaltyConfig = Field(default_factory=PenaltyConfig)

@@ -17,6 +17,7 @@ from training.engine.engine import (
     unscale,
 )
 from training.engine.loss_scale import LossScale
+from training.engine.model_inputs import extra_inputs
 from training.engine.state_access import WholeStateAccess
 from training.tasks.task import Batch
 
@@ -54,7 +55,11 @@ class LocalEngine(Engine):
     ) -> ModelOutput:
         with self.arithmetic.around(self.device):
             return self.model(
-                batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+                batch.tokens,
+                batch.valid,
+                **extra_inputs(self.model, batch),
+                record_lens=record_lens,
+                max_steps=max_steps,
             )
 
     def backward(self, loss: Tensor) -> None:

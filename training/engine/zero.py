@@ -26,6 +26,7 @@ from training.engine.engine import (
     unscale,
 )
 from training.engine.loss_scale import LossScale
+from training.engine.model_inputs import extra_inputs
 from training.engine.state_access import (
     StateAccess,
     WholeStateAccess,
@@ -113,7 +114,11 @@ class DeepSpeedEngine(Engine):
             collectives.someone_active(self.device) if agree else bool
         )
         output: ModelOutput = self.engine(
-            batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+            batch.tokens,
+            batch.valid,
+            **extra_inputs(self.model, batch),
+            record_lens=record_lens,
+            max_steps=max_steps,
         )
         self._logits = output.logits if torch.is_grad_enabled() else self._logits
         return output

@@ -22,7 +22,6 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.gate_gradient import enough, gate_gradient, over_ranks
-from training.loop.learning_rate import learning_rate
 from training.loop.outcome import TrainingOutcome, collapsed, lost_by_skipping, lost_weights
 from training.loop.remedies import remedies
 from training.loop.run_limits import RunLimits
@@ -66,6 +65,7 @@ class Training:
         self.task = built.task
         self.cost = built.cost
         self.objective = built.objective
+        self.schedule = built.schedule
         self.engine = engine
         self.metrics = metrics
         self.screen = screen
@@ -105,7 +105,7 @@ class Training:
                 before = time.perf_counter()
                 scheduled = self.limits.scheduled(self.progress, self.seconds)
                 weight = self._penalty_scale * self.penalty.coefficient(scheduled)
-                rate = learning_rate(config.optimizer, scheduled, config.updates)
+                rate = self.schedule.rate(config.optimizer.learning_rate, scheduled, config.updates)
                 with self.ranks.update():
                     measured = self.update(weight, rate, request)
                 seconds = time.perf_counter() - before

@@ -132,7 +132,8 @@ def run(tmp_path_factory):
         eval_every=125,
         eval_examples=256,
         save_every=250,
-        optimizer={"learning_rate": 1e-2, "warmup": 20},
+        optimizer={"learning_rate": 1e-2},
+        schedule={"kind": "WarmupCosine", "options": {"warmup": 20}},
         penalty={"value": 0.001},
     )
     assert train(config) == 0

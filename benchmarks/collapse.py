@@ -39,7 +39,7 @@ _SMALL = (
         "130",
     ),
     *(
-        "--optimizer.warmup",
+        "--schedule.warmup",
         "30",
         "--eval-every",
         "100",

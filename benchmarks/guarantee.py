@@ -62,7 +62,7 @@ TRAINING = (
     *(
         "--optimizer.learning-rate",
         "3e-3",
-        "--optimizer.warmup",
+        "--schedule.warmup",
         "100",
         "--updates",
         "1500",

@@ -21,7 +21,6 @@ from training.config.run_config import RunConfig
 from training.console.screen import standard_screen
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
-from training.objective import objective
 from training.recipes.load import load_recipe
 from training.runs.metrics import Metrics, read_metrics
 
@@ -110,7 +109,7 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
             number += 1
             with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
                 output = bare.model(batch.tokens, batch.valid)
-            terms = objective(output, batch, bare.cost)
+            terms = bare.objective(output, batch, bare.cost)
             loss = terms.task / batch.has_target.sum() + 0.01 * terms.cost / batch.valid.sum()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(bare.model.parameters(), 1.0)

@@ -12,7 +12,6 @@ from training.build import build_all
 from training.config.run_config import RunConfig
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine
-from training.objective import objective
 
 UPDATES = 4
 """The first ones make moments and learn in which order parameters are used."""
@@ -86,7 +85,7 @@ def _forward(
     rows = config.batch_size // (collectives.world_size() * config.accumulation)
     start = (update * config.accumulation + micro) * collectives.world_size() + collectives.rank()
     batch = built.task.batch("train", start * rows, rows)
-    terms = objective(engine.forward(batch), batch, built.cost)
+    terms = built.objective(engine.forward(batch), batch, built.cost)
     return [(terms.task + terms.cost) / batch.tokens.numel()]
 
 

@@ -24,7 +24,7 @@ from training.config.precision import ARITHMETIC, Precision
 from training.config.run_config import RunConfig
 from training.console.table import aligned, markdown
 from training.engine import LocalEngine
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.runs.loaded import Run, load_run
 from training.tasks.task import IGNORE, Batch
 
@@ -157,7 +157,7 @@ def gradients(
     """The gradients of a training batch, flat: of the halting unit, and of all else."""
     model = copy.deepcopy(run.model).to(weights).train()
     engine = engine_of(run.config, model, precision)
-    terms = objective(engine.forward(batch), batch, None)
+    terms = CrossEntropy()(engine.forward(batch), batch, None)
     engine.backward(terms.task / batch.has_target.sum())
     parts: dict[str, list[Tensor]] = {"gate": [], "other": []}
     for name, parameter in model.named_parameters():

@@ -17,7 +17,7 @@ from training.build import Built, build_all
 from training.checkpoints import checkpoint
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
-from training.config.sections import OptimizerConfig, PenaltyConfig
+from training.config.sections import OptimizerConfig, Part, PenaltyConfig
 from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
@@ -92,7 +92,8 @@ def config_of(shape: Shape, folder: Path) -> RunConfig:
             "keep_last": UPDATES,
             "eval_every": 10 * UPDATES,
             "eval_examples": 6,
-            "optimizer": OptimizerConfig(warmup=2, clip=0.5),
+            "optimizer": OptimizerConfig(clip=0.5),
+            "schedule": Part(kind="WarmupCosine", options={"warmup": 2}),
             "penalty": PenaltyConfig(value=0.01, warmup=6),
             "deepspeed_config": None if path is None else str(path),
         }

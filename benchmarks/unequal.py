@@ -40,7 +40,7 @@ GRADIENTS, PARAMETERS, LOSSES = 1e-6, 1e-5, 1e-5
 READ = (
     "benchmarks/unequal_case.py",
     "training/distributed/collectives.py",
-    "training/objective.py",
+    "training/objectives/objective.py",
     "training/engine/ds_config.py",
     "training/engine/engine.py",
     "training/engine/local.py",

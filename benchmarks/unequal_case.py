@@ -22,9 +22,11 @@ from halting import GravesACT, StepsPlusRemainder
 from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, parameter_groups
-from training.engine.engine import MakeOptimizer, adamw
-from training.objective import objective
+from training.engine import DeepSpeedEngine, Engine, LocalEngine
+from training.engine.engine import MakeOptimizer
+from training.objectives import CrossEntropy
+from training.optimizers.build import build_optimizer
+from training.optimizers.groups import parameter_groups
 from training.tasks.task import IGNORE, Batch
 
 VOCABULARY, LENGTH, ROWS, WIDTH, MAX_STEPS = 8, 4, 4, 16, 4
@@ -144,14 +146,14 @@ def sgd(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
     )
 
 
-OPTIMIZERS: dict[str, MakeOptimizer] = {"SGD": sgd, "AdamW": adamw}
+OPTIMIZERS: dict[str, MakeOptimizer] = {"SGD": sgd, "AdamW": build_optimizer}
 
 
 def share_of_loss(engine: Engine, rows: Batch, valid: int) -> tuple[Tensor, int]:
     """What some rows add to the loss of a batch with so many valid tokens, and how many steps they
     took."""
     output = engine.forward(rows)
-    terms = objective(output, rows, StepsPlusRemainder())
+    terms = CrossEntropy()(output, rows, StepsPlusRemainder())
     return (terms.task + 0.01 * terms.cost) / valid, output.trace.num_steps
 
 

@@ -1,6 +1,7 @@
 """From a RunConfig to the things that it describes."""
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +23,17 @@ from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
+from training.engine.model_inputs import extra_inputs
+from training.objectives.objective import Objective
+from training.optimizers.build import check_optimizer
 from training.ponder_penalty.actuator import actuator_of
 from training.ponder_penalty.constant import ConstantPenalty, coefficient
 from training.ponder_penalty.penalty import Penalty
 from training.ponder_penalty.ramp import RampPenalty
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
+from training.schedules.schedule import Schedule
+from training.tasks.check_batch import check_batch
 from training.tasks.task import Task
 
 
@@ -37,6 +43,8 @@ class Built:
 
     Args:
         task, model, cost: of the run.
+        objective: what is minimised beside the cost; `prepare` comes before a training.
+        schedule: of the learning rate.
         predictor: what guesses the costs of sequences, where they are dealt by that.
         flops: of a token of the longest sequence; counted here, while each parameter is whole.
     """
@@ -44,6 +52,8 @@ class Built:
     task: Task
     model: LoopedModel
     cost: PonderCost | None
+    objective: Objective
+    schedule: Schedule
     predictor: Predictor | None = None
     flops: Flops | None = None
 
@@ -51,6 +61,28 @@ class Built:
 def build_task(config: RunConfig) -> Task:
     """The task, with the run's seed."""
     return build(config.data, Task, seed=config.seed)
+
+
+def build_objective(config: RunConfig) -> Objective:
+    """What is minimised beside the ponder cost."""
+    return build(config.objective, Objective)
+
+
+def build_schedule(config: RunConfig) -> Schedule:
+    """The learning rate over the run.
+
+    Raises:
+        UsageError: for one whose first factor is no number of 0 or more.
+    """
+    schedule = build(config.schedule, Schedule)
+    first = schedule(0, config.updates)
+    if not (math.isfinite(first) and first >= 0):
+        raise UsageError(
+            f"--schedule.kind {config.schedule.kind} gives {first!r} for the first update.",
+            "It is what the peak of the learning rate is multiplied by.",
+            "Have its __call__ return a finite number, 0 or more.",
+        )
+    return schedule
 
 
 def build_rule(config: RunConfig) -> HaltingRule:
@@ -218,8 +250,27 @@ def build_all(config: RunConfig) -> Built:
     model = build_model(config, task)
     cost = build_cost(config, model.recurrence.rule)
     make_penalty(config, cost)
+    check_parts(config, task, model)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
-    return Built(task, model, cost, build_predictor(config, task), flops)
+    predictor = build_predictor(config, task)
+    return Built(
+        task, model, cost, build_objective(config), build_schedule(config), predictor, flops
+    )
+
+
+def check_parts(config: RunConfig, task: Task, model: LoopedTransformer) -> None:
+    """Refuses batches that the model cannot read, and an optimizer, schedule or objective that
+    cannot be built.
+
+    Raises:
+        UsageError: for one of these.
+    """
+    example = task.batch("train", 0, 1)
+    check_batch(example, config.data.kind)
+    extra_inputs(model, example)
+    check_optimizer(config.optimizer)
+    build_schedule(config)
+    build_objective(config)
 
 
 def make_penalty(

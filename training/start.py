@@ -57,6 +57,7 @@ def train(
     if resume is not None:
         _check_has_checkpoint(resume)
     built = build_all(config)
+    built.objective.prepare(built.task)
     # A run that goes on has its weights in its own checkpoint.
     start = (
         read_start(config, built.model)
@@ -143,7 +144,7 @@ def _run(
             )
             return 0
         if ended.reason == "limit":
-            of = "" if config.schedule == "limit" else f" of {config.updates}"
+            of = "" if config.stretch_to == "limit" else f" of {config.updates}"
             screen.say(f"ended {ended.says}, at update {ended.progress.update}{of}")
         finishing(Trained(config, built, engine, folder, screen, metrics, ended.progress))
         return 0

@@ -18,14 +18,17 @@ from training.distributed import collectives
 from training.distributed.process_group import leave
 from training.engine import DeepSpeedEngine, LocalEngine, start
 from training.loop.loop import Training
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.runs.metrics import Metrics
 
 DS_CONFIG = Path(__file__).parent.parent.parent / "ds_configs" / "zero1.json"
 WAYS = ("order", "length", "difficulty", "ponder")
 
 
-def config_of(balance_by: str) -> RunConfig:
+WEIGHTED = Path(__file__).parent.parent / "training" / "weighted_task.py"
+
+
+def config_of(balance_by: str, **changes) -> RunConfig:
     """A run of 12 updates on sequences of many lengths."""
     return RunConfig.model_validate(
         {
@@ -42,8 +45,15 @@ def config_of(balance_by: str) -> RunConfig:
             "save_every": 4,
             "deepspeed_config": str(DS_CONFIG),
             "balance_by": balance_by,
+            **changes,
         }
     )
+
+
+def weighted(balance_by: str) -> RunConfig:
+    """The same, of targets that weigh unequally."""
+    data = {"kind": f"{WEIGHTED}:Weighted", "options": {"digits": 5}}
+    return config_of(balance_by, data=data)
 
 
 def collapsing() -> RunConfig:
@@ -77,8 +87,8 @@ def gradient(config: RunConfig) -> tuple[list[int], torch.Tensor]:
         engine.model.zero_grad()
         for batch in given.batches:
             output = engine.forward(batch)
-            terms = objective(output, batch, built.cost)
-            (terms.task / given.targets + 0.01 * terms.cost / given.valid).backward()
+            terms = CrossEntropy()(output, batch, built.cost)
+            (terms.task / given.target_weight + 0.01 * terms.cost / given.valid).backward()
             balancer.count(batch, output.trace.steps)
             taken += int(output.trace.steps.sum())
         balancer.learn(collectives.all_reduce_sum(balancer.counted(torch.device("cpu"))))
@@ -129,6 +139,11 @@ def main() -> None:
         },
         "runs": {way: train(config_of(way), folder / way) for way in WAYS},
     }
+    written["weighted"] = {
+        way: train(weighted(way), folder / f"weighted-{way}") for way in ("order", "length")
+    }
+    alone = weighted("order").model_copy(update={"deepspeed_config": None, "output": str(folder)})
+    written["weighted"]["alone"] = alone.model_dump(mode="json")
     written["resumed"] = train(config_of("ponder"), folder / "ponder", resumed=True)
     written["recovered"] = train(collapsing(), folder / "recovered")
     if collectives.rank() == 0:

@@ -157,6 +157,34 @@ def run_stage(folder: Path, stage: int, reference: Reference) -> dict:
     return found
 
 
+def run_optimizer(folder: Path, stage: int, **optimizer) -> dict:
+    """Another optimizer than AdamW: trained, and gone on with, also by plain PyTorch."""
+    config = make_config(folder / f"zero{stage}.json", optimizer={"clip": 0.5, **optimizer})
+    saved = folder / f"{optimizer['kind']}{stage}"
+    saved.mkdir(exist_ok=True)
+    collectives.barrier()
+    engine = DeepSpeedEngine(make_model(), config)
+    engine.save(saved)  # before the first step
+    fresh = DeepSpeedEngine(make_model(), config)
+    fresh.load(saved)
+    found: dict = {
+        "before": asdict(train(engine, range(4))),
+        "fresh": asdict(train(fresh, range(4))),
+    }
+    collectives.barrier()
+    engine.save(saved)
+    found["after"] = asdict(train(engine, range(4, 6)))
+    resumed = DeepSpeedEngine(make_model(), config)
+    resumed.load(saved)
+    found["resumed"] = asdict(train(resumed, range(4, 6)))
+    alone = LocalEngine(make_model(), config.optimizer, torch.device("cpu"))
+    alone.load(saved)
+    found["alone"] = asdict(train(alone, range(4, 6), ranks=2))
+    reference = LocalEngine(make_model(), config.optimizer, torch.device("cpu"))
+    found["reference"] = asdict(train(reference, range(6), ranks=2))
+    return found
+
+
 def run_variant(config_path: Path, precision: Precision = "float32", **options) -> dict:
     reference = local(precision, **options)
     engine = DeepSpeedEngine(make_model(**options), make_config(config_path, precision=precision))
@@ -186,6 +214,10 @@ def main() -> None:
         "history": asdict(reference.history),
         "later": asdict(reference.later),
         "steps": reference.steps,
+    }
+    found["optimizers"] = {
+        f"{kind} {stage}": run_optimizer(folder, stage, kind=kind)
+        for kind, stage in (("SGD", 2), ("SGD", 3), ("AdamW", 2), ("Muon", 0))
     }
     zero2, zero3 = folder / "zero2.json", folder / "zero3.json"
     found["tied"] = run_variant(zero3, tied=True)

@@ -5,6 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+import small_runs
+from small_runs import train_only
+
+from training.config.run_config import RunConfig
 
 WAYS = ("length", "difficulty", "ponder")
 
@@ -31,6 +35,19 @@ def test_the_losses_are_those_of_rows_in_order(found, way):
     reference = losses(found["runs"]["order"])
     assert len(reference) == 12
     assert losses(found["runs"][way]) == pytest.approx(reference, rel=1e-5)
+
+
+def test_weighted_targets_train_as_on_one_process(found, tmp_path):
+    """Each target's loss weighs as its batch says, and is divided by the sum over all ranks."""
+    config = RunConfig.model_validate(found["weighted"]["alone"]).model_copy(
+        update={"output": str(tmp_path), "name": "alone", "threads": 1}
+    )
+    assert train_only(config) == 0
+    alone = list(small_runs.losses(tmp_path / "alone").values())
+    assert len(alone) == 12
+    for way in ("order", "length"):
+        assert losses(found["weighted"][way]) == pytest.approx(alone, rel=1e-5)
+    assert losses(found["runs"]["order"]) != pytest.approx(alone, rel=1e-3)
 
 
 @pytest.mark.parametrize(

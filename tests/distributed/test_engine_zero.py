@@ -81,6 +81,19 @@ def test_a_rules_own_state_is_that_of_one_process(found):
     assert any(buffers["moves"]) and max(map(abs, buffers["moves"])) <= 5
 
 
+@pytest.mark.parametrize("which", ["SGD 2", "SGD 3", "AdamW 2", "Muon 0"])
+def test_other_optimizers_train_as_the_reference_and_go_on(found, which):
+    """To the bit in the same shape, from before the first step too; and by plain PyTorch."""
+    ran = found["optimizers"][which]
+    # Newton-Schulz runs in bfloat16, which turns rounding into a little more.
+    near = 1e-3 if which.startswith("Muon") else 1e-5
+    ours = ran["before"]["losses"] + ran["after"]["losses"]
+    assert ours == pytest.approx(ran["reference"]["losses"], rel=near)
+    assert ran["fresh"] == ran["before"]
+    assert ran["resumed"] == ran["after"]
+    assert ran["alone"]["losses"] == pytest.approx(ran["after"]["losses"], rel=near)
+
+
 @pytest.mark.parametrize("variant", ["bf16_zero2", "bf16_zero3"])
 def test_bf16_stays_near_the_reference_and_halts_in_float32(found, variant):
     ours, reference = found[variant]["history"], found[variant]["reference"]

@@ -38,8 +38,8 @@ TRAINING = [
         "8",
         "--eval-examples",
         "8",
-        "--optimizer.decay",
-        "constant",
+        "--schedule.kind",
+        "WarmupConstant",
     ),
     *("--deepspeed_config", str(ROOT / "ds_configs" / "zero2.json")),
 ]

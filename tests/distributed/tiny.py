@@ -22,7 +22,7 @@ from halting import (
 from training.config.run_config import RunConfig
 from training.distributed import collectives
 from training.engine import Engine
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.tasks.task import IGNORE, Batch
 
 VOCABULARY, LENGTH, BATCH, MAX_STEPS = 11, 6, 8, 6
@@ -153,5 +153,5 @@ def train(
 
 def share_of_loss(engine: Engine, whole: Batch, start: int, size: int, max_steps: int) -> Tensor:
     rows = whole.rows(start, start + size)
-    terms = objective(engine.forward(rows, max_steps=max_steps), rows, StepsPlusRemainder())
+    terms = CrossEntropy()(engine.forward(rows, max_steps=max_steps), rows, StepsPlusRemainder())
     return (terms.task + 0.01 * terms.cost) / whole.valid.sum()

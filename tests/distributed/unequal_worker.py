@@ -32,7 +32,7 @@ from benchmarks.unequal_case import (
 from training.distributed import collectives
 from training.distributed.process_group import leave
 from training.engine import Engine, LocalEngine, start
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.tasks.task import Batch
 
 UPDATES = 6
@@ -63,7 +63,7 @@ def task_share(
 ) -> tuple[Tensor, int]:
     """Without a ponder cost: the mass of steps without a token then has no gradient to hand on."""
     output = engine.forward(rows, max_steps=max_steps)
-    return objective(output, rows, None).task / valid, output.trace.num_steps
+    return CrossEntropy()(output, rows, None).task / valid, output.trace.num_steps
 
 
 @functools.cache

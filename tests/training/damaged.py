@@ -7,7 +7,7 @@ import torch
 
 from act.models.looped_model import ModelOutput
 from halting.costs.cost import PonderCost
-from training.objective import Terms, objective
+from training.objectives import CrossEntropy, Terms
 from training.tasks import ParityVector
 from training.tasks.task import Batch
 
@@ -41,7 +41,7 @@ def damaging(value: float) -> Callable[..., Terms]:
     of the batch."""
 
     def damaged(output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
-        terms = objective(output, batch, cost)
+        terms = CrossEntropy()(output, batch, cost)
         factor = value if bool((batch.tokens == MARK).any()) else 1.0
         return replace(terms, task=terms.task * factor)
 

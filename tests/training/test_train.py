@@ -180,7 +180,9 @@ def test_a_signal_ends_the_step_saves_and_the_resumed_losses_are_bit_for_bit_the
 
 
 def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_path):
-    assert train_only(small(tmp_path, name="run", updates=8, optimizer={"decay": "constant"})) == 0
+    assert (
+        train_only(small(tmp_path, name="run", updates=8, schedule={"kind": "WarmupConstant"})) == 0
+    )
     folder, whole = tmp_path / "run", losses(tmp_path / "run")
     checkpoint.found(folder / "checkpoints")[-1].rename(
         tmp_path / "gone"

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from training.checkpoints import checkpoint
@@ -13,7 +14,6 @@ from training.checkpoints.checkpoint import Progress
 from training.distributed import collectives
 from training.engine.engine import Engine
 from training.engine.portable import OPTIMIZER, WEIGHTS
-from training.engine.state_access import MOMENTS
 
 MOST = 4
 """After so many times, a run that collapses again is stopped."""
@@ -56,12 +56,14 @@ def take_back(checkpoints: Path, engine: Engine) -> TakenBack | None:
 
 
 def _copy_lowered(good: Path, beside: Path) -> tuple[float, float] | None:
-    """A copy of a checkpoint in which the halting bias is lower, and AdamW has forgotten where it
-    was going."""
+    """A copy of a checkpoint in which the halting bias is lower, and the optimizer has
+    forgotten where it was going."""
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(good, beside)
     weights = load_file(beside / WEIGHTS)
-    moments = load_file(beside / OPTIMIZER)
+    with safe_open(beside / OPTIMIZER, "pt") as file:
+        metadata = file.metadata()
+        kept = {full: file.get_tensor(full) for full in file.keys()}  # noqa: SIM118
     named = next(
         (name for name, each in weights.items() if _BIAS.fullmatch(name) and each.numel() == 1),
         None,
@@ -71,9 +73,9 @@ def _copy_lowered(good: Path, beside: Path) -> tuple[float, float] | None:
     before = float(weights[named])
     after = min(before - _LOWER_BY, _AT_MOST)
     weights[named].fill_(after)
-    for key in MOMENTS:
-        if f"{named}.{key}" in moments:
-            moments[f"{named}.{key}"].zero_()
+    for full, values in kept.items():
+        if full.rpartition(".")[0] == named and values.shape == weights[named].shape:
+            values.zero_()
     save_file(weights, beside / WEIGHTS)
-    save_file(moments, beside / OPTIMIZER)
+    save_file(kept, beside / OPTIMIZER, metadata)
     return before, after

@@ -24,7 +24,7 @@ from training.config.parts import (
 )
 from training.config.record import Record
 from training.config.run_config import RunConfig
-from training.config.sections import HaltingPart, Part
+from training.config.sections import Part
 
 
 def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") -> RunConfig:
@@ -130,7 +130,7 @@ class _Choice:
         )
         annotation = str | None if self.role.optional else str
         fixed = [_Member("kind", annotation, self.kind, names + own)]
-        if isinstance(self.recipe, HaltingPart):
+        if self.recipe is not None:
             fixed += [
                 member for member in _members(self.recipe) if member.name not in Part.model_fields
             ]
@@ -159,13 +159,9 @@ class _Choice:
         kind = self.kind or (exported_name(self.cls) if self.cls and options else None)
         if kind is None:
             return None
-        if isinstance(self.recipe, HaltingPart):
-            extra = {
-                name: values[name]
-                for name in HaltingPart.model_fields.keys() - Part.model_fields.keys()
-            }
-            return HaltingPart(kind=kind, options=options, **extra)
-        return Part(kind=kind, options=options)
+        made = Part if self.recipe is None else type(self.recipe)
+        extra = {name: values[name] for name in made.model_fields.keys() - Part.model_fields.keys()}
+        return made(kind=kind, options=options, **extra)
 
 
 @dataclass(frozen=True)
@@ -269,6 +265,10 @@ def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
         "readout": choose("readout", recipe.readout if same_rule else None, meant),
         "cost": cost,
         "data": choose("data", recipe.data, None),
+        **{
+            name: choose(name, getattr(recipe, name), None)
+            for name in ("objective", "optimizer", "schedule")
+        },
     }
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import torch
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
@@ -18,6 +19,8 @@ from act.models.looped_model import LoopedModel
 from halting import HaltingRule, PonderCost, Readout, UsageError
 from training.config.importing import load
 from training.config.spelling import did_you_mean
+from training.objectives.objective import Objective
+from training.schedules.schedule import Schedule
 from training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -101,6 +104,15 @@ ROLES = {
         Role("ponder cost", PonderCost, "halting", "cost", ("max_steps",), optional=True),
         Role("task", Task, "training.tasks", "data", ("seed",)),
         Role("model", LoopedModel, "act", "model", OF_MODEL),
+        Role("objective", Objective, "training.objectives", "objective"),
+        Role(
+            "optimizer",
+            torch.optim.Optimizer,
+            "training.optimizers",
+            "optimizer",
+            ("params", "lr", "weight_decay"),
+        ),
+        Role("schedule", Schedule, "training.schedules", "schedule"),
     )
 }
 BLOCK = Role("block", nn.Module, "act", "model", OF_BLOCK, selector="block")

@@ -76,8 +76,8 @@ class RunConfig(Record):
     flops_limit: float | None = Field(None, gt=0)
     """floating-point operations of training, of all ranks, after which the run finishes early;
     None: no limit"""
-    schedule: Literal["updates", "limit"] = "updates"
-    """what warm-ups and decays of learning rate and penalty go by: updates; or limit, which
+    stretch_to: Literal["updates", "limit"] = "updates"
+    """what warm-ups and decays of learning rate and penalty stretch over: updates; or limit, which
     stretches those of all updates over time_limit or flops_limit, and trains until it is met"""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: torch's choice, one a core. Small models gain nothing from several, and
@@ -109,8 +109,12 @@ class RunConfig(Record):
     """the ponder cost; None: the rule's own"""
     data: Part
     """the task"""
+    objective: Part = Field(default_factory=lambda: Part(kind="CrossEntropy"))
+    """what is minimised beside the ponder cost"""
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig)
     """the optimizer"""
+    schedule: Part = Field(default_factory=lambda: Part(kind="WarmupCosine"))
+    """the learning rate over the run"""
     penalty: PenaltyConfig = Field(default_factory=PenaltyConfig)
     """what thinking costs"""
 
@@ -132,12 +136,12 @@ class RunConfig(Record):
                 f"Write --halting.min-steps {self.loop.max_steps} or less, or raise "
                 "--loop.max-steps.",
             )
-        if self.schedule == "limit" and self.time_limit is None and self.flops_limit is None:
+        if self.stretch_to == "limit" and self.time_limit is None and self.flops_limit is None:
             raise UsageError(
-                "--schedule limit comes without a limit.",
+                "--stretch-to limit comes without a limit.",
                 "Warm-ups and decays are stretched over --time-limit or --flops-limit, and there "
                 "is neither.",
-                "Write one of them, or drop --schedule.",
+                "Write one of them, or drop --stretch-to.",
             )
         check_penalty(
             self.penalty.target_steps,

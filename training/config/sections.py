@@ -95,24 +95,18 @@ class HaltingPart(Part):
     """the tokens of a sequence leave together"""
 
 
-class OptimizerConfig(Record):
-    """AdamW and its learning rate."""
+class OptimizerConfig(Part):
+    """The optimizer, and what the run hands to it."""
 
     group = "optimizer"
+    kind: str = "AdamW"
+    """an exported name such as Muon, module:Class or path/to/file.py:Class"""
     learning_rate: float = Field(3e-3, gt=0)
     """the peak"""
     weight_decay: float = Field(0.01, ge=0)
-    """decay of the weight matrices"""
-    beta1: float = Field(0.9, ge=0, lt=1)
-    """memory of the gradient's mean"""
-    beta2: float = Field(0.95, ge=0, lt=1)
-    """memory of the gradient's square"""
-    warmup: int = Field(100, ge=0)
-    """updates over which the learning rate rises to its peak"""
-    decay: Literal["cosine", "linear", "constant"] = "cosine"
-    """how it falls from there to the last update"""
-    final_fraction: float = Field(0.1, ge=0, le=1)
-    """where it ends, as a fraction of the peak"""
+    """decay of the weight matrices; norms, biases, embeddings and the halting unit have none"""
+    decay_embeddings: bool = False
+    """embeddings decay as other matrices do"""
     clip: float = Field(1.0, gt=0)
     """the largest norm of the whole gradient"""
 

@@ -18,12 +18,12 @@ class RankBatches:
 
     Args:
         batches: its rows, a micro-batch each, on the engine's device.
-        targets, valid: positions that have a target, and tokens, of the whole global batch, at
-            least 1; float64, on that device.
+        target_weight, valid: of the whole global batch what its targets weigh (their number where
+            each weighs 1) and its tokens; 1 where there is none. float64, on that device.
     """
 
     batches: list[Batch]
-    targets: Tensor
+    target_weight: Tensor
     valid: Tensor
 
 
@@ -66,20 +66,20 @@ class BatchBalancer:
             self.task.batch("train", first + int(numbers[0]), self.size) for numbers in own
         ]
         counts = torch.stack(
-            [torch.stack((batch.has_target.sum(), batch.valid.sum())) for batch in own_batches]
+            [torch.stack((batch.target_weight, batch.valid.sum())) for batch in own_batches]
         ).sum(0)
         costs = torch.zeros(0 if self.predictor is None else rows, dtype=torch.float64)
         if self.predictor is not None:
             costs[own.flatten()] = torch.cat([self.predictor.costs(batch) for batch in own_batches])
-        agreed = collectives.all_reduce_sum(torch.cat((counts.double(), costs)).to(device))
-        targets, valid = agreed[:2].clamp(min=1.0).unbind()
+        agreed = collectives.all_reduce_sum(torch.cat((counts, costs)).to(device))
+        target_weight, valid = torch.where(agreed[:2] > 0, agreed[:2], 1.0).unbind()
         if self.predictor is not None:
             dealt = deal(agreed[2:].cpu().numpy(), self.micro_batches, ranks)[:, rank]
             if not np.array_equal(dealt, own):
                 own_batches = [
                     self.task.examples("train", (first + numbers).tolist()) for numbers in dealt
                 ]
-        return RankBatches([batch.to(device) for batch in own_batches], targets, valid)
+        return RankBatches([batch.to(device) for batch in own_batches], target_weight, valid)
 
     def count(self, batch: Batch, steps: Tensor) -> None:
         """Takes note of what a micro-batch's tokens took."""

@@ -14,6 +14,7 @@ from training.config.parts import did_you_mean
 from training.config.precision import ARITHMETIC, Precision
 from training.config.record import flag_name
 from training.config.run_config import RunConfig
+from training.optimizers.build import check_sharding
 
 SECTIONS = (
     "zero_optimization",
@@ -80,6 +81,7 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
     if config.precision == "bf16_weights":
         _check_stage(path, stage)
         given["bf16"] = {"enabled": True}
+    check_sharding(config.optimizer, stage, config.deepspeed_config)
     for part in ("offload_optimizer", "offload_param"):
         _check_no_disk_offload(path, part, given["zero_optimization"].get(part))
     for fact in decided:

@@ -129,31 +129,3 @@ def unscale(parameters: Iterable[nn.Parameter], scale: float) -> None:
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.mul_(1.0 / scale)
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Matrices decay; vectors (norms, biases) and the halting unit do not. What is frozen is in no
-    group, and no group is empty."""
-    gates = {
-        id(parameter) for name, parameter in model.named_parameters() if ".rule." in f".{name}"
-    }
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decays = [
-        parameter for parameter in trained if parameter.dim() >= 2 and id(parameter) not in gates
-    ]
-    chosen = {id(parameter) for parameter in decays}
-    rest = [parameter for parameter in trained if id(parameter) not in chosen]
-    groups = [
-        {"params": decays, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def adamw(model: nn.Module, settings: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of every run."""
-    return torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-    )

@@ -12,17 +12,18 @@ from training.engine.engine import (
     Engine,
     MakeOptimizer,
     StepResult,
-    adamw,
     poison_if_nonfinite,
     unscale,
 )
 from training.engine.loss_scale import LossScale
+from training.engine.model_inputs import extra_inputs
 from training.engine.state_access import WholeStateAccess
+from training.optimizers.build import build_optimizer, set_learning_rate
 from training.tasks.task import Batch
 
 
 class LocalEngine(Engine):
-    """AdamW with gradient clipping on one device.
+    """An optimizer with gradient clipping on one device.
 
     Args:
         model: the model, on any device.
@@ -30,8 +31,8 @@ class LocalEngine(Engine):
         device: where to run.
         precision: what forward computes in; narrow weights are not for this engine
             (`check_precision`).
-        make_optimizer: another optimizer than AdamW (engines are compared under SGD too, which does
-            not amplify rounding).
+        make_optimizer: another optimizer than the settings' (engines are compared under SGD too,
+            which does not amplify rounding).
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class LocalEngine(Engine):
         optimizer: OptimizerConfig,
         device: torch.device,
         precision: Precision = "float32",
-        make_optimizer: MakeOptimizer = adamw,
+        make_optimizer: MakeOptimizer = build_optimizer,
     ):
         self.model = model.to(device)
         self.device = device
@@ -54,15 +55,18 @@ class LocalEngine(Engine):
     ) -> ModelOutput:
         with self.arithmetic.around(self.device):
             return self.model(
-                batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+                batch.tokens,
+                batch.valid,
+                **extra_inputs(self.model, batch),
+                record_lens=record_lens,
+                max_steps=max_steps,
             )
 
     def backward(self, loss: Tensor) -> None:
         (poison_if_nonfinite(loss) * self.scale).backward()
 
     def step(self, learning_rate: float) -> StepResult:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         unscale(parameters, self.scale)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.clip))

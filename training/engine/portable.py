@@ -1,10 +1,12 @@
 """A checkpoint of an engine in a form that no ZeRO stage and no number of ranks shows in.
 
 Two files that `safetensors` reads: `model.safetensors` holds the state dict, whole;
-`optimizer.safetensors`, of each parameter that learns, `NAME.exp_avg`, `NAME.exp_avg_sq` and
-`NAME.step`. Rank 0 writes them tensor by tensor, and every rank reads its own share from them
-tensor by tensor: nobody ever holds more than one whole tensor beside what it has anyway. What is
-read is to the bit what was written, so a run that goes on in the same shape gives the same losses.
+`optimizer.safetensors`, of each parameter that learns, what its optimizer keeps of it, of AdamW
+`NAME.exp_avg`, `NAME.exp_avg_sq` and `NAME.step` (`NAME.fresh` before its first step), and in its
+metadata the optimizer's class. Rank 0 writes them tensor by tensor, and every rank reads its own
+share from them tensor by tensor: nobody ever holds more than one whole tensor beside what it has
+anyway. What is read is to the bit what was written, so a run that goes on in the same shape gives
+the same losses.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,11 +20,14 @@ from torch import Tensor, nn
 
 from halting.errors import UsageError
 from training.distributed import collectives
-from training.engine.state_access import MOMENTS, StateAccess, wide
-from training.engine.tensor_file import TensorFile, TensorShape, order
+from training.engine.state_access import Shapes, StateAccess, wide
+from training.engine.tensor_file import DTYPES, TensorFile, TensorShape, order
 
 WEIGHTS = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+_KIND = "optimizer"
+_FRESH = "fresh"
+_NO_STEP = TensorShape((), torch.bool)
 
 
 def save(folder: Path, model: nn.Module, held: StateAccess, device: torch.device) -> None:
@@ -31,10 +36,22 @@ def save(folder: Path, model: nn.Module, held: StateAccess, device: torch.device
     Raises:
         OSError: on rank 0, where a file cannot be written; RuntimeError: on the others then.
     """
-    held.prepare()
     save_weights(folder, model, held, device)
     with torch.no_grad():
-        _write(folder / OPTIMIZER, _moment_shapes(model), _moments(model, held), device)
+        found = {
+            f"{name}.{key}": (parameter, key, about)
+            for name, parameter in _trained(model).items()
+            for key, about in (held.entries(parameter) or {_FRESH: _NO_STEP}).items()
+        }
+
+        def values(name: str) -> Tensor:
+            parameter, key, about = found[name]
+            return (
+                torch.zeros((), dtype=about.dtype) if key == _FRESH else held.entry(parameter, key)
+            )
+
+        shapes = {name: about for name, (_, _, about) in found.items()}
+        _write(folder / OPTIMIZER, shapes, values, device, {_KIND: _kind(held)})
 
 
 def save_weights(folder: Path, model: nn.Module, held: StateAccess, device: torch.device) -> None:
@@ -66,28 +83,26 @@ def load(folder: Path, model: nn.Module, held: StateAccess, device: torch.device
     tensors = _tensors(model)
     parameters = _trained(model)
     with ExitStack() as stack:
-        found = moments = failure = None
+        found = kept = failure = None
+        shapes: dict[str, Shapes] = {}
         try:
-            found = _open(stack, folder / WEIGHTS, _shapes(tensors), whole=True)
-            moments = _open(stack, folder / OPTIMIZER, _moment_shapes(model), whole=False)
+            found = _open_weights(stack, folder / WEIGHTS, _shapes(tensors))
+            kept, shapes = _open_entries(stack, folder / OPTIMIZER, parameters, held)
         except UsageError as error:
             failure = error
         # A rank that can read would go on, and wait for the others for ever.
         _fail_together(failure, f"another rank could not read {folder}", device)
-        assert found is not None and moments is not None
-        held.prepare()
+        assert found is not None and kept is not None
         seen: set[int] = set()
         with torch.no_grad():
             for name, tensor in tensors.items():
                 if id(tensor) not in seen:  # tied parameters have several names
                     held.set_weight(tensor, found.get_tensor(name).to(device))
                 seen.add(id(tensor))
+            held.begin({parameter: shapes[name] for name, parameter in parameters.items()})
             for name, parameter in parameters.items():
-                for key in MOMENTS:
-                    held.set_moment(parameter, key, moments.get_tensor(f"{name}.{key}").to(device))
-            held.set_steps(
-                {each: moments.get_tensor(f"{name}.step") for name, each in parameters.items()}
-            )
+                for key in shapes[name]:
+                    held.set_entry(parameter, key, kept.get_tensor(f"{name}.{key}").to(device))
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -107,24 +122,42 @@ def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, TensorShape]:
     }
 
 
-def _moment_shapes(model: nn.Module) -> dict[str, TensorShape]:
-    shapes = _shapes(_trained(model))
-    moments = {
-        f"{name}.{key}": TensorShape(about.shape)
-        for name, about in shapes.items()
-        for key in MOMENTS
-    }
-    return {**moments, **{f"{name}.step": TensorShape(()) for name in shapes}}
+def _kind(held: StateAccess) -> str:
+    """The optimizer's class, by which its entries mean what they do."""
+    return type(held.optimizer).__qualname__
 
 
-def _moments(model: nn.Module, held: StateAccess) -> Callable[[str], Tensor]:
-    parameters = _trained(model)
-
-    def values(named: str) -> Tensor:
-        name, _, key = named.rpartition(".")
-        return held.steps(parameters[name]) if key == "step" else held.moment(parameters[name], key)
-
-    return values
+def _open_entries(
+    stack: ExitStack, path: Path, parameters: Mapping[str, nn.Parameter], held: StateAccess
+) -> tuple[Any, dict[str, Shapes]]:
+    """The file of an optimizer's entries, and what it holds of each parameter: nothing where no
+    step was taken yet."""
+    file = _open_file(stack, path)
+    written = (file.metadata() or {}).get(_KIND, "another")
+    if written != _kind(held):
+        raise UsageError(
+            f"{path} holds the state of {written}, and this run trains with {_kind(held)}.",
+            "What one optimizer keeps of a parameter means nothing to another.",
+            "Resume without --optimizer.kind, or use --start-from RUN for its weights alone.",
+        )
+    shapes: dict[str, Shapes] = {name: {} for name in parameters}
+    fresh = set()
+    for full in list(file.keys()):
+        name, _, key = full.rpartition(".")
+        if name in shapes and key == _FRESH:
+            fresh.add(name)
+        elif name in shapes:
+            about = file.get_slice(full)
+            shapes[name][key] = TensorShape(tuple(about.get_shape()), DTYPES[about.get_dtype()])
+    for name, parameter in parameters.items():
+        whole = tuple(getattr(parameter, "ds_shape", parameter.shape))
+        known = {key: about.shape for key, about in held.entries(parameter).items()}
+        differing = [key for key, shape in shapes[name].items() if known.get(key, shape) != shape]
+        if not shapes[name] and name not in fresh:
+            raise _does_not_fit(path, f"{name}, of shape {list(whole)},")
+        if differing:
+            raise _does_not_fit(path, f"{name}.{differing[0]}")
+    return file, shapes
 
 
 def _write(
@@ -132,6 +165,7 @@ def _write(
     shapes: Mapping[str, TensorShape],
     values: Callable[[str], Tensor],
     device: torch.device,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """All ranks gather each tensor, and rank 0 writes it. Where it cannot, it gathers on, so that
     no rank waits for ever."""
@@ -148,7 +182,7 @@ def _write(
 
     def begin() -> None:
         nonlocal file
-        file = TensorFile(path, shapes)
+        file = TensorFile(path, shapes, metadata)
 
     attempt(begin)
     for name in order(shapes):
@@ -160,8 +194,16 @@ def _write(
     _fail_together(failure, f"rank 0 could not write {path}", device)
 
 
-def _open(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape], *, whole: bool) -> Any:
-    """A file whose header names these tensors; no others either, where it has to be `whole`."""
+def _open_weights(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape]) -> Any:
+    """A file whose header names these tensors, and no others."""
+    file = _open_file(stack, path)
+    there = set(file.keys())
+    if differing := [*_missing(shapes, there, file), *sorted(there - set(shapes))]:
+        raise _does_not_fit(path, differing[0])
+    return file
+
+
+def _open_file(stack: ExitStack, path: Path) -> Any:
     if not path.is_file():
         raise UsageError(
             f"{path} is not there.",
@@ -170,24 +212,23 @@ def _open(stack: ExitStack, path: Path, shapes: Mapping[str, TensorShape], *, wh
             "another checkpoint.",
         )
     try:
-        file = stack.enter_context(safe_open(path, "pt"))
+        return stack.enter_context(safe_open(path, "pt"))
     except (OSError, SafetensorError) as error:
         raise UsageError(
             f"{path} cannot be read: {error}.",
             "It is damaged or incomplete.",
             "Go on from another checkpoint of the run: they stand in its checkpoints folder.",
         ) from error
-    there = set(file.keys())
-    differing = [*_missing(shapes, there, file), *(sorted(there - set(shapes)) if whole else ())]
-    if differing:
-        raise UsageError(
-            f"{path} does not fit: {differing[0]} is missing on one side, or has another shape "
-            "there.",
-            "Weights and moments belong to one model, and to the parameters of it that learn.",
-            "Resume with the run's own config (ponder train --resume RUN), or use --start-from RUN "
-            "for its weights.",
-        )
-    return file
+
+
+def _does_not_fit(path: Path, name: str) -> UsageError:
+    return UsageError(
+        f"{path} does not fit: {name} is missing on one side, or has another shape there.",
+        "Weights and what an optimizer keeps of them belong to one model, and to the parameters of "
+        "it that learn.",
+        "Resume with the run's own config (ponder train --resume RUN), or use --start-from RUN for "
+        "its weights.",
+    )
 
 
 def _missing(shapes: Mapping[str, TensorShape], there: Iterable[str], file: Any) -> Iterator[str]:

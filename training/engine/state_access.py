@@ -1,5 +1,5 @@
-"""How an engine holds its parameters and Adam's moments: one by one, whole, wherever their shards
-are."""
+"""How an engine holds its parameters and what the optimizer keeps of them: one by one, whole,
+wherever their shards are."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-"""What AdamW keeps of a parameter, beside the count of its steps."""
+from training.engine.entries import decoded, encoded
+from training.engine.tensor_file import TensorShape
+
+Shapes = dict[str, TensorShape]
+"""What an optimizer keeps of a parameter: its shape by its name (`entries.encoded`)."""
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -21,15 +24,11 @@ class StateAccess(ABC):
     same order.
 
     Args:
-        optimizer: torch's AdamW, as the engine steps it.
+        optimizer: torch's, as the engine steps it.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
-
-    @abstractmethod
-    def prepare(self) -> None:
-        """Has moments be there, zeros where no step was taken yet; comes before what follows."""
 
     @abstractmethod
     def weight(self, tensor: Tensor) -> Tensor:
@@ -41,20 +40,21 @@ class StateAccess(ABC):
         """Gives a parameter or buffer its values."""
 
     @abstractmethod
-    def moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        """One of MOMENTS, whole."""
+    def entries(self, parameter: nn.Parameter) -> Shapes:
+        """What the optimizer keeps of a parameter, whole; empty before its first step."""
 
     @abstractmethod
-    def set_moment(self, parameter: nn.Parameter, key: str, values: Tensor) -> None:
-        """Gives one of MOMENTS its values."""
+    def entry(self, parameter: nn.Parameter, name: str) -> Tensor:
+        """One of these, whole."""
 
     @abstractmethod
-    def steps(self, parameter: nn.Parameter) -> Tensor:
-        """How many steps AdamW has taken with it, for the correction of its bias: one number."""
+    def begin(self, shapes: dict[nn.Parameter, Shapes]) -> None:
+        """Has the optimizer keep this of each parameter, and nothing else, for `set_entry` to fill;
+        a parameter of which it keeps nothing stands before its first step."""
 
     @abstractmethod
-    def set_steps(self, steps: dict[nn.Parameter, Tensor]) -> None:
-        """Gives each parameter its count."""
+    def set_entry(self, parameter: nn.Parameter, name: str, values: Tensor) -> None:
+        """Gives one of these its values."""
 
 
 def own_elements(parameter: Any, rank: int) -> Tensor:
@@ -70,83 +70,144 @@ class WholeStateAccess(StateAccess):
     """Every rank holds all, as torch does: `LocalEngine`, and DeepSpeed at stage 0, where its
     accessors say None."""
 
-    def prepare(self) -> None:
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                _begin(self.optimizer.state[parameter], parameter)
-
     def weight(self, tensor: Tensor) -> Tensor:
         return tensor.detach()
 
     def set_weight(self, tensor: Tensor, values: Tensor) -> None:
         tensor.detach().copy_(values)
 
-    def moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        return self.optimizer.state[parameter][key]
+    def entries(self, parameter: nn.Parameter) -> Shapes:
+        return {
+            name: TensorShape(tuple(values.shape), values.dtype)
+            for name, values in encoded(self.optimizer.state.get(parameter, {})).items()
+        }
 
-    def set_moment(self, parameter: nn.Parameter, key: str, values: Tensor) -> None:
-        self.optimizer.state[parameter][key].copy_(values)
+    def entry(self, parameter: nn.Parameter, name: str) -> Tensor:
+        return encoded(self.optimizer.state[parameter])[name]
 
-    def steps(self, parameter: nn.Parameter) -> Tensor:
-        return self.optimizer.state[parameter]["step"]
+    def begin(self, shapes: dict[nn.Parameter, Shapes]) -> None:
+        for parameter in shapes:
+            self.optimizer.state.pop(parameter, None)
 
-    def set_steps(self, steps: dict[nn.Parameter, Tensor]) -> None:
-        for parameter, count in steps.items():
-            self.optimizer.state[parameter]["step"].copy_(count)
+    def set_entry(self, parameter: nn.Parameter, name: str, values: Tensor) -> None:
+        key, value = decoded(name, values)
+        if isinstance(value, Tensor):
+            value = value.to(_place(self.optimizer, parameter, key))
+        self.optimizer.state[parameter][key] = value
 
 
-def _begin(state: dict[str, Any], parameter: Tensor) -> None:
-    """AdamW's state before the first step: with it, a step does what it does without."""
-    if not state:
-        state["step"] = torch.tensor(0.0)
-        state.update({key: torch.zeros_like(parameter, requires_grad=False) for key in MOMENTS})
+def _place(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, key: str) -> torch.device:
+    """Where torch keeps an entry: with its parameter; the count of steps on the CPU, unless a
+    kernel reads it."""
+    if key != "step":
+        return parameter.device
+    group = next(
+        group
+        for group in optimizer.param_groups
+        if any(each is parameter for each in group["params"])
+    )
+    on_device = group.get("capturable", False) or group.get("fused", False)
+    return parameter.device if on_device else torch.device("cpu")
 
 
 class FlatStateAccess(StateAccess):
-    """ZeRO 1 to 3: AdamW sees flat partitions of many parameters, one count of steps each.
+    """ZeRO 1 to 3: the optimizer sees flat partitions of many parameters, and keeps numbers like
+    its count of steps for a partition.
 
-    As all of them step together, there is one count for all. Counts that differ, as those of
+    As all of them step together, there is one for all. Numbers that differ, as the counts of
     `LocalEngine` may for a parameter that some updates gave no gradient at all, become the largest.
 
     Args:
-        optimizer: torch's AdamW.
+        optimizer: torch's, elementwise.
         flat: this rank's float32 partitions.
+        groups: the parameters that each is cut from.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, flat: list[Tensor]):
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        flat: list[Tensor],
+        groups: list[list[nn.Parameter]],
+    ):
         super().__init__(optimizer)
         self.flat = flat
+        self.groups = groups
+        self._partition = {
+            id(parameter): partition
+            for partition, parameters in zip(flat, groups, strict=True)
+            for parameter in parameters
+        }
 
-    def prepare(self) -> None:
-        for partition in self.flat:
-            _begin(self.optimizer.state[partition], partition)
+    def entries(self, parameter: nn.Parameter) -> Shapes:
+        partition = self._partition[id(parameter)]
+        whole = tuple(getattr(parameter, "ds_shape", parameter.shape))
+        return {
+            name: TensorShape(whole)
+            if values.shape == partition.shape
+            else TensorShape((), values.dtype)
+            for name, values in encoded(self.optimizer.state.get(partition, {})).items()
+        }
 
-    def steps(self, parameter: nn.Parameter) -> Tensor:
-        return self.optimizer.state[self.flat[0]]["step"]
+    def entry(self, parameter: nn.Parameter, name: str) -> Tensor:
+        partition = self._partition[id(parameter)]
+        values = encoded(self.optimizer.state[partition])[name]
+        return self._gather(parameter, name) if values.shape == partition.shape else values
 
-    def set_steps(self, steps: dict[nn.Parameter, Tensor]) -> None:
-        for partition in self.flat:
-            self.optimizer.state[partition]["step"].copy_(torch.stack(list(steps.values())).max())
+    def begin(self, shapes: dict[nn.Parameter, Shapes]) -> None:
+        for partition, parameters in zip(self.flat, self.groups, strict=True):
+            self.optimizer.state.pop(partition, None)
+            known = [shapes[parameter] for parameter in parameters if parameter in shapes]
+            each = {name for found in known for name, about in found.items() if about.shape}
+            if any(known):
+                self.optimizer.state[partition].update(
+                    {
+                        name: torch.zeros_like(partition, requires_grad=False)
+                        for name in sorted(each)
+                    }
+                )
+
+    def set_entry(self, parameter: nn.Parameter, name: str, values: Tensor) -> None:
+        state = self.optimizer.state[self._partition[id(parameter)]]
+        if name in state and state[name].dim():
+            self._scatter(parameter, name, values)
+            return
+        key, value = decoded(name, values.cpu())
+        before = state.get(key)
+        if isinstance(value, Tensor):
+            state[key] = value if before is None else torch.maximum(before, value)
+        else:
+            state[key] = value if before is None else max(before, value)
+
+    @abstractmethod
+    def _gather(self, parameter: nn.Parameter, name: str) -> Tensor:
+        """An entry with a number for each of the parameter's, whole."""
+
+    @abstractmethod
+    def _scatter(self, parameter: nn.Parameter, name: str, values: Tensor) -> None:
+        """Gives it its values."""
 
 
 class ZeroStage12Access(FlatStateAccess):
-    """Stages 1 and 2: weights are whole on every rank, what AdamW works on is cut anywhere.
+    """Stages 1 and 2: weights are whole on every rank, what the optimizer works on is cut anywhere.
 
     Args:
-        optimizer: torch's AdamW.
+        optimizer: torch's, elementwise.
         zero: DeepSpeed's optimizer around it.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, zero: Any):
-        super().__init__(optimizer, zero.single_partition_of_fp32_groups)
-        self.groups = zero.bit16_groups
+        super().__init__(optimizer, zero.single_partition_of_fp32_groups, zero.bit16_groups)
+        self._link()
 
-    def prepare(self) -> None:
+    def begin(self, shapes: dict[nn.Parameter, Shapes]) -> None:
+        super().begin(shapes)
+        self._link()
+
+    def _link(self) -> None:
+        """Has DeepSpeed's accessors look at what is there now; they fail before the first step, and
+        after a load they look at what was there before it."""
         from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
-        super().prepare()
-        # The accessors of moments fail before the first step, and after a load they look at what
-        # was there before it.
         for group, partition in zip(self.groups, self.flat, strict=True):
             lazy_init_hp_params_optimizer_state(group, partition, self.optimizer.state)
 
@@ -154,7 +215,7 @@ class ZeroStage12Access(FlatStateAccess):
         from deepspeed.utils import safe_get_full_fp32_param
 
         if tensor.dtype == wide(tensor.dtype):
-            return tensor.detach()  # the same as what AdamW works on
+            return tensor.detach()  # the same as what the optimizer works on
         trained = safe_get_full_fp32_param(tensor)
         return tensor.detach().to(wide(tensor.dtype)) if trained is None else trained
 
@@ -164,32 +225,32 @@ class ZeroStage12Access(FlatStateAccess):
         tensor.detach().copy_(values)
         safe_set_full_fp32_param(
             tensor, values
-        )  # the copy that AdamW works on; a frozen one has none
+        )  # the copy that the optimizer works on; a frozen one has none
 
-    def moment(self, parameter: nn.Parameter, key: str) -> Tensor:
+    def _gather(self, parameter: nn.Parameter, name: str) -> Tensor:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        moment = safe_get_full_optimizer_state(parameter, key)
-        assert moment is not None
-        return moment
+        whole = safe_get_full_optimizer_state(parameter, name)
+        assert whole is not None
+        return whole
 
-    def set_moment(self, parameter: nn.Parameter, key: str, values: Tensor) -> None:
+    def _scatter(self, parameter: nn.Parameter, name: str, values: Tensor) -> None:
         from deepspeed.utils import safe_set_full_optimizer_state
 
-        safe_set_full_optimizer_state(parameter, values, key)
+        safe_set_full_optimizer_state(parameter, values, name)
 
 
 class ZeroStage3Access(FlatStateAccess):
     """Stage 3: each rank holds an equal share of each parameter, padded at the end.
 
     Args:
-        optimizer: torch's AdamW.
+        optimizer: torch's, elementwise.
         zero: DeepSpeed's optimizer around it.
         rank: of this process.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, zero: Any, rank: int):
-        super().__init__(optimizer, zero.fp32_partitioned_groups_flat)
+        super().__init__(optimizer, zero.fp32_partitioned_groups_flat, zero.fp16_groups)
         self.rank = rank
 
     def weight(self, tensor: Tensor) -> Tensor:
@@ -211,17 +272,17 @@ class ZeroStage3Access(FlatStateAccess):
         if hasattr(tensor, "ds_id"):
             safe_set_local_fp32_param(tensor, self._share(tensor, values))
 
-    def moment(self, parameter: nn.Parameter, key: str) -> Tensor:
+    def _gather(self, parameter: nn.Parameter, name: str) -> Tensor:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        moment = safe_get_full_optimizer_state(parameter, key)
-        assert moment is not None
-        return moment
+        whole = safe_get_full_optimizer_state(parameter, name)
+        assert whole is not None
+        return whole
 
-    def set_moment(self, parameter: nn.Parameter, key: str, values: Tensor) -> None:
+    def _scatter(self, parameter: nn.Parameter, name: str, values: Tensor) -> None:
         from deepspeed.utils import safe_set_local_optimizer_state
 
-        safe_set_local_optimizer_state(parameter, self._share(parameter, values), key)
+        safe_set_local_optimizer_state(parameter, self._share(parameter, values), name)
 
     def _share(self, parameter: Any, values: Tensor) -> Tensor:
         """This rank's share, padded. (`safe_set_full_…` fail where a parameter is no multiple of

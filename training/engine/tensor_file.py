@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ _CODES = {
     torch.bool: "BOOL",
 }
 """What the format calls each dtype."""
+
+DTYPES = {code: dtype for dtype, code in _CODES.items()}
+"""The dtype that the format means."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,27 @@ class TensorFile:
     """A safetensors file as it is written.
 
     The bytes follow from names, shapes and values alone: they are those of
-    `safetensors.torch.save_file` without metadata, which needs all tensors at once. It appears
+    `safetensors.torch.save_file`, which needs all tensors at once. It appears
     under its name when it is whole.
 
     Args:
         path: where; its folder is there.
         shapes: what will be written, by name. `order` says in which order.
+        metadata: texts beside the tensors, by name.
     """
 
-    def __init__(self, path: Path, shapes: Mapping[str, TensorShape]):
+    def __init__(
+        self,
+        path: Path,
+        shapes: Mapping[str, TensorShape],
+        metadata: Mapping[str, str] | None = None,
+    ):
         self._shapes = shapes
         self._expected = iter(order(shapes))
         self._path = path
         self._beside = path.with_name(f".{path.name}")
         self._file: IO[bytes] = self._beside.open("wb")
-        header = {}
+        header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
         start = 0
         for name in order(shapes):
             about = shapes[name]

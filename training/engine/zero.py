@@ -21,22 +21,23 @@ from training.engine.engine import (
     Engine,
     MakeOptimizer,
     StepResult,
-    adamw,
     poison_if_nonfinite,
     unscale,
 )
 from training.engine.loss_scale import LossScale
+from training.engine.model_inputs import extra_inputs
 from training.engine.state_access import (
     StateAccess,
     WholeStateAccess,
     ZeroStage3Access,
     ZeroStage12Access,
 )
+from training.optimizers.build import build_optimizer, set_learning_rate
 from training.tasks.task import Batch
 
 
 class DeepSpeedEngine(Engine):
-    """AdamW with gradient clipping under ZeRO. `launch.start` comes first.
+    """An optimizer with gradient clipping under ZeRO. `launch.start` comes first.
 
     The whole recurrence is one ZeRO-3 leaf: its parameters are gathered once for all steps, so
     ranks may loop unequally (law 6). Each rank loops as long as any does only where the block is
@@ -46,14 +47,17 @@ class DeepSpeedEngine(Engine):
     Args:
         model: the model, the same on all ranks.
         config: batch size, accumulation, precision, optimizer, and the file with ZeRO settings.
-        make_optimizer: another optimizer than AdamW, as in `LocalEngine`.
+        make_optimizer: another optimizer than the config's, as in `LocalEngine`.
 
     Raises:
         UsageError: for a ds_config that cannot be, or that conflicts with the run.
     """
 
     def __init__(
-        self, model: LoopedModel, config: RunConfig, make_optimizer: MakeOptimizer = adamw
+        self,
+        model: LoopedModel,
+        config: RunConfig,
+        make_optimizer: MakeOptimizer = build_optimizer,
     ):
         settings = deepspeed_settings(config, collectives.world_size())
         # late: it takes its time, and `launch.start` has to prepare the environment
@@ -113,7 +117,11 @@ class DeepSpeedEngine(Engine):
             collectives.someone_active(self.device) if agree else bool
         )
         output: ModelOutput = self.engine(
-            batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+            batch.tokens,
+            batch.valid,
+            **extra_inputs(self.model, batch),
+            record_lens=record_lens,
+            max_steps=max_steps,
         )
         self._logits = output.logits if torch.is_grad_enabled() else self._logits
         return output
@@ -141,8 +149,7 @@ class DeepSpeedEngine(Engine):
         assert self._gathered == self.accumulation, (
             "step comes after `accumulation` backward passes"
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        set_learning_rate(self.optimizer, learning_rate)
         self.engine.step()
         self._gathered = 0
         told = self.engine.get_global_grad_norm()

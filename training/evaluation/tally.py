@@ -9,7 +9,7 @@ from act.models.looped_model import ModelOutput
 from halting.rule import HaltingRule
 from training.distributed import collectives
 from training.evaluation.rank_correlation import rank_correlation
-from training.objective import token_losses
+from training.objectives.outcomes import token_losses
 from training.tasks.task import Batch
 
 MAX_DIFFICULTY = 255
@@ -25,6 +25,7 @@ _SUMS = (
     "rows",
     "as_one",
     "entropy",
+    "weight",
 )
 
 
@@ -56,13 +57,15 @@ class Tally:
         correct = (prediction == batch.targets) & asked
         right_rows = (correct | ~asked).all(1) & asked.any(1)
         ponder = rule.ponder(output.trace)
-        losses = token_losses(output.logits, batch.targets).double().sum()
+        losses = token_losses(output.logits, batch.targets).double()
+        if batch.loss_weights is not None:
+            losses = losses * batch.loss_weights
         pondered = ponder[batch.valid].double().sum()
         slowest = steps.amax(1)
         fastest = torch.where(batch.valid, steps, self.max_steps).amin(1)
         values = (
             asked.sum(),
-            losses,
+            losses.sum(),
             correct.sum(),
             asked.any(1).sum(),
             right_rows.sum(),
@@ -71,6 +74,7 @@ class Tally:
             batch.valid.any(1).sum(),
             (batch.valid.any(1) & (slowest == fastest)).sum(),
             -torch.xlogy(output.trace.mass, output.trace.mass).double().sum(),
+            batch.target_weight,
         )
         self.sums += torch.stack([value.double().cpu() for value in values])
         self.steps += torch.bincount(steps[batch.valid].cpu(), minlength=self.max_steps + 1)
@@ -120,7 +124,7 @@ class Tally:
 
     def figures(self) -> dict[str, float]:
         """The figures, by name. Steps are executed ones, ponder is the rule's own depth; `loss` is
-        nats a token.
+        the cross entropy in nats a target, each weighted as the task says, whatever the objective.
 
         The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as
         hard as their hardest token and take the steps of their slowest. `share_as_one` is the share
@@ -132,12 +136,13 @@ class Tally:
         asked, valid, sequences = (
             max(1.0, counts[name]) for name in ("asked", "valid", "sequences")
         )
+        weight = counts["weight"] or 1.0
         numbers = torch.arange(self.max_steps + 1, dtype=torch.float64)
         share = self.steps / self.steps.sum().clamp(min=1)
         mean = float((share * numbers).sum())
         figures = {
-            "loss": counts["loss"] / asked,
-            "bits": counts["loss"] / asked / math.log(2),
+            "loss": counts["loss"] / weight,
+            "bits": counts["loss"] / weight / math.log(2),
             "accuracy": counts["correct"] / asked,
             "sequence_accuracy": counts["sequences_correct"] / sequences,
             "mean_ponder": counts["ponder"] / valid,

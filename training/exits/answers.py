@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from act.accounting.flops import count_flops
 from training.exits.exit import Exit
-from training.objective import token_losses
+from training.objectives.outcomes import token_losses
 from training.runs.loaded import Run
 from training.tasks.task import IGNORE, Batch, Task
 
@@ -57,7 +57,9 @@ class Examples:
     def fingerprint(self) -> str:
         """A digest of everything that is read and asked, however it is divided into batches."""
         digest = hashlib.sha256()
-        for name in ("tokens", "targets", "valid"):
+        for name in self.batches[0].carried():
+            if name in ("difficulty", "loss_weights"):  # neither read nor asked
+                continue
             parts = [getattr(batch, name) for batch in self.batches]
             digest.update(f"{name} {sum(map(len, parts))} {tuple(parts[0].shape[1:])}".encode())
             for part in parts:

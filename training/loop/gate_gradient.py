@@ -9,7 +9,8 @@ from torch import Tensor
 
 from halting.costs.cost import PonderCost
 from training.engine.engine import Engine
-from training.objective import Terms, objective
+from training.engine.model_inputs import extra_inputs
+from training.objectives.objective import Objective, Terms
 from training.tasks.task import Batch
 
 _EXAMPLES = 8
@@ -44,13 +45,14 @@ def enough(batch: Batch) -> Batch:
 
 
 def gate_gradient(
-    engine: Engine, batch: Batch, cost: PonderCost | None, penalty: float
+    engine: Engine, batch: Batch, objective: Objective, cost: PonderCost | None, penalty: float
 ) -> GateGradient | None:
     """The gradients on a few examples, measured without touching anything.
 
     Args:
         engine: its model is run as in training, apart from the engine: no rank waits for another.
         batch: the examples.
+        objective: what is minimised.
         cost: what thinking costs.
         penalty: its weight.
 
@@ -65,7 +67,7 @@ def gate_gradient(
         for each in engine.model.parameters()
         if each.requires_grad and all(each is not own for own in gate)
     ]
-    if not gate or not engine.whole or not bool(batch.has_target.any()):
+    if not gate or not engine.whole or not bool(batch.target_weight > 0):
         return None
     batch = batch.to(engine.device)
     schedules = {name: buffer.clone() for name, buffer in rule.named_buffers()}
@@ -73,14 +75,16 @@ def gate_gradient(
     def terms() -> Terms:
         # Anew for each gradient: on the way back the packed path rewinds what it wrote, which can
         # be done once.
-        found = objective(engine.model(batch.tokens, batch.valid), batch, cost)
+        model = engine.model
+        output = model(batch.tokens, batch.valid, **extra_inputs(model, batch))
+        found = objective(output, batch, cost)
         for name, buffer in rule.named_buffers():
             buffer.copy_(schedules[name])  # a look is no training: it must not count
         return found
 
     alone = None
     now = terms()
-    loss = now.task / batch.has_target.sum()
+    loss = now.task / batch.target_weight.to(now.task.dtype)
     if cost is not None and penalty > 0:
         alone = _norm(torch.autograd.grad(terms().cost, gate, allow_unused=True))
         loss = loss + penalty * now.cost / batch.valid.sum()

@@ -22,14 +22,12 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.gate_gradient import enough, gate_gradient, over_ranks
-from training.loop.learning_rate import learning_rate
 from training.loop.outcome import TrainingOutcome, collapsed, lost_by_skipping, lost_weights
 from training.loop.remedies import remedies
 from training.loop.run_limits import RunLimits
 from training.loop.training_depth import training_depth
 from training.loop.training_log import TrainingLog
 from training.loop.update import MetricsSinceEvaluation, Update
-from training.objective import objective
 from training.ponder_penalty import Observed, coefficient
 from training.runs.growth import Growth, show_fixed_example
 from training.runs.metrics import Metrics
@@ -66,6 +64,8 @@ class Training:
         self.config = config
         self.task = built.task
         self.cost = built.cost
+        self.objective = built.objective
+        self.schedule = built.schedule
         self.engine = engine
         self.metrics = metrics
         self.screen = screen
@@ -105,7 +105,7 @@ class Training:
                 before = time.perf_counter()
                 scheduled = self.limits.scheduled(self.progress, self.seconds)
                 weight = self._penalty_scale * self.penalty.coefficient(scheduled)
-                rate = learning_rate(config.optimizer, scheduled, config.updates)
+                rate = self.schedule.rate(config.optimizer.learning_rate, scheduled, config.updates)
                 with self.ranks.update():
                     measured = self.update(weight, rate, request)
                 seconds = time.perf_counter() - before
@@ -186,14 +186,14 @@ class Training:
         engine = self.engine
         device = self.engine.device
         given = self.balancer.batches(self.progress.examples, device)
-        targets = given.targets
+        target_weight = given.target_weight
         valid = given.valid
         depth = training_depth(self.config, self.progress.update)
         sums = torch.zeros(5, dtype=torch.float64, device=device)
         for batch in given.batches:
             output = engine.forward(batch, max_steps=depth)
-            terms = objective(output, batch, self.cost)
-            loss = terms.task / targets.to(terms.task.dtype)
+            terms = self.objective(output, batch, self.cost)
+            loss = terms.task / target_weight.to(terms.task.dtype)
             if self.cost is not None:
                 loss = loss + weight * terms.cost / valid.to(terms.cost.dtype)
             engine.backward(loss)
@@ -214,7 +214,7 @@ class Training:
         self.ranks.met(of_ranks)
         self.balancer.learn(taught)
         task, cost, steps, ponder, stop = total.tolist()
-        task_loss = task / float(targets)
+        task_loss = task / float(target_weight)
         ponder_cost = cost / float(valid)
         measured = Update(
             loss=task_loss + (weight * ponder_cost if self.cost is not None else 0.0),
@@ -271,7 +271,7 @@ class Training:
             self.micro_batch,
         )
         weight = self._penalty_scale * self.penalty.coefficient(scheduled)
-        gradient = gate_gradient(self.engine, enough(own), self.cost, weight)
+        gradient = gate_gradient(self.engine, enough(own), self.objective, self.cost, weight)
         first = self.progress.first_loss
         task = since.task_loss / max(1, since.taken)
         half = self.limits.fraction(self.progress, self.seconds) >= 0.5

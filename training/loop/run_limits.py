@@ -8,8 +8,8 @@ from training.config.run_config import RunConfig
 class RunLimits:
     """The end of a run, and the update at which its schedules stand.
 
-    With `schedule` "updates" both follow the update number, and a limit that is met first cuts the
-    schedules off. With "limit" a run goes on until its limit is met, and its schedules are
+    With `stretch_to` "updates" both follow the update number, and a limit that is met first cuts
+    the schedules off. With "limit" a run goes on until its limit is met, and its schedules are
     stretched over that: at 40 % of the limit they stand where a run by updates has them at 40 % of
     its updates. So the same limit means the same to runs of unequal speed or cost: each has its
     whole warm-up and its whole decay.
@@ -20,7 +20,7 @@ class RunLimits:
 
     def __init__(self, config: RunConfig):
         self.config = config
-        self.stretched = config.schedule == "limit"
+        self.stretched = config.stretch_to == "limit"
 
     def scheduled(self, progress: Progress, seconds: float) -> float:
         """The update number, counted from 0, that learning rate and penalty go by.

@@ -24,7 +24,7 @@ def recipe() -> RunConfig:
         model=ModelPart(width=64, num_heads=4, positions="rotary"),
         loop=LoopConfig(max_steps=8),
         halting=HaltingPart(kind="UniversalTransformerACT", options={"bias_init": -1.0}),
-        optimizer=OptimizerConfig(learning_rate=2e-3),
+        optimizer=OptimizerConfig(learning_rate=2e-3, decay_embeddings=True),
         penalty=PenaltyConfig(value=0.003, warmup=500),
         updates=2000,
         batch_size=64,

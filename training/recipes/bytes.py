@@ -22,7 +22,7 @@ def recipe() -> RunConfig:
         model=ModelPart(width=128, num_heads=4, positions="rotary"),
         loop=LoopConfig(max_steps=6),
         halting=HaltingPart(kind="GravesACT"),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
+        optimizer=OptimizerConfig(learning_rate=3e-3, decay_embeddings=True),
         penalty=PenaltyConfig(value=0.003, warmup=300),
         updates=600,
         batch_size=32,

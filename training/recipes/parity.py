@@ -22,7 +22,7 @@ def recipe() -> RunConfig:
         model=ModelPart(width=64, num_heads=4, positions="learned"),
         loop=LoopConfig(max_steps=10),
         halting=HaltingPart(kind="GravesACT"),
-        optimizer=OptimizerConfig(learning_rate=3e-3),
+        optimizer=OptimizerConfig(learning_rate=3e-3, decay_embeddings=True),
         penalty=PenaltyConfig(value=0.01, warmup=500),
         updates=2000,
         batch_size=64,

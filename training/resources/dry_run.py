@@ -18,14 +18,14 @@ from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
-from training.build import build_cost, build_model, build_task, penalty_text
+from training.build import build_cost, build_model, build_task, check_parts, penalty_text
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
 from training.console.amounts import counted, in_bytes, shortened
 from training.console.table import aligned
 from training.engine.ds_config import deepspeed_settings
-from training.engine.engine import parameter_groups
+from training.optimizers.build import groups_of, is_elementwise
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_tables import (
     Activations,
@@ -33,6 +33,7 @@ from training.resources.dry_run_tables import (
     memory_table,
     traffic_table,
 )
+from training.resources.optimizer_memory import state_per_element
 from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
 from training.runs.start_from import read_start
@@ -124,6 +125,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     if config.start_from is not None:
         read_start(config, model)
     cost = build_cost(config, model.recurrence.rule)
+    check_parts(config, task, model)
     sequences = config.batch_size // (ranks * config.accumulation)
     steps = config.loop.max_steps
     checkpointed = config.loop.backprop == "checkpointed"
@@ -176,11 +178,22 @@ def _sharing(ranks: int, settings: dict) -> ZeroLayout:
 def _memory(
     config: RunConfig, model: LoopedModel, ranks: int, settings: dict, bf16: bool
 ) -> tuple[RankMemory, ...]:
-    groups = [group["params"] for group in parameter_groups(model, config.optimizer.weight_decay)]
+    groups = [group["params"] for group in groups_of(model, config.optimizer)]
+    state = state_per_element(model, config.optimizer)
+    whole = not is_elementwise(config.optimizer)
     on_cpu = config.device == "cpu" or not (config.device == "cuda" or torch.cuda.is_available())
     return tuple(
-        rank_memory(model, groups, way, accumulation=config.accumulation, cpu=on_cpu, bf16=bf16)
+        rank_memory(
+            model,
+            groups,
+            way,
+            accumulation=config.accumulation,
+            cpu=on_cpu,
+            bf16=bf16,
+            state=state,
+        )
         for way in _sharing(ranks, settings).others()
+        if not (whole and way.stage)
     )
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from act.models.looped_model import LoopedModel
 from act.slots import LoopPath
 from halting.trace import LoopTrace
-from training.build import build_cost
+from training.build import build_cost, build_objective
 from training.config.precision import ARITHMETIC
 from training.exits.exit import LEARNED, Exit
-from training.objective import objective
+from training.engine.model_inputs import extra_inputs
+from training.objectives.objective import Objective
 from training.ponder_penalty import coefficient
 from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer
 from training.runs.loaded import Run
@@ -51,6 +53,13 @@ class Workload:
         self.path: LoopPath = run.model.recurrence.path
         self.cost = build_cost(run.config, run.model.recurrence.rule)
         self.penalty = coefficient(run.config.penalty.value, self.cost)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What a training step minimises."""
+        objective = build_objective(self.run.config)
+        objective.prepare(self.run.task)
+        return objective
 
     @property
     def tokens(self) -> int:
@@ -104,13 +113,15 @@ class Workload:
         model = self.run.model
         batch = self.batch
         limit = way.exit_policy.limit(self.run)
+        extra = extra_inputs(model, batch)
         if not way.training:
             with torch.no_grad():
-                return model(batch.tokens, batch.valid, max_steps=limit).trace
+                return model(batch.tokens, batch.valid, **extra, max_steps=limit).trace
         with ARITHMETIC[self.run.config.precision].around(self.run.device):
-            output = model(batch.tokens, batch.valid, max_steps=limit)
-        terms = objective(output, batch, self.cost)
-        loss = terms.task / batch.has_target.sum().clamp(min=1)
+            output = model(batch.tokens, batch.valid, **extra, max_steps=limit)
+        terms = self.objective(output, batch, self.cost)
+        weight = batch.target_weight
+        loss = terms.task / torch.where(weight > 0, weight, 1.0).to(terms.task.dtype)
         if self.cost is not None:
             loss = loss + self.penalty * terms.cost / max(1, self.tokens)
         self.backward(loss)

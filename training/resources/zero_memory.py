@@ -84,6 +84,7 @@ def rank_memory(
     accumulation: int = 1,
     cpu: bool = True,
     bf16: bool = False,
+    state: float = 2.0 * _FLOAT,
 ) -> RankMemory:
     """What a way to share needs on each rank.
 
@@ -96,11 +97,12 @@ def rank_memory(
             copies what it gathers.
         bf16: under autocast, where gradients that travel narrow (`traffic.sent_narrow`) have a
             bucket of their own.
+        state: bytes that the optimizer keeps for each trained element; of AdamW by default.
     """
     sizes = _Sizes.of(model, groups)
     bf16 = bf16 and bool(sent_narrow(model))
     kinds = (_plain, _stage_1_and_2, _stage_1_and_2, _stage_3)
-    return kinds[sharing.stage](sizes, sharing, accumulation, cpu, bf16)
+    return kinds[sharing.stage](sizes, sharing, accumulation, cpu, bf16, state)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def _trained(parameters) -> int:
 
 
 def _plain(
-    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool
+    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool, state: float
 ) -> RankMemory:
     """Everything whole. DeepSpeed copies gradients side by side to sum them. AdamW takes parameters
     one by one on a CPU, and all together on a GPU."""
@@ -169,7 +171,7 @@ def _plain(
         sharing,
         weights=_FLOAT * sizes.everything,
         copy=0,
-        optimizer=2 * _FLOAT * sizes.trained,
+        optimizer=round(state * sizes.trained),
         gradients=_FLOAT * sizes.trained,
         buffers=0,
         gathered=0,
@@ -180,7 +182,7 @@ def _plain(
 
 
 def _stage_1_and_2(
-    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool
+    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool, state: float
 ) -> RankMemory:
     """Weights lie side by side, a group after the other, each cut into equal shares. A rank keeps
     the gradients of the parameters that touch its share, in whole."""
@@ -213,19 +215,19 @@ def _stage_1_and_2(
         sharing,
         weights=_FLOAT * whole,
         copy=_FLOAT * share,
-        optimizer=2 * _FLOAT * share,
+        optimizer=round(state * share),
         gradients=_FLOAT * gradients,
         buffers=_FLOAT * (apart + kept),
         gathered=0,
         backward=_FLOAT * end,
         looping=_FLOAT * early,
         update=_FLOAT * update,
-        on_cpu=_FLOAT * (5 * share + sizes.largest + kept) if offload else 0,
+        on_cpu=round(state * share) + _FLOAT * (3 * share + sizes.largest + kept) if offload else 0,
     )
 
 
 def _stage_3(
-    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool
+    sizes: _Sizes, sharing: ZeroLayout, accumulation: int, cpu: bool, split: bool, state: float
 ) -> RankMemory:
     """Each parameter is cut into equal shares. The loop is gathered as one; what is gathered lies
     side by side once more until the last of it was used."""
@@ -249,14 +251,17 @@ def _stage_3(
         sharing,
         weights=_FLOAT * (share + -(-sizes.frozen // ranks) + lasting),
         copy=_FLOAT * share,
-        optimizer=2 * _FLOAT * share,
+        optimizer=round(state * share),
         gradients=_FLOAT * share,
         buffers=buckets + _FLOAT * passing,
         gathered=_FLOAT * kept,
         backward=_FLOAT * (present - kept + sizes.leaf_trained + flat),
         looping=_FLOAT * (present - kept + max(flight, sizes.leaf_trained + flat)),
         update=_FLOAT * (working + (0 if offload else 1)) * biggest,
-        on_cpu=_FLOAT * (5 * share + (share if sharing.parameters_on_cpu else 0)) if offload else 0,
+        on_cpu=round(state * share)
+        + _FLOAT * (3 * share + (share if sharing.parameters_on_cpu else 0))
+        if offload
+        else 0,
     )
 
 

@@ -14,6 +14,7 @@ from halting.maps.ponder_map import PonderMap
 from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
+from training.engine.model_inputs import extra_inputs
 from training.runs.recording import about_run, record_map
 from training.tasks.task import IGNORE, Batch, Task
 
@@ -50,7 +51,11 @@ class Run:
         batch = batch.to(self.device)
         with torch.no_grad():
             return self.model(
-                batch.tokens, batch.valid, record_lens=record_lens, max_steps=max_steps
+                batch.tokens,
+                batch.valid,
+                **extra_inputs(self.model, batch),
+                record_lens=record_lens,
+                max_steps=max_steps,
             )
 
     def ponder_map(self, examples: Batch | str, max_steps: int | None = None) -> PonderMap:

@@ -2,7 +2,7 @@
 each token."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -21,7 +21,8 @@ are here)."""
 
 @dataclass(frozen=True)
 class Batch:
-    """B examples of L positions.
+    """B examples of L positions. Whatever is None is not there; what is there has a row an example,
+    and goes along wherever rows are chosen, stacked or moved.
 
     Args:
         tokens: [B L] int64, what the model reads; [B L K] whole numbers where each position reads a
@@ -30,29 +31,64 @@ class Batch:
         valid: [B L] bool, True on real tokens, False on padding.
         difficulty: [B L] float32, in the task's own unit (hops, position, carries); NaN where it is
             not defined.
+        loss_weights: [B L] float, what a target's loss weighs, 0 or more; the task's loss is
+            divided by the sum over the targets of the global batch. None: each weighs 1.
+        documents: [B L] int64, the number of the document that a position belongs to.
+        source: [B S] int64, what an encoder reads.
+        source_valid: [B S] bool, True on its real tokens; comes with `source`.
+        noise_level: [B] float, how noisy an example's tokens are.
     """
 
     tokens: Tensor
     targets: Tensor
     valid: Tensor
     difficulty: Tensor
+    loss_weights: Tensor | None = None
+    documents: Tensor | None = None
+    source: Tensor | None = None
+    source_valid: Tensor | None = None
+    noise_level: Tensor | None = None
 
     @property
     def has_target(self) -> Tensor:
         """[B L] bool: the positions that have a target."""
         return self.targets != IGNORE
 
+    @property
+    def target_weight(self) -> Tensor:
+        """What the task's loss is divided by: Σ weights of the targets, float64; their number where
+        each weighs 1."""
+        if self.loss_weights is None:
+            return self.has_target.sum().double()
+        return torch.where(self.has_target, self.loss_weights.double(), 0.0).sum()
+
+    def carried(self) -> dict[str, Tensor]:
+        """The fields that are there, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """The batch whose every field is `change` of this one's."""
+        return Batch(**{name: change(value) for name, value in self.carried().items()})
+
     def rows(self, start: int, stop: int) -> "Batch":
         """Examples start .. stop − 1."""
-        return Batch(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+        return self.map(lambda field: field[start:stop])
 
     def pick(self, numbers: Sequence[int]) -> "Batch":
         """The examples in these rows, in this order."""
-        return Batch(*(getattr(self, field.name)[list(numbers)] for field in fields(self)))
+        chosen = list(numbers)
+        return self.map(lambda field: field[chosen])
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return self.map(lambda field: field.to(device))
+
+    @staticmethod
+    def stack(batches: Sequence["Batch"]) -> "Batch":
+        """The examples of several batches that carry the same fields, one after the other."""
+        carried = [batch.carried() for batch in batches]
+        return Batch(**{name: torch.cat([each[name] for each in carried]) for name in carried[0]})
 
 
 class Task(ABC):
@@ -93,10 +129,7 @@ class Task(ABC):
             return self.batch(split, first, last - first + 1).pick(
                 [number - first for number in numbers]
             )
-        alone = [self.batch(split, number, 1) for number in numbers]
-        return Batch(
-            *(torch.cat([getattr(each, field.name) for each in alone]) for field in fields(Batch))
-        )
+        return Batch.stack([self.batch(split, number, 1) for number in numbers])
 
     @abstractmethod
     def encode(self, text: str) -> list[int] | list[list[int]]:

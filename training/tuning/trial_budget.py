@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from halting.errors import UsageError
+from training.config.parts import resolve, signature_fields
 from training.config.run_config import RunConfig
+from training.config.sections import Part
+from training.schedules.schedule import Schedule
 
 _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|updates?|flops)", re.IGNORECASE)
 
@@ -58,21 +61,34 @@ class TrialBudget:
         updates."""
         if self.unit == "s":
             return config.model_copy(
-                update={"time_limit": self.amount, "flops_limit": None, "schedule": "limit"}
+                update={"time_limit": self.amount, "flops_limit": None, "stretch_to": "limit"}
             )
         if self.unit == "flops":
             return config.model_copy(
-                update={"time_limit": None, "flops_limit": self.amount, "schedule": "limit"}
+                update={"time_limit": None, "flops_limit": self.amount, "stretch_to": "limit"}
             )
         share = self.amount / config.updates
-        optimizer = config.optimizer.model_copy(
-            update={"warmup": round(config.optimizer.warmup * share)}
-        )
         penalty = config.penalty.model_copy(update={"warmup": round(config.penalty.warmup * share)})
-        changed = {"optimizer": optimizer, "penalty": penalty, "updates": int(self.amount)}
+        changed = {
+            "schedule": _shortened(config.schedule, share),
+            "penalty": penalty,
+            "updates": int(self.amount),
+        }
         return config.model_copy(
-            update={**changed, "time_limit": None, "flops_limit": None, "schedule": "updates"}
+            update={**changed, "time_limit": None, "flops_limit": None, "stretch_to": "updates"}
         )
+
+
+def _shortened(schedule: Part, share: float) -> Part:
+    """The schedule whose warm-up, if it has one, takes this share of its updates."""
+    known = {
+        option.name: option.default for option in signature_fields(resolve(schedule.kind, Schedule))
+    }
+    warmup = schedule.options.get("warmup", known.get("warmup"))
+    if not isinstance(warmup, int):
+        return schedule
+    options = {**schedule.options, "warmup": round(warmup * share)}
+    return schedule.model_copy(update={"options": options})
 
 
 def _number(text: str) -> float | None:

@@ -19,7 +19,7 @@ from halting import (
 from halting.costs.gate_target import GateTarget
 from halting.costs.uniform_prior import UniformPrior
 from halting.rules.exit_gate import ExitGate
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.tasks.task import IGNORE, Batch
 
 DIM, LIMIT = 6, 5
@@ -204,7 +204,7 @@ def test_stage_1_mixes_losses_not_logits() -> None:
         for n in range(4):
             total += mass[n].item() * -logits[row, position, n].log_softmax(-1)[target].item()
         mixed = mixed - (mass.unsqueeze(-1) * logits[row, position]).sum(0).log_softmax(-1)[target]
-    task = objective(output, data, None).task
+    task = CrossEntropy()(output, data, None).task
     assert task.item() == pytest.approx(total)
     assert mixed.item() < total - 1e-3, "the loss of a mean is below the mean loss (Jensen)"
     gate = list(model.recurrence.rule.parameters())
@@ -220,7 +220,7 @@ def test_stage_2_moves_the_gate_by_its_target_alone(readout: Readout) -> None:
     model, data = small_model(readout), batch()
     model.requires_grad_(False)
     gate = list(model.recurrence.rule.requires_grad_().parameters())
-    terms = objective(model(data.tokens, data.valid), data, GateTarget())
+    terms = CrossEntropy()(model(data.tokens, data.valid), data, GateTarget())
     cost_alone = torch.autograd.grad(terms.cost, gate, retain_graph=True)
     (terms.task + GateTarget.default_penalty * terms.cost).backward()
     frozen = [p for p in model.parameters() if not any(p is own for own in gate)]

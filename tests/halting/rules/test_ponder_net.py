@@ -8,7 +8,7 @@ from act import Block, LoopedTransformer, Recurrence
 from halting import DeepSupervision, EveryStep, LoopTrace, MinSteps, Readout, StepView, UsageError
 from halting.costs.geometric_prior import GeometricPrior
 from halting.rules.ponder_net import PonderNet
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.tasks.task import IGNORE, Batch
 
 DIM = 6
@@ -213,7 +213,7 @@ def test_each_token_s_own_losses_are_weighed_by_its_own_mass() -> None:
             loss = -logits[row, position, n].log_softmax(-1)[batch.targets[row, position]].item()
             total += output.trace.mass[row, position, n].item() * loss
             by_step[n] += loss
-    task = objective(output, batch, None).task
+    task = CrossEntropy()(output, batch, None).task
     assert task.item() == pytest.approx(total)
     mean_mass = [
         output.trace.mass[batch.has_target][:, n].mean().item()
@@ -229,7 +229,7 @@ def test_the_task_teaches_the_gate_which_steps_are_good() -> None:
     for readout, reached in ((EveryStep(), True), (DeepSupervision(), False)):
         rule = PonderNet(8, -1.0)
         model = small_model(rule, readout)
-        task = objective(model(batch.tokens, batch.valid), batch, None).task
+        task = CrossEntropy()(model(batch.tokens, batch.valid), batch, None).task
         (found,) = torch.autograd.grad(task, [rule.gate.weight])
         assert bool((found != 0).any()) is reached
 

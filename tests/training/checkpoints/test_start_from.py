@@ -67,8 +67,19 @@ def test_what_is_frozen_stays_to_the_bit_and_the_gate_learns(first, tmp_path, ca
 
 def test_everything_may_learn_on_and_the_first_update_starts_there(first, tmp_path, capsys):
     source = newest(first / "act")
-    still = {"learning_rate": 1e-30, "weight_decay": 0.0, "warmup": 0}
-    assert train_only(small(tmp_path, name="still", start_from=str(source), optimizer=still)) == 0
+    still = {"learning_rate": 1e-30, "weight_decay": 0.0}
+    assert (
+        train_only(
+            small(
+                tmp_path,
+                name="still",
+                start_from=str(source),
+                optimizer=still,
+                schedule={"kind": "WarmupCosine", "options": {"warmup": 0}},
+            )
+        )
+        == 0
+    )
     assert "new here" not in capsys.readouterr().out
     before = weights(source)
     after = weights(newest(tmp_path / "still"))
@@ -96,12 +107,13 @@ def test_a_stage_two_run_goes_on_where_it_stopped_though_its_source_is_gone(firs
     source = shutil.copytree(first / "fixed", tmp_path / "source")
     assert (
         train_only(
-            rule_only(tmp_path, source, name="cut", optimizer={"decay": "constant"}, updates=8)
+            rule_only(tmp_path, source, name="cut", schedule={"kind": "WarmupConstant"}, updates=8)
         )
         == 0
     )
     assert (
-        train_only(rule_only(tmp_path, source, name="long", optimizer={"decay": "constant"})) == 0
+        train_only(rule_only(tmp_path, source, name="long", schedule={"kind": "WarmupConstant"}))
+        == 0
     )
     shutil.rmtree(source)
     assert main(["--resume", str(tmp_path / "cut"), "--updates", "12"]) == 0

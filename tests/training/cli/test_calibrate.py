@@ -31,7 +31,7 @@ from training.exits.guarantee import read_guarantee
 from training.exits.path import chains, evenly, open_exit, path
 from training.exits.quality_loss import quality_loss
 from training.exits.repeats import repeats_in_words
-from training.objective import step_outcomes
+from training.objectives.outcomes import step_outcomes
 from training.runs.loaded import load_run
 from training.start import train
 from training.tasks import PointerChase

@@ -82,7 +82,7 @@ def test_records_are_frozen():
             lambda: OptimizerConfig(learning_rate=-1.0),
             ("--optimizer.learning-rate is -1.0", "greater than 0"),
         ),
-        (lambda: OptimizerConfig(beta2=1.0), ("--optimizer.beta2 is 1.0", "less than 1")),
+        (lambda: OptimizerConfig(weight_decay=-1.0), ("--optimizer.weight-decay is -1.0", "0")),
         (lambda: PenaltyConfig(value=float("nan")), ("--penalty.value is nan", "finite")),
         (lambda: PenaltyConfig(value=float("inf")), ("--penalty.value is inf", "finite")),
         (

@@ -187,4 +187,4 @@ def test_a_rank_alone_takes_rows_as_they_come():
         task.batch("train", 40, 4).tokens.tolist(),
         task.batch("train", 44, 4).tokens.tolist(),
     ]
-    assert float(given.valid) == 48 and float(given.targets) == 48
+    assert float(given.valid) == 48 and float(given.target_weight) == 48

@@ -17,6 +17,7 @@ from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.gate_gradient import GateGradient, enough, gate_gradient, over_ranks
 from training.loop.remedies import deeper_flags, remedies
+from training.objectives import CrossEntropy
 from training.recipes.load import load_recipe
 from training.runs import metrics
 from training.tasks.task import Batch
@@ -258,7 +259,7 @@ def biased(value: float) -> dict[str, Any]:
 def test_the_gradient_is_measured_at_the_gate_and_nothing_else_is_touched(tmp_path, path):
     engine, built = engine_of(tmp_path, loop={"max_steps": 4, "path": path})
     batch = built.task.batch("train", 0, 8)
-    found = gate_gradient(engine, batch, built.cost, 0.01)
+    found = gate_gradient(engine, batch, built.objective, built.cost, 0.01)
     assert (
         found is not None
         and found.cost is not None
@@ -284,7 +285,9 @@ def test_the_gradient_is_measured_at_the_gate_and_nothing_else_is_touched(tmp_pa
 def test_where_every_token_leaves_at_step_1_or_the_gate_is_saturated_its_gradient_is_gone(tmp_path):
     for bias, costs_nothing in ((9.0, True), (-30.0, False)):
         engine, built = engine_of(tmp_path, **biased(bias))
-        found = gate_gradient(engine, built.task.batch("train", 0, 8), built.cost, 0.01)
+        found = gate_gradient(
+            engine, built.task.batch("train", 0, 8), built.objective, built.cost, 0.01
+        )
         assert found is not None and found.share is not None and found.share < 1e-6
         assert (found.cost == 0) == costs_nothing
 
@@ -294,11 +297,11 @@ def test_where_there_is_nothing_to_train_nothing_is_said(tmp_path, penalty):
     engine, built = engine_of(tmp_path)
     batch = built.task.batch("train", 0, 4)
     for cost, weight in ((None, penalty), (built.cost, 0.0)):
-        found = gate_gradient(engine, batch, cost, weight)
+        found = gate_gradient(engine, batch, CrossEntropy(), cost, weight)
         assert found is not None and found.cost is None and found.gate > 0
     fixed, other = engine_of(tmp_path, halting={"kind": "FixedSteps"})
     assert isinstance(fixed.model.recurrence.rule, FixedSteps) and other.cost is None
-    assert gate_gradient(fixed, batch, built.cost, 0.01) is None
+    assert gate_gradient(fixed, batch, built.objective, built.cost, 0.01) is None
 
 
 def test_a_gate_that_jumps_from_nothing_to_all_has_no_entropy(tmp_path):

@@ -21,7 +21,7 @@ def test_schedules_follow_updates_or_the_share_of_the_limit_that_is_spent(tmp_pa
     assert by_updates.done(Progress(update=100)) and not by_updates.done(Progress(update=99))
     assert by_updates.fraction(Progress(update=30), 9.0) == 0.9
     stretched = RunLimits(
-        small(tmp_path, updates=100, time_limit=10.0, flops_limit=1e9, schedule="limit")
+        small(tmp_path, updates=100, time_limit=10.0, flops_limit=1e9, stretch_to="limit")
     )
     assert stretched.scheduled(Progress(update=7, flops=2e8), seconds=4.0) == 40
     assert stretched.scheduled(Progress(update=7, flops=6e8), seconds=4.0) == pytest.approx(60)
@@ -37,8 +37,8 @@ def test_schedules_follow_updates_or_the_share_of_the_limit_that_is_spent(tmp_pa
 
 
 def test_a_stretched_schedule_needs_a_limit(tmp_path):
-    with pytest.raises(UsageError, match="--schedule limit comes without a limit"):
-        small(tmp_path, schedule="limit")
+    with pytest.raises(UsageError, match="--stretch-to limit comes without a limit"):
+        small(tmp_path, stretch_to="limit")
 
 
 def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, capsys):
@@ -54,7 +54,11 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
             "loop": {"max_steps": depth},
         }
         config = small(
-            tmp_path, name=f"deep{depth}", keep_last=99, optimizer={"warmup": 2}, **changes
+            tmp_path,
+            name=f"deep{depth}",
+            keep_last=99,
+            schedule={"kind": "WarmupCosine", "options": {"warmup": 2}},
+            **changes,
         )
         assert train_only(config) == 0
         folder = tmp_path / f"deep{depth}"

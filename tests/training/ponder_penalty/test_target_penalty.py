@@ -25,7 +25,8 @@ TARGET = {
     "save_every": 100,
     "threads": 1,
     "penalty": {"value": 0.01, "target_steps": 2.5},
-    "optimizer": {"warmup": 10, "learning_rate": 1e-2},
+    "optimizer": {"learning_rate": 1e-2},
+    "schedule": {"kind": "WarmupCosine", "options": {"warmup": 10}},
 }
 
 

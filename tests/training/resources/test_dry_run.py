@@ -18,7 +18,7 @@ from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig, Part
 from training.engine.local import LocalEngine
-from training.objective import objective
+from training.objectives import CrossEntropy
 from training.resources.dry_run import dry_run_text, plan
 
 
@@ -31,7 +31,7 @@ def counted(config: RunConfig) -> tuple[int, int]:
     for backward in (False, True):
         counter = FlopCounterMode(display=False)
         with sdpa_kernel(SDPBackend.MATH), counter:
-            terms = objective(built.model(batch.tokens), batch, built.cost)
+            terms = CrossEntropy()(built.model(batch.tokens), batch, built.cost)
             if backward:
                 (terms.task + terms.cost).backward()
         figures.append(counter.get_total_flops())
@@ -83,7 +83,7 @@ def test_memory_is_what_the_local_engine_holds():
     batch = built.task.batch("train", 0, 8)
     gradients = []
     for _ in range(2):  # the moments come with the first step
-        terms = objective(engine.forward(batch), batch, built.cost)
+        terms = CrossEntropy()(engine.forward(batch), batch, built.cost)
         engine.backward(terms.task + terms.cost)
         gradients.append(
             sum(each.grad.nbytes for each in built.model.parameters() if each.grad is not None)
@@ -114,7 +114,7 @@ def held(config: RunConfig, bf16: bool) -> int:
     with live:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             output = built.model(batch.tokens)
-        terms = objective(output, batch, built.cost)
+        terms = CrossEntropy()(output, batch, built.cost)
     assert terms.task.requires_grad
     return live.bytes()
 

@@ -8,7 +8,7 @@ import torch
 
 from act.models.looped_transformer import LoopedTransformer
 from halting import GravesACT
-from training.engine import parameter_groups
+from training.optimizers.groups import parameter_groups
 from training.resources.communication_volume import communication_volume
 from training.resources.zero_layout import ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory

@@ -13,7 +13,8 @@ from halting.costs.q_learning import QLearning
 from halting.rule import HaltingRule
 from halting.rules.correctness_halt import CorrectnessHalt
 from halting.rules.q_halt import QHalt
-from training.objective import objective, step_outcomes
+from training.objectives import CrossEntropy
+from training.objectives.outcomes import step_outcomes
 from training.tasks import IGNORE, Batch
 
 VALID = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]], dtype=torch.bool)
@@ -53,7 +54,7 @@ def test_the_tasks_loss_is_the_mean_over_the_steps_up_to_the_halt(
     """Also where one more step was computed to look ahead."""
     model, batch = model_and_batch(rule)
     output = model(batch.tokens, batch.valid)
-    terms = objective(output, batch, cost)
+    terms = CrossEntropy()(output, batch, cost)
     packed, trace = output.step_logits, output.trace
     assert packed is not None
     logits = packed.unpack(packed.values, 3, 4, trace.num_steps)
@@ -77,7 +78,7 @@ def test_no_gradient_at_all_comes_from_the_step_that_looks_ahead() -> None:
     output = model(batch.tokens, batch.valid)
     packed, looked = output.step_logits, output.trace.aux["looks_ahead"]
     assert packed is not None and looked.any()
-    terms = objective(output, batch, QLearning())
+    terms = CrossEntropy()(output, batch, QLearning())
     (of_logits,) = torch.autograd.grad(terms.task + terms.cost, packed.values)
     ahead = looked.flatten(0, 1)[packed.index, packed.step]
     asked = (batch.targets != IGNORE).flatten()[packed.index]

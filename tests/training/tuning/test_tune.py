@@ -34,7 +34,7 @@ def recipe():
     return RunConfig(
         recipe="waiting", data=Part(kind=__file__ + ":Waiting", options={"length": 6}), threads=1,
         model={"width": 8, "num_heads": 2, "positions": "learned"}, loop={"max_steps": 3}, updates=4, batch_size=4,
-        eval_every=4, eval_examples=8, test_examples=8, optimizer={"warmup": 1},
+        eval_every=4, eval_examples=8, test_examples=8, schedule={"kind": "WarmupCosine", "options": {"warmup": 1}},
     )
 """
 WORDS = ["waiting.py", "--penalty.value", "0", "0.2", "--out", "sweep"]

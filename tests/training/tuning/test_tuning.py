@@ -118,19 +118,27 @@ def test_ranges_and_their_ends():
 
 def test_a_budget_lays_the_whole_schedule_over_what_may_be_spent(tmp_path):
     config = small(
-        tmp_path, updates=100, penalty={"value": 0.01, "warmup": 30}, optimizer={"warmup": 10}
+        tmp_path,
+        updates=100,
+        penalty={"value": 0.01, "warmup": 30},
+        schedule={"kind": "WarmupCosine", "options": {"warmup": 10}},
     )
     fewer = TrialBudget.read("50updates").apply(config)
-    assert (fewer.updates, fewer.penalty.warmup, fewer.optimizer.warmup, fewer.schedule) == (
+    assert (
+        fewer.updates,
+        fewer.penalty.warmup,
+        fewer.schedule.options["warmup"],
+        fewer.stretch_to,
+    ) == (
         50,
         15,
         5,
         "updates",
     )
     timed = TrialBudget.read("1.5s").apply(config)
-    assert (timed.time_limit, timed.schedule, timed.updates) == (1.5, "limit", 100)
+    assert (timed.time_limit, timed.stretch_to, timed.updates) == (1.5, "limit", 100)
     counted = TrialBudget.read("1e12FLOPs").apply(config)
-    assert (counted.flops_limit, counted.schedule) == (1e12, "limit")
+    assert (counted.flops_limit, counted.stretch_to) == (1e12, "limit")
     for text in ("30", "0s", "-1s", "3minutes", "s", "1.5updates", "1e3e4s", "infs"):
         with pytest.raises(UsageError, match="--trial-budget"):
             TrialBudget.read(text)

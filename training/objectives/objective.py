@@ -1,0 +1,91 @@
+"""The seam of an objective: an output and its batch in, sums out, which whoever holds the global
+counts divides."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from act.models.looped_model import ModelOutput
+from halting.costs.cost import PonderCost
+from training.objectives.outcomes import step_outcomes
+from training.tasks.task import Batch, Task
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Sums over this rank's rows.
+
+    Args:
+        task: Σ weight · loss over the targets, with gradient; to be divided by
+            `Batch.target_weight` of the global batch.
+        cost: Σ ponder cost over valid tokens, in the cost's unit, with gradient.
+    """
+
+    task: Tensor
+    cost: Tensor
+
+
+class Objective(ABC):
+    """What is minimised beside the ponder cost: a loss for each answer.
+
+    A subclass says `losses`; its `__init__` arguments are the `--objective.*` flags and
+    `RunConfig.objective.options`, checked against the signature. The rest is done here: where the
+    readout keeps every step, each step is an answer of its own and its loss is weighted as the
+    readout says, by the mass spent on it (Σ_n p_n·L_n) or evenly (losses are mixed, not logits);
+    `Batch.loss_weights` weigh each target's loss; and the ponder cost sees the losses unweighted.
+    """
+
+    def prepare(self, task: Task) -> None:
+        """Loads what training needs beside its options; called once before a training, and not by
+        what only reads a run back.
+
+        Args:
+            task: of the run.
+
+        Raises:
+            UsageError: where that is not there, or does not fit.
+        """
+
+    @abstractmethod
+    def losses(self, logits: Tensor, targets: Tensor, batch: Batch, index: Tensor) -> Tensor:
+        """The loss [M] of M answers, float32 or wider, with gradient; 0 where there is no target.
+        Called once for each micro-batch.
+
+        Args:
+            logits: [M V], of one answer a token, or of one for each step of a token.
+            targets: [M] int64, `IGNORE` where there is no target.
+            batch: the B examples of L positions that the answers are of.
+            index: [M] int64, which of the B·L positions each is of.
+        """
+
+    def __call__(self, output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
+        """The two sums of one micro-batch.
+
+        Args:
+            output: what the model said.
+            batch: on the same device.
+            cost: what thinking costs; None: nothing.
+        """
+        packed = output.step_logits
+        weights = batch.loss_weights
+        outcomes = None
+        if packed is None:
+            flat = batch.targets.flatten()
+            everywhere = torch.arange(flat.numel(), device=flat.device)
+            found = self.losses(output.logits.flatten(0, 1), flat, batch, everywhere)
+            losses = found.view(batch.targets.shape)  # [B L]
+            losses = losses if weights is None else losses * weights
+        else:
+            wanted = batch.targets.flatten()[packed.index]
+            found = self.losses(packed.values, wanted, batch, packed.index)
+            outcomes = step_outcomes(output, batch.targets, found)
+            by_step = output.trace.mass if output.step_weights is None else output.step_weights
+            losses = by_step * outcomes.loss  # [B L N]
+            losses = losses if weights is None else losses * weights.unsqueeze(-1)
+        task = losses.sum()
+        if cost is None:
+            return Terms(task, task.new_zeros(()))
+        costs = cost(output.trace, outcomes)
+        return Terms(task, torch.where(batch.valid, costs, 0.0).sum())

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from act.accounting.executed_flops import flops_by_torch
+from act.accounting.counted import flops_by_torch
 from benchmarks.bare import dense_loop
 from benchmarks.packing import step_of
 from benchmarks.shape import STEPS, Shape

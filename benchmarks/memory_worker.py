@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.memory_case import held_tensors, process_peak
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
-from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part
+from training.config.sections import HaltingPart, LoopConfig, Part
 from training.distributed import collectives
 from training.engine import start, stop
 from training.recipes.load import load_recipe
@@ -27,7 +28,7 @@ def config_of(width: int, ds_config: str) -> RunConfig:
         **{
             **plain,
             "data": Part(kind="TextBytes", options={"length": 64}),
-            "model": ModelConfig(
+            "model": ModelPart(
                 width=width, num_heads=4, num_layers=2, prelude_layers=1, coda_layers=1
             ),
             "loop": LoopConfig(max_steps=3),

@@ -41,7 +41,7 @@ LENGTHS = {  # updates and batch size
     "full": {"cell": (500_000, 128), "Transformer": (100_000, 128)},
 }
 RULES = {"PonderNet": (), "GravesACT": ("--halting.kind", "GravesACT")}
-BLOCKS = {"cell": (), "Transformer": ("--data.layout", "tokens", "--model.block", "transformer")}
+BLOCKS = {"cell": (), "Transformer": ("--data.layout", "tokens", "--model.block", "Block")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

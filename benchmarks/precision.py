@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from benchmarks.halting_replay import Watched, moved
 from benchmarks.targets import Figure, exit_code, write
 from benchmarks.trainings import Kept, Row, Training, run_and_tell
@@ -139,9 +139,7 @@ class Evaluated:
         self.narrow_operations = sum(watched.narrow.values())
 
 
-def engine_of(
-    config: RunConfig, model: LoopedTransformer, precision: Precision | None
-) -> LocalEngine:
+def engine_of(config: RunConfig, model: LoopedModel, precision: Precision | None) -> LocalEngine:
     """The engine of plain PyTorch; weights that are narrow already are computed with as they
     are."""
     autocast = precision is not None and ARITHMETIC[precision].autocast is not None

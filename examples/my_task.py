@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from halting import UsageError
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
-from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part, PenaltyConfig
+from training.config.sections import HaltingPart, LoopConfig, Part, PenaltyConfig
 from training.tasks.task import SPLITS, Batch, Task
 
 
@@ -76,7 +77,7 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="brackets",
         data=Part(kind=f"{__file__}:Brackets"),
-        model=ModelConfig(width=48, num_heads=4),
+        model=ModelPart(width=48, num_heads=4),
         loop=LoopConfig(max_steps=6),
         halting=HaltingPart(kind="GravesACT"),
         penalty=PenaltyConfig(value=0.01, warmup=150),

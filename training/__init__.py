@@ -5,17 +5,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from training.config.model_part import ModelPart
     from training.config.run_config import RunConfig
     from training.config.sections import HaltingPart, Part
     from training.exits.calibrated import apply_exit
     from training.runs.loaded import Run, load_run
     from training.tasks.task import Batch, Task
 
-__all__ = ["Batch", "HaltingPart", "Part", "Run", "RunConfig", "Task", "apply_exit", "load_run"]
+__all__ = [
+    "Batch",
+    "HaltingPart",
+    "ModelPart",
+    "Part",
+    "Run",
+    "RunConfig",
+    "Task",
+    "apply_exit",
+    "load_run",
+]
 
 _HOMES = {
     "Batch": "training.tasks.task",
     "HaltingPart": "training.config.sections",
+    "ModelPart": "training.config.model_part",
     "Part": "training.config.sections",
     "Run": "training.runs.loaded",
     "RunConfig": "training.config.run_config",

@@ -1,13 +1,17 @@
 """From a RunConfig to the things that it describes."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from act.accounting.flops import Flops, count_flops
+from act.blocks.block import LoopBlock
 from act.loop.backprop import Backprop, Checkpointed, LastSteps, Truncated
-from act.models.looped_transformer import LoopedTransformer
+from act.loop.recurrence import Recurrence
+from act.models.looped_model import LoopedModel
+from act.models.probe import check_block, check_model
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.readout import EveryStep, Readout
@@ -38,7 +42,7 @@ class Built:
     """
 
     task: Task
-    model: LoopedTransformer
+    model: LoopedModel
     cost: PonderCost | None
     predictor: Predictor | None = None
     flops: Flops | None = None
@@ -136,46 +140,56 @@ def build_predictor(config: RunConfig, task: Task) -> Predictor | None:
     return ByPonder(task) if config.balance_by == "ponder" else None
 
 
-def build_model(config: RunConfig, task: Task) -> LoopedTransformer:
+def build_model(config: RunConfig, task: Task) -> LoopedModel:
     """The model, initialised from the run's seed whatever was drawn before; frozen where the run
     does not train it."""
-    shape = config.model
+    part = config.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         rule = build_rule(config)
         readout = build_readout(config, rule, build_cost(config, rule))
-        model = LoopedTransformer(
-            task.vocab_size,
-            shape.width,
-            shape.num_heads,
-            rule,
-            readout,
-            max_steps=config.loop.max_steps,
-            causal=task.causal,
-            num_layers=shape.num_layers,
-            prelude_layers=shape.prelude_layers,
-            coda_layers=shape.coda_layers,
-            num_kv_heads=shape.num_kv_heads,
-            positions=shape.positions,
-            max_length=task.max_length,
-            feed_forward=shape.feed_forward,
-            feed_forward_width=shape.feed_forward_width,
-            norm_kind=shape.norm,
-            injection=shape.injection,
-            step_signal=shape.step_signal,
-            tie_embeddings=shape.tie_embeddings,
-            path=config.loop.path,
-            attention=config.loop.attention,
-            block_kind=shape.block,
+        loop = {
+            "max_steps": config.loop.max_steps,
+            "path": config.loop.path,
+            "backprop": build_backprop(config.loop),
+        }
+        of_task = {"causal": task.causal, "max_length": task.max_length}
+        attention = {"attention": config.loop.attention}
+
+        def make_block() -> LoopBlock:
+            return part.make_block(**loop, **of_task, **attention)
+
+        def make_recurrence() -> Recurrence:
+            return Recurrence(make_block(), rule, readout, **loop)
+
+        # Made only where the model asks for them, as each draws weights.
+        asked = inspect.signature(part.model_class).parameters
+        made: dict[str, Any] = {"make_block": make_block}
+        if "block" in asked and "make_block" not in asked:
+            made["block"] = make_block()
+        if "recurrence" in asked:
+            made["recurrence"] = make_recurrence()
+        model = part.make_model(
+            vocab_size=task.vocab_size,
             vector_size=task.vector_size,
-            backprop=build_backprop(config.loop),
+            rule=rule,
+            readout=readout,
+            **of_task,
+            **loop,
+            **attention,
+            **made,
         )
+        if ":" in part.kind:
+            check_model(model, task.vocab_size, task.vector_size)
+            model.use(rule, readout)
+        if ":" in part.kind + part.block:
+            check_block(model.recurrence.block, model.width, task.causal, model.max_length)
     if config.train_only == "rule":
         _freeze_all_but_rule(model, config)
     return model
 
 
-def _freeze_all_but_rule(model: LoopedTransformer, config: RunConfig) -> None:
+def _freeze_all_but_rule(model: LoopedModel, config: RunConfig) -> None:
     """Raises UsageError where that would train nothing, or when to stop a model that never
     learns."""
     if config.start_from is None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from act.models.looped_transformer import ModelOutput
+from act.models.looped_model import ModelOutput
 from halting.costs.cost import PonderCost, StepOutcomes
 from training.tasks.task import IGNORE, Batch
 

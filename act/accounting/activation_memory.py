@@ -1,40 +1,19 @@
 """The activations of a backward pass, as an estimate. (`training.resources.zero_memory` has the
 rest of a rank.)"""
 
-from dataclasses import dataclass
-
 from torch import nn
 
-from act.blocks.block import Block, Layer
-from act.blocks.gru import GRUBlock
-from act.layers.feed_forward import FeedForward
-from act.models.looped_transformer import LoopedTransformer
+from act.accounting.counted import counted_block_numbers, counted_pass_numbers
+from act.layers.saved_numbers import SavedNumbers
+from act.models.looped_model import LoopedModel, OutsideNumbers
 
 _FLOAT = 4
 _HALF = 2
-_LEDGER = 12  # numbers a token and step: mass, score, what remains, place and step
-
-
-@dataclass(frozen=True)
-class _Floats:
-    """Numbers a token that autograd keeps: those that stay float32 under autocast, and those that
-    become bfloat16."""
-
-    wide: int = 0
-    narrow: int = 0
-
-    def __add__(self, other: "_Floats") -> "_Floats":
-        return _Floats(self.wide + other.wide, self.narrow + other.narrow)
-
-    def times(self, number: int) -> "_Floats":
-        return _Floats(self.wide * number, self.narrow * number)
-
-    def bytes(self, bf16: bool) -> int:
-        return _FLOAT * self.wide + (_HALF if bf16 else _FLOAT) * self.narrow
+_TRACE = 12  # numbers a token and step: mass, score, what remains, place and step
 
 
 def activation_bytes(
-    model: LoopedTransformer,
+    model: LoopedModel,
     tokens: int,
     steps: int,
     *,
@@ -49,7 +28,8 @@ def activation_bytes(
     less; batches with padding need up to one copy of the keys and values more each step.
 
     Args:
-        model: any looped Transformer; its parameters may be on the meta device.
+        model: any looped model; its parameters may be on the meta device where it and its block
+            say what they keep (`saved_numbers`, `outside_numbers`), else it is counted.
         tokens: B · L of one forward pass, padding included.
         steps: how many steps every token takes.
         checkpointed: keep each step's input alone, for no token halts; one step at a time is
@@ -57,25 +37,35 @@ def activation_bytes(
         bf16: under autocast; the bfloat16 copies of the weights are then counted as well.
         stage: the ZeRO stage, on which the number of those copies depends.
     """
-    dim = model.head.in_features
-    vocabulary = model.head.out_features
-    block = model.recurrence.block
     keeps_states = model.recurrence.readout.keeps_states
-    assert isinstance(block, Block | GRUBlock)
-    answer = _norm(model.norm) + _Floats(wide=vocabulary, narrow=vocabulary)
-    looped = _step(block, dim) + _Floats(wide=dim + _LEDGER)
-    if checkpointed:
-        kept = _Floats(wide=dim + _LEDGER).times(steps) + looped
-    else:
-        kept = looped.times(steps)
-    kept = kept + _inside(model.prelude) + _inside(model.coda) + answer
+    outside = model.outside_numbers() or _counted(model, bf16)
+    around = SavedNumbers(wide=model.width + _TRACE)
+    looped = _block_numbers(model, bf16) + around
+    kept = around.times(steps) + looped if checkpointed else looped.times(steps)
+    kept = kept + outside.before + outside.after + outside.head
     if keeps_states:
-        kept = kept + (answer + _inside(model.coda) + _Floats(wide=dim)).times(steps)
+        answer = outside.head + outside.after + SavedNumbers(wide=model.width)
+        kept = kept + answer.times(steps)
     copies = _copied(model, 1 if checkpointed else steps, stage) if bf16 else 0
     return tokens * kept.bytes(bf16) + _HALF * copies
 
 
-def _copied(model: LoopedTransformer, steps: int, stage: int) -> int:
+def _block_numbers(model: LoopedModel, bf16: bool) -> SavedNumbers:
+    block = model.recurrence.block
+    return block.saved_numbers() or counted_block_numbers(block, model.width, bf16)
+
+
+def _counted(model: LoopedModel, bf16: bool) -> OutsideNumbers:
+    """Of a model that says nothing of itself; what is after the loop counts as before it."""
+    whole = counted_pass_numbers(model, False, bf16)
+    head = max(0, counted_pass_numbers(model, True, bf16).wide - whole.wide)
+    block = _block_numbers(model, bf16).bytes(bf16) // _FLOAT
+    answers = 1 + model.recurrence.readout.keeps_states
+    before = max(0, whole.wide - block - model.width - _TRACE - answers * head)
+    return OutsideNumbers(SavedNumbers(before), SavedNumbers(), SavedNumbers(head))
+
+
+def _copied(model: LoopedModel, steps: int, stage: int) -> int:
     """Weights that autograd keeps in bfloat16. Autocast makes one copy of each; of the loop's one
     at each step under ZeRO-1 and 2, where it does not know the views that the loop is given
     (`engine.together`). Under ZeRO-3 DeepSpeed's own linear layer keeps none."""
@@ -87,42 +77,3 @@ def _copied(model: LoopedTransformer, steps: int, stage: int) -> int:
         if isinstance(module, nn.Linear)
     )
     return 0 if stage == 3 else everything + (looped * (steps - 1) if stage in (1, 2) else 0)
-
-
-def _step(block: Block | GRUBlock, dim: int) -> _Floats:
-    """State and inputs side by side, then the layers; of a GRU cell its three gates, and what they
-    multiply."""
-    if isinstance(block, GRUBlock):
-        return _Floats(wide=3 * dim, narrow=3 * dim)
-    return _inside(block) + _Floats(narrow=2 * dim if block.injection == "concat" else 0)
-
-
-def _layers(block: Block) -> list[Layer]:
-    return [layer for layer in block.layers if isinstance(layer, Layer)]
-
-
-def _inside(block: Block) -> _Floats:
-    total = _Floats()
-    for layer in _layers(block):
-        total = total + _norm(layer.attention_norm) + _attention(layer, block)
-        total = total + _norm(layer.feed_forward_norm) + _feed_forward(layer.feed_forward)
-    return total
-
-
-def _norm(module: nn.Module) -> _Floats:
-    """Its input, what it makes of it, and for RMSNorm the input over its root mean square, before
-    the weight."""
-    [dim] = module.normalized_shape if isinstance(module, nn.RMSNorm | nn.LayerNorm) else (0,)
-    return _Floats(wide=(2 if isinstance(module, nn.RMSNorm) else 1) * dim, narrow=dim)
-
-
-def _attention(layer: Layer, block: Block) -> _Floats:
-    """Queries, keys and values, as projected and as turned, and what comes out."""
-    keys = layer.attention.num_kv_heads * layer.attention.head_dim
-    turned = block.dim + keys if block.rotary_dim else 0
-    return _Floats(narrow=(block.dim + 2 * keys) + turned + block.dim)
-
-
-def _feed_forward(module: FeedForward) -> _Floats:
-    """SwiGLU: gate, up, silu(gate) and the product. GELU: before and after."""
-    return _Floats(narrow=(4 if module.kind == "swiglu" else 2) * module.down.in_features)

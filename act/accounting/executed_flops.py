@@ -1,20 +1,16 @@
 """Floating-point operations that a batch really costs: those of the steps its tokens took, and of
 padding beside."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
-from act.accounting.flops import kept_flops, part_flops, rule_flops
+from act.accounting.flops import block_flops, outside_flops, rule_flops
 from act.loop.backprop import Checkpointed
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from halting.trace import LoopTrace
 
 
-def computed_flops(model: LoopedTransformer, trace: LoopTrace, packs: bool, training: bool) -> int:
+def computed_flops(model: LoopedModel, trace: LoopTrace, packs: bool, training: bool) -> int:
     """FLOPs of a whole batch, worked out from the steps that its tokens took.
 
     `Flops` counts what a token's steps cost; this counts what the path computes for them:
@@ -47,16 +43,18 @@ def computed_flops(model: LoopedTransformer, trace: LoopTrace, packs: bool, trai
     rows = active if packs else positions * trace.num_steps
     queries = batch * int(widths.sum())
 
-    def flops(part: nn.Module, rows: int, queries: int) -> int:
-        return part_flops(part) * rows + (part_flops(part, length) - part_flops(part)) * queries
+    def flops(alone: int, attending: int, rows: int, queries: int) -> int:
+        return alone * rows + (attending - alone) * queries
 
-    embedding = part_flops(model.embedding) * positions
-    head = part_flops(model.head)
-    coda = flops(model.coda, tokens, batch * width_of_all)
-    forward = (
-        embedding + flops(model.prelude, tokens, batch * width_of_all) + coda + head * positions
-    )
-    forward += flops(recurrence.block, rows, queries) + rule_flops(model) * active
+    bare = outside_flops(model, 0, length)
+    outside = outside_flops(model, length)
+    embedding = outside.embedding * positions
+    head = outside.head
+    coda = flops(bare.coda, outside.coda, tokens, batch * width_of_all)
+    prelude = flops(bare.prelude, outside.prelude, tokens, batch * width_of_all)
+    forward = embedding + prelude + coda + head * positions
+    block = flops(block_flops(model, 0), block_flops(model, length), rows, queries)
+    forward += block + rule_flops(model) * active
     if not training:
         return forward
     backward = 2 * forward - embedding
@@ -65,36 +63,11 @@ def computed_flops(model: LoopedTransformer, trace: LoopTrace, packs: bool, trai
         forward = forward + answers
         backward = backward + 2 * (answers - coda - head * positions)
     if isinstance(recurrence.backprop, Checkpointed):
-        backward += flops(recurrence.block, rows, queries) - kept_flops(recurrence.block) * rows
+        backward += block - recurrence.block.flops_kept() * rows
     return forward + backward
-
-
-def flops_by_torch(compute: Callable[[], Any]) -> int:
-    """FLOPs that torch's FlopCounterMode counts while something runs, with the fused attention of
-    CPUs, which it does not know of itself; the backward pass of that as twice the forward one,
-    without what the kernel computes again."""
-    aten = torch.ops.aten
-    known = {
-        aten._scaled_dot_product_flash_attention_for_cpu: _fused,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_backward,
-    }
-    counter = FlopCounterMode(display=False, custom_mapping=known)
-    with counter:
-        compute()
-    return counter.get_total_flops()
 
 
 def mean_steps(trace: LoopTrace) -> float:
     """Executed steps a token."""
     steps: Tensor = trace.steps.sum() / trace.valid.sum()
     return float(steps)
-
-
-def _fused(queries: torch.Size, keys: torch.Size, *others: Any, **named: Any) -> int:
-    return 4 * queries.numel() * keys[-2]
-
-
-def _fused_backward(
-    gradient: torch.Size, queries: torch.Size, keys: torch.Size, *others: Any, **named: Any
-) -> int:
-    return 2 * _fused(queries, keys)

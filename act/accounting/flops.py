@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-from torch import nn
-
-from act.blocks.gru import GRUBlock
-from act.layers.attention import Attention
-from act.layers.feed_forward import FeedForward
-from act.models.looped_transformer import LoopedTransformer
+from act.accounting.counted import counted_block_flops, counted_pass_flops
+from act.models.looped_model import LoopedModel, OutsideFlops
+from halting.rule import HaltingRule
 
 
 @dataclass(frozen=True)
@@ -52,70 +49,70 @@ class Flops:
 
 
 def count_flops(
-    model: LoopedTransformer, length: int, checkpointed: bool = False, inference: bool = False
+    model: LoopedModel, length: int, checkpointed: bool = False, inference: bool = False
 ) -> Flops:
-    """The formula of a model; its parameters may be on the meta device.
+    """The formula of a model; its parameters may be on the meta device where it and its block say
+    what they cost.
 
     A halting rule is taken to apply each of its weight matrices once a step; one that reads logits
     does so every step.
 
     Args:
-        model: any looped Transformer.
+        model: any looped model.
         length: L, the tokens of a sequence, which each token attends to.
         checkpointed: each step is computed again on the way back, up to the last thing that a
             gradient needs: not the last linear map, whose result is needed by nothing.
         inference: without gradient, where a readout that trains every step answers at the last one
             alone.
     """
-    looped = model.recurrence.block
     trains_each_step = model.recurrence.readout.keeps_states
-    head = part_flops(model.head, length)
-    coda = part_flops(model.coda, length)
-    embedding = part_flops(
-        model.embedding
-    )  # a linear map where positions read vectors; looking a token up is free
-    once = embedding + part_flops(model.prelude, length) + coda + head
-    deciding = rule_flops(model) + (head + coda if trains_each_step and not inference else 0)
-    block = part_flops(looped, length)
-    recomputed = block - kept_flops(looped) if checkpointed else 0
+    outside = outside_flops(model, length)
+    answer = outside.head + outside.coda
+    deciding = rule_flops(model) + (answer if trains_each_step and not inference else 0)
+    block = block_flops(model, length)
+    recomputed = block - model.recurrence.block.flops_kept() if checkpointed else 0
     return Flops(
-        once,
+        outside.embedding + outside.prelude + answer,
         block,
         deciding,
         recomputed,
-        embedding + (2 * (head + coda) if trains_each_step else 0),
+        outside.embedding + (2 * answer if trains_each_step else 0),
     )
 
 
-def rule_flops(model: LoopedTransformer) -> int:
+def block_flops(model: LoopedModel, length: int) -> int:
+    """What a step of a model's looped block costs a token that attends to `length` keys (0: all but
+    attention): as the block says, else counted."""
+    block = model.recurrence.block
+    said = block.flops(length)
+    return counted_block_flops(block, model.width, length) if said is None else said
+
+
+def outside_flops(model: LoopedModel, length: int, run_length: int | None = None) -> OutsideFlops:
+    """What a token costs outside of the loop: as the model says, else counted, all of it but the
+    logits as if before the loop.
+
+    Args:
+        model: any looped model.
+        length: keys that layers outside attend to; 0: all but attention.
+        run_length: the sequence that is counted on, where it has to be; `length` unless given.
+    """
+    said = model.outside_flops(length)
+    if said is not None:
+        return said
+    length = run_length or length
+    whole = counted_pass_flops(model, length, lens=False)
+    head = counted_pass_flops(model, length, lens=True) - whole
+    reads = 1 + model.recurrence.rule.reads_logits
+    before = whole - block_flops(model, length) - _own_flops(model.recurrence.rule) - reads * head
+    return OutsideFlops(0, max(0, before), 0, head)
+
+
+def rule_flops(model: LoopedModel) -> int:
     """What a model's halting rule costs a token at each step, the logits that it reads included."""
     rule = model.recurrence.rule
-    own = sum(2 * parameter.numel() for parameter in rule.parameters() if parameter.dim() >= 2)
-    return own + (part_flops(model.head) if rule.reads_logits else 0)
+    return _own_flops(rule) + (outside_flops(model, 1).head if rule.reads_logits else 0)
 
 
-def kept_flops(block: nn.Module) -> int:
-    """What checkpointed backprop does not compute again: a token's last linear map in a looped
-    block."""
-    if isinstance(block, GRUBlock):
-        return 0
-    return part_flops(
-        [module for module in block.modules() if isinstance(module, FeedForward)][-1].down
-    )
-
-
-def part_flops(part: nn.Module, length: int = 0) -> int:
-    """What a part costs a token that attends to `length` keys; without attention by default.
-
-    Linear maps and GRU cells: two for each weight. Attention: query · key and probability · value,
-    for each key.
-    """
-    total = 0
-    for module in part.modules():
-        if isinstance(module, nn.Linear):
-            total += 2 * module.weight.numel()
-        elif isinstance(module, nn.GRUCell):
-            total += 2 * (module.weight_ih.numel() + module.weight_hh.numel())
-        elif isinstance(module, Attention):
-            total += 4 * module.num_heads * module.head_dim * length
-    return total
+def _own_flops(rule: HaltingRule) -> int:
+    return sum(2 * parameter.numel() for parameter in rule.parameters() if parameter.dim() >= 2)

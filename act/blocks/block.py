@@ -1,18 +1,23 @@
 """What one loop step computes: a few Transformer layers over the active tokens."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from act.blocks import naive
+from act.blocks.naive import NaiveToken
 from act.caches.cache import KeyValueCache
-from act.context import ALL_FIELDS, NO_CONTEXT, LoopContext
+from act.context import NO_CONTEXT, LoopContext
 from act.layers.attention import Attention, AttentionContext
 from act.layers.compiled import run
 from act.layers.feed_forward import FeedForward, FeedForwardKind, default_width
+from act.layers.flops import module_flops
 from act.layers.norm import NormKind, norm
+from act.layers.saved_numbers import SavedNumbers, saved_by_norm
 from act.layers.step_signal import sinusoidal_step_signal
 from act.slots import Slots
 from halting.errors import UsageError
@@ -49,6 +54,8 @@ class LoopBlock(nn.Module):
             many steps as the others.
         reads_context: the fields of a `LoopContext` that it goes by; any other is refused.
         aux_weight: what a unit of its auxiliary loss weighs in the training loss, where it has one.
+        own_initialisation: its weights stay as its constructor left them; otherwise a
+            `LoopedTransformer` draws its linear maps anew, with its own.
     """
 
     packable: bool = True
@@ -56,6 +63,7 @@ class LoopBlock(nn.Module):
     collective: bool = False
     reads_context: tuple[str, ...] = ()
     aux_weight: float = 1.0
+    own_initialisation: bool = True
 
     def enter(
         self, x: Float[Tensor, "A D"], inputs: Float[Tensor, "A D"], slots: Slots
@@ -87,6 +95,40 @@ class LoopBlock(nn.Module):
         """One loop step."""
         entering = self.enter(state, inputs, slots)
         return BlockStep(entering, *self(entering, slots, cache, context))
+
+    def compile_parts(self) -> None:
+        """From now on, what works on each token alone runs through `torch.compile`; a block that
+        has nothing prepared for it runs as before."""
+
+    def flops(self, length: int) -> int | None:
+        """FLOPs of one step of one token that attends to `length` keys (0: all but attention),
+        matrix products alone; None has them counted on a tiny run (`act.accounting.counted`)."""
+        return None
+
+    def flops_kept(self) -> int:
+        """Of these, what checkpointed backprop need not compute again: a last linear map, whose
+        result no gradient needs."""
+        return 0
+
+    def saved_numbers(self) -> SavedNumbers | None:
+        """What autograd keeps of one step of one token; None has it counted on a tiny run."""
+        return None
+
+    def naive_step(
+        self, tokens: Sequence[NaiveToken], active: Sequence[NaiveToken], step: int
+    ) -> list[Float[Tensor, " D"]]:
+        """The same step as an executable specification, one token at a time in float64, for tests:
+        sets `entering` of each active token, and its keys and values.
+
+        Args:
+            tokens: all of a sequence, those that left with the keys and values they wrote last.
+            active: those that take the step.
+            step: its number, from 1.
+
+        Returns:
+            The states of the active tokens after it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no naive form")
 
 
 class Layer(nn.Module):
@@ -133,6 +175,12 @@ class Layer(nn.Module):
         x = x + self.attention.merge(attended)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
+    def saved_numbers(self, rotary: bool) -> SavedNumbers:
+        """What autograd keeps of it, a token."""
+        attending = saved_by_norm(self.attention_norm) + self.attention.saved_numbers(rotary)
+        feeding = saved_by_norm(self.feed_forward_norm) + self.feed_forward.saved_numbers()
+        return attending + feeding
+
 
 class Block(LoopBlock):
     """A stack of pre-norm layers with input injection and a step signal. A dense training step, a
@@ -163,6 +211,7 @@ class Block(LoopBlock):
     """
 
     reads_context = ("documents",)
+    own_initialisation = False
 
     def __init__(
         self,
@@ -182,8 +231,8 @@ class Block(LoopBlock):
         attention: AttentionLayout = "padded",
     ):
         super().__init__()
+        self.check_sizes(dim, num_heads, num_kv_heads, rotary)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_heads(dim, num_heads, num_kv_heads, rotary)
         self.dim = dim
         self.causal = causal
         self.rotary_base = rotary_base
@@ -250,94 +299,59 @@ class Block(LoopBlock):
             x, cache = layer(x, slots, cache, number, attention)
         return x, cache
 
+    @staticmethod
+    def check_sizes(
+        dim: int, num_heads: int, num_kv_heads: int | None = None, rotary: bool = True
+    ) -> None:
+        """Refuses sizes that cannot be, also before a block is made of them.
 
-def _check_heads(dim: int, num_heads: int, num_kv_heads: int, rotary: bool) -> None:
-    if num_heads < 1 or dim % num_heads:
-        raise UsageError(
-            f"dim {dim} cannot be divided among num_heads={num_heads}.",
-            "Each head gets an equal share of the width.",
-            f"Write num_heads={_largest_divisor(dim, num_heads)}, or a width that is a multiple of "
-            "the heads.",
-        )
-    if num_kv_heads < 1 or num_heads % num_kv_heads:
-        raise UsageError(
-            f"num_heads={num_heads} cannot be divided among num_kv_heads={num_kv_heads}.",
-            "Each head of keys and values serves an equal number of query heads.",
-            f"Write num_kv_heads={_largest_divisor(num_heads, num_kv_heads)}, or leave it out.",
-        )
-    if rotary and dim // num_heads % 2:
-        raise UsageError(
-            f"Rotary positions cannot turn heads of size {dim // num_heads} (dim {dim}, "
-            f"num_heads={num_heads}).",
-            "They rotate pairs of channels, so a head's size has to be even.",
-            f"Write dim {dim + num_heads}, another number of heads, or rotary=False "
-            '(positions="learned" or "none" in a LoopedTransformer).',
-        )
+        Raises:
+            UsageError: as the constructor.
+        """
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if dim < 1 or num_heads < 1 or dim % num_heads:
+            raise UsageError(
+                f"dim {dim} cannot be divided among num_heads={num_heads}.",
+                "Each head gets an equal share of the width.",
+                f"Write num_heads={_largest_divisor(dim, num_heads)}, or a width that is a "
+                "multiple of the heads.",
+            )
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise UsageError(
+                f"num_heads={num_heads} cannot be divided among num_kv_heads={num_kv_heads}.",
+                "Each head of keys and values serves an equal number of query heads.",
+                f"Write num_kv_heads={_largest_divisor(num_heads, num_kv_heads)}, or leave it out.",
+            )
+        if rotary and dim // num_heads % 2:
+            raise UsageError(
+                f"Rotary positions cannot turn heads of size {dim // num_heads} (dim {dim}, "
+                f"num_heads={num_heads}).",
+                "They rotate pairs of channels, so a head's size has to be even.",
+                f"Write dim {dim + num_heads}, another number of heads, or rotary=False "
+                '(positions="learned" or "none" in a LoopedTransformer).',
+            )
+
+    def saved_numbers(self) -> SavedNumbers:
+        """State and inputs side by side, then the layers."""
+        total = SavedNumbers(narrow=2 * self.dim if self.injection == "concat" else 0)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            total = total + layer.saved_numbers(self.rotary_dim is not None)
+        return total
+
+    def flops(self, length: int) -> int:
+        return module_flops(self, length)
+
+    def flops_kept(self) -> int:
+        last = [module for module in self.modules() if isinstance(module, FeedForward)][-1]
+        return module_flops(last.down)
+
+    def naive_step(
+        self, tokens: Sequence[NaiveToken], active: Sequence[NaiveToken], step: int
+    ) -> list[Tensor]:
+        return naive.transformer_step(self, tokens, active, step)
 
 
 def _largest_divisor(number: int, limit: int) -> int:
     """The largest divisor of a number that is no larger than the limit; 1 if there is none."""
     return max((each for each in range(1, min(number, limit) + 1) if number % each == 0), default=1)
-
-
-class PlainBlock(LoopBlock):
-    """Anybody's module from [B L D] to [B L D] as a looped block, on the dense path only: at each
-    step it sees every position, those of halted tokens as their frozen states (as in the Universal
-    Transformer paper), padding as zeros.
-
-    Args:
-        module: called as module(x); it must not mix sequences.
-        causal: its output at a position depends on earlier positions only.
-        positionwise: it does not mix positions at all, so padding cannot reach anybody.
-        padding_argument: the keyword under which it takes a [B L] bool mask that is True on
-            padding, such as "src_key_padding_mask".
-        context_argument: the keyword under which it takes the run's `LoopContext`; it then reads
-            whatever is given there.
-
-    Raises:
-        UsageError: in a batch with padding, for a module that is neither position-wise nor takes a
-            mask.
-    """
-
-    packable = False
-
-    def __init__(
-        self,
-        module: nn.Module,
-        causal: bool = False,
-        positionwise: bool = False,
-        padding_argument: str | None = None,
-        context_argument: str | None = None,
-    ):
-        super().__init__()
-        self.module = module
-        self.causal = causal
-        self.positionwise = positionwise
-        self.padding_argument = padding_argument
-        self.context_argument = context_argument
-        if context_argument is not None:
-            self.reads_context = ALL_FIELDS
-        elif positionwise:
-            self.reads_context = ("documents",)
-
-    def forward(
-        self,
-        entering: Tensor,
-        slots: Slots,
-        cache: KeyValueCache,
-        context: LoopContext = NO_CONTEXT,
-    ) -> tuple[Tensor, KeyValueCache]:
-        x = entering.view(slots.batch, slots.length, -1)  # [B L D]
-        given = {} if self.context_argument is None else {self.context_argument: context}
-        if cache.visible is None or self.positionwise:
-            return self.module(x, **given).flatten(0, 1), cache
-        if self.padding_argument is None:
-            raise UsageError(
-                f"PlainBlock({type(self.module).__name__}) got a batch with padding.",
-                "It would let real tokens look at padding, for it is given no mask.",
-                "Name the module's mask, PlainBlock(module, "
-                "padding_argument='src_key_padding_mask'), say that it mixes no positions, "
-                "PlainBlock(module, positionwise=True), or pass sequences of one length.",
-            )
-        given = {**given, self.padding_argument: ~cache.visible}
-        return self.module(x, **given).flatten(0, 1), cache

@@ -1,11 +1,17 @@
 """A recurrent cell as the looped block: each token thinks by itself."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from act.blocks import naive
 from act.blocks.block import BlockStep, LoopBlock
+from act.blocks.naive import NaiveToken
 from act.caches.cache import KeyValueCache
 from act.context import NO_CONTEXT, LoopContext
+from act.layers.flops import module_flops
+from act.layers.saved_numbers import SavedNumbers
 from act.slots import Slots
 
 
@@ -43,3 +49,17 @@ class GRUBlock(LoopBlock):
         inputs = slots.blank_idle(inputs)
         # Under autocast the cell answers in the narrow dtype; the stream of states keeps its own.
         return BlockStep(state, self.cell(inputs, state).to(state.dtype), cache)
+
+    def flops(self, length: int) -> int:
+        return module_flops(self, length)
+
+    def saved_numbers(self) -> SavedNumbers:
+        """The three gates, and what they multiply."""
+        return SavedNumbers(wide=3 * self.dim, narrow=3 * self.dim)
+
+    def naive_step(
+        self, tokens: Sequence[NaiveToken], active: Sequence[NaiveToken], step: int
+    ) -> list[Tensor]:
+        for token in active:
+            token.entering = token.state
+        return [naive.gru_step(self.cell, token.state, token.inputs) for token in active]

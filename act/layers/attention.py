@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from act.layers.ragged_attention import RaggedAttention
 from act.layers.rotary import rotary_angles, rotate
+from act.layers.saved_numbers import SavedNumbers
 from act.slots import Slots
 from halting.errors import UsageError
 
@@ -48,6 +49,13 @@ class Attention(nn.Module):
     def merge(self, attended: Float[Tensor, "A H Dh"]) -> Float[Tensor, "A D"]:
         """What the heads have read, as one."""
         return self.out(attended.flatten(1))
+
+    def saved_numbers(self, rotary: bool) -> SavedNumbers:
+        """Queries, keys and values, as projected and as turned, and what comes out."""
+        keys = self.num_kv_heads * self.head_dim
+        width = self.out.in_features
+        turned = width + keys if rotary else 0
+        return SavedNumbers(narrow=(width + 2 * keys) + turned + width)
 
 
 @dataclass(frozen=True)

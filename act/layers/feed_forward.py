@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from act.layers.saved_numbers import SavedNumbers
+
 FeedForwardKind = Literal["swiglu", "gelu"]
 
 
@@ -36,3 +38,7 @@ class FeedForward(nn.Module):
             return self.down(F.gelu(self.up(x)))
         gate, up = self.up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
+
+    def saved_numbers(self) -> SavedNumbers:
+        """SwiGLU: gate, up, silu(gate) and the product. GELU: before and after."""
+        return SavedNumbers(narrow=(4 if self.kind == "swiglu" else 2) * self.down.in_features)

@@ -1,40 +1,27 @@
 """A whole looped Transformer: embedding, prelude, the loop, coda, output head."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from act.blocks.block import AttentionLayout, Block, LoopBlock
-from act.blocks.gru import GRUBlock
 from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache, StepwiseCache
 from act.layers.feed_forward import FeedForwardKind
+from act.layers.flops import module_flops
 from act.layers.norm import NormKind, norm
+from act.layers.saved_numbers import SavedNumbers, saved_by_norm
 from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
+from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
 from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
 from halting.readout import Readout
 from halting.rule import HaltingRule
+from halting.rules.graves_act import GravesACT
 from halting.trace import LoopTrace, PackedSteps
-
-
-class ModelOutput(NamedTuple):
-    """What a looped Transformer says.
-
-    Args:
-        logits: [B L V].
-        trace: the record of the loop.
-        step_logits: logits [M V] of every executed step, packed: had the token stopped there.
-            Present when the readout trains every step, or when a lens was asked for.
-        step_weights: [B L N] what each step's own loss weighs, where the readout trains every step.
-    """
-
-    logits: Tensor
-    trace: LoopTrace
-    step_logits: PackedSteps | None
-    step_weights: Tensor | None = None
 
 
 class DecodingCaches(NamedTuple):
@@ -45,46 +32,58 @@ class DecodingCaches(NamedTuple):
     coda: InPlaceCache
 
 
-class LoopedTransformer(nn.Module):
+class LoopedTransformer(LoopedModel):
     """Embedding, a prelude that runs once, a weight-tied block that loops until its rule lets each
     token go, a coda that runs once, and a linear head.
 
     Args:
         vocab_size: V, the answers, and the tokens that are read unless `vector_size` is given.
-        dim: D.
-        num_heads: H.
-        rule: who leaves the loop when.
+        width: D, of the states.
+        num_heads: H, attention heads.
+        rule: who leaves the loop when; Graves' Adaptive Computation Time if None.
         readout: how a token's states become its output; the rule's default if None.
         max_steps: N, the step limit.
+        block: what is looped; None for an `act.Block` of this width and these heads, with
+            `block_options` such as num_layers=2.
+        make_block: the same, made when its turn comes, so that weights are drawn in the order in
+            which the parts run.
         causal: a decoder (each token sees earlier ones) or an encoder.
-        num_layers: distinct layers in the looped block; `prelude_layers` before and `coda_layers`
-            after it.
-        positions: "rotary", "learned" (up to max_length), or "none".
+        prelude_layers: Transformer layers before the loop, run once.
+        coda_layers: Transformer layers after the loop, run once.
+        num_kv_heads: heads of keys and values (grouped-query attention); None for as many as there
+            are heads.
+        positions: how the model knows positions: "rotary", "learned" (up to max_length), or "none".
         max_length: the longest sequence, for learned positions.
-        tie_embeddings: the head shares the embedding's weight.
-        block_kind: what is looped: "transformer" layers, or one "gru" cell, which mixes no
-            positions and has its own way to take the loop's inputs in (`injection`, `step_signal`,
-            `num_layers` do not concern it).
+        feed_forward: kind of feed-forward network, "swiglu" or "gelu".
+        feed_forward_width: hidden width; None for 4 × width for gelu, 8/3 × width rounded up to a
+            multiple of 8 for swiglu.
+        norm_kind: kind of normalisation, "rms" or "layer".
+        tie_embeddings: the output head shares the embedding's weight.
         vector_size: K, where each position reads a vector of K numbers instead of a token; the
             embedding is then a linear map, and nothing can be tied to it.
         path, backprop: of the recurrence.
-        The other arguments are `Block`'s.
+        attention: how packed queries attend, as in `act.Block`.
+        block_options: what `act.Block` alone takes, where no block is given; its injection is
+            "concat" unless told otherwise.
 
     Raises:
         UsageError: for parts that cannot work together.
     """
 
+    block_defaults: ClassVar[Mapping[str, Any]] = {"injection": "concat"}
+
     def __init__(
         self,
         vocab_size: int,
-        dim: int,
-        num_heads: int,
-        rule: HaltingRule,
+        width: int = 64,
+        num_heads: int = 4,
+        rule: HaltingRule | None = None,
         readout: Readout | None = None,
         *,
         max_steps: int,
+        block: LoopBlock | None = None,
+        make_block: Callable[[], LoopBlock] | None = None,
         causal: bool = False,
-        num_layers: int = 1,
         prelude_layers: int = 0,
         coda_layers: int = 0,
         num_kv_heads: int | None = None,
@@ -93,16 +92,15 @@ class LoopedTransformer(nn.Module):
         feed_forward: FeedForwardKind = "swiglu",
         feed_forward_width: int | None = None,
         norm_kind: NormKind = "rms",
-        injection: Literal["concat", "add", "none"] = "concat",
-        step_signal: Literal["sinusoidal", "none"] = "none",
         tie_embeddings: bool = False,
-        block_kind: Literal["transformer", "gru"] = "transformer",
         vector_size: int | None = None,
         path: LoopPath | None = None,
         attention: AttentionLayout = "padded",
         backprop: Backprop | None = None,
+        **block_options: Any,
     ):
         super().__init__()
+        rule = GravesACT(width) if rule is None else rule
         _check_coda(rule, causal, coda_layers)
         if positions == "learned" and not max_length:
             raise UsageError(
@@ -118,46 +116,51 @@ class LoopedTransformer(nn.Module):
                 "Leave tie_embeddings out.",
             )
 
-        def block(layers: int, *, looped: bool = False) -> Block:
+        def layers(**options: Any) -> Block:
             return Block(
-                dim,
+                width,
                 num_heads,
                 num_kv_heads=num_kv_heads,
-                num_layers=layers,
                 causal=causal,
                 rotary=positions == "rotary",
                 feed_forward=feed_forward,
                 feed_forward_width=feed_forward_width,
                 norm_kind=norm_kind,
-                injection=injection if looped else "none",
-                step_signal=step_signal if looped else "none",
                 attention=attention,
+                **options,
             )
 
+        def looped() -> LoopBlock:
+            if block is not None:
+                return block
+            if make_block is not None:
+                return make_block()
+            return layers(**{**self.block_defaults, **block_options})
+
+        self.width = width
+        self.max_length = max_length if positions == "learned" else None
+        self.mixes_after_loop = coda_layers > 0
         self.causal = causal
         self.vector_size = vector_size
         self.embedding = (
-            nn.Embedding(vocab_size, dim)
+            nn.Embedding(vocab_size, width)
             if vector_size is None
-            else nn.Linear(vector_size, dim, False)
+            else nn.Linear(vector_size, width, False)
         )
         self.position_embedding = (
-            nn.Embedding(max_length or 0, dim) if positions == "learned" else None
+            nn.Embedding(max_length or 0, width) if positions == "learned" else None
         )
-        self.prelude = block(prelude_layers)
-        looped: LoopBlock = (
-            GRUBlock(dim, causal) if block_kind == "gru" else block(num_layers, looped=True)
-        )
+        self.prelude = layers(num_layers=prelude_layers)
         self.recurrence = Recurrence(
-            looped, rule, readout, max_steps=max_steps, path=path, backprop=backprop
+            looped(), rule, readout, max_steps=max_steps, path=path, backprop=backprop
         )
-        self.coda = block(coda_layers)
-        self.norm = norm(norm_kind, dim)
-        self.head = nn.Linear(dim, vocab_size, bias=False)
-        self._initialise(dim**-0.5 if tie_embeddings else 1.0)
+        self.coda = layers(num_layers=coda_layers)
+        self.norm = norm(norm_kind, width)
+        self.head = nn.Linear(width, vocab_size, bias=False)
+        self._initialise(width**-0.5 if tie_embeddings else 1.0)
         if tie_embeddings:
             self.head.weight = self.embedding.weight
-        self.recurrence.head = self._read if rule.reads_logits else None
+        self.recurrence.head = self.read if rule.reads_logits else None
 
     def use(self, rule: HaltingRule, readout: Readout | None = None) -> None:
         """Puts another rule into the loop for evaluation, and another readout: the rule's default
@@ -167,26 +170,20 @@ class LoopedTransformer(nn.Module):
             UsageError: for parts that cannot work together.
         """
         _check_coda(rule, self.causal, len(self.coda.layers))
-        self.recurrence.use(rule, readout)
-        self.recurrence.head = self._read if rule.reads_logits else None
-
-    def compile_parts(self) -> None:
-        """`Block.compile_parts` for each block of Transformer layers."""
-        for block in (self.prelude, self.recurrence.block, self.coda):
-            if isinstance(block, Block):
-                block.compile_parts()
+        super().use(rule, readout)
 
     def _initialise(self, embedding_std: float) -> None:
-        own = set(self.modules()) - set(
-            self.recurrence.rule.modules()
-        )  # a rule's gate starts where the rule says
+        # A rule's gate starts where the rule says, and so does a block that says it.
+        own = set(self.modules()) - set(self.recurrence.rule.modules())
+        if self.recurrence.block.own_initialisation:
+            own -= set(self.recurrence.block.modules())
         for module in self.modules():
             if module in own and isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
             elif module in own and isinstance(module, nn.Embedding):
                 # N(0, 1): of the size of what each layer adds, so that the first step does not
                 # drown the input (pointer_chase learns in half the updates, and steps follow
-                # difficulty). A weight that is also the head's has to stay at dim^-0.5, or the
+                # difficulty). A weight that is also the head's has to stay at width^-0.5, or the
                 # logits start √D times too large.
                 nn.init.normal_(module.weight, std=embedding_std)
 
@@ -242,39 +239,23 @@ class LoopedTransformer(nn.Module):
             positions=positions,
             record_lens=record_lens,
         )
-        logits = self._read(_once(self.coda, output, slots, valid, caches and caches.coda))
+        logits = self.read(_once(self.coda, output, slots, valid, caches and caches.coda))
         packed = trace.lens if record_lens else trace.states
-        weights = None if trace.states is None else self.recurrence.readout.loss_weights(trace)
         return ModelOutput(
             logits,
             trace,
             None if packed is None else self._read_steps(packed, trace, slots),
-            weights,
+            self.step_weights(trace),
         )
 
-    def check_length(self, length: int) -> None:
-        """Refuses sequences of more positions than were learned.
-
-        Raises:
-            UsageError: where positions are learned and `length` is beyond `max_length`.
-        """
-        if self.position_embedding is not None and length > self.position_embedding.num_embeddings:
-            raise UsageError(
-                f"A sequence of {length} positions is too long.",
-                f"The model learned {self.position_embedding.num_embeddings} of them (max_length) "
-                "and knows no other.",
-                "Cut the sequence, or build the model with a larger max_length or "
-                'positions="rotary".',
-            )
-
-    def _read(self, state: Tensor) -> Tensor:
+    def read(self, state: Tensor) -> Tensor:
         return self.head(self.norm(state))
 
     def _read_steps(self, packed: PackedSteps, trace: LoopTrace, slots: Slots) -> PackedSteps:
         """Logits of every executed step. A coda that mixes tokens sees, at step n, who left earlier
         as they left."""
         if not len(self.coda.layers):
-            return packed._replace(values=self._read(packed.values))
+            return packed._replace(values=self.read(packed.values))
         batch, length = trace.valid.shape
         shown = packed.values.new_zeros(batch * length, packed.values.shape[-1])
         through: list[Tensor] = []
@@ -283,7 +264,23 @@ class LoopedTransformer(nn.Module):
             shown = shown.index_copy(0, packed.index[now], packed.values[now])
             mixed = _once(self.coda, shown.view(batch, length, -1), slots, trace.valid, None)
             through.append(mixed.flatten(0, 1)[packed.index[now]])
-        return packed._replace(values=self._read(torch.cat(through)))
+        return packed._replace(values=self.read(torch.cat(through)))
+
+    def outside_flops(self, length: int) -> OutsideFlops:
+        return OutsideFlops(
+            embedding=module_flops(self.embedding),  # a linear map of vectors; a table is free
+            prelude=module_flops(self.prelude, length),
+            coda=module_flops(self.coda, length),
+            head=module_flops(self.head),
+        )
+
+    def outside_numbers(self) -> OutsideNumbers:
+        vocabulary = self.head.out_features
+        return OutsideNumbers(
+            self.prelude.saved_numbers(),
+            self.coda.saved_numbers(),
+            saved_by_norm(self.norm) + SavedNumbers(wide=vocabulary, narrow=vocabulary),
+        )
 
     def decoding_caches(
         self, batch: int, capacity: int, max_steps: int | None = None

@@ -2,21 +2,18 @@
 in float64.
 
 Nothing is shared with the fast path but the weights and the seams (the rule, and a readout that
-this file does not know). Slow on purpose, and differentiable, so that gradients can be compared
-too. Only tests import it.
+this file does not know); a block brings its own naive form. Slow on purpose, and differentiable, so
+that gradients can be compared too. Only tests import it.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from act.blocks.block import Block
-from act.layers.attention import Attention
-from act.layers.feed_forward import FeedForward
+from act.blocks.naive import NaiveToken
 from act.loop.backprop import Truncated
 from act.loop.recurrence import Recurrence
 from act.slots import Slots
@@ -88,21 +85,14 @@ def graves_act(hazards: list[float], states: list[list[float]], epsilon: float) 
 
 
 @dataclass
-class _Token:
-    """One token while it loops; its keys and values, by layer, are those that it wrote last."""
+class _Token(NaiveToken):
+    """One token while it loops."""
 
-    row: int
-    position: int
-    inputs: Tensor
-    state: Tensor
-    entering: Tensor
-    remaining: Tensor
-    total: Tensor | None
+    remaining: Tensor = field(kw_only=True)
+    total: Tensor | None = field(kw_only=True)
     memory: Memory = None
     gain: Tensor | None = None
     mass: list[Tensor] = field(default_factory=list)
-    keys: dict[int, Tensor] = field(default_factory=dict)
-    values: dict[int, Tensor] = field(default_factory=dict)
     output: Tensor | None = None
 
     def detach(self) -> None:
@@ -124,7 +114,7 @@ def run(
     step alone.
 
     Args:
-        recurrence: of an `act.Block`.
+        recurrence: of a block that has a naive form (`LoopBlock.naive_step`).
         x: what the loop starts from.
         valid: True on real tokens; None when all are.
         max_steps: another limit for this call.
@@ -164,10 +154,10 @@ def _run_sequence(
     block = recurrence.block
     rule = recurrence.rule
     backprop = recurrence.backprop
-    assert isinstance(block, Block), "the specification covers act.Block"
     one = torch.ones((), dtype=torch.float64)
     tokens = [
-        _Token(row, p, x[p], x[p], x[p], one, begin_readout(recurrence, x[p])) for p in positions
+        _Token(row, p, x[p], x[p], x[p], remaining=one, total=begin_readout(recurrence, x[p]))
+        for p in positions
     ]
 
     def view(group: list[_Token], step: int) -> StepView:
@@ -187,7 +177,7 @@ def _run_sequence(
         if isinstance(backprop, Truncated) and step > 1 and (step - 1) % backprop.every == 0:
             for token in tokens:
                 token.detach()
-        for token, made in zip(active, _block_step(block, tokens, active, step), strict=True):
+        for token, made in zip(active, block.naive_step(tokens, active, step), strict=True):
             token.state = (
                 made if token.gain is None else token.state + token.gain * (made - token.state)
             )
@@ -209,123 +199,6 @@ def _run_sequence(
                     token.output = finish_readout(recurrence, token.total, token.state)
         active = [token for token in active if token.output is None]
     return tokens
-
-
-def _block_step(
-    block: Block, tokens: list[_Token], active: list[_Token], step: int
-) -> list[Tensor]:
-    """The states of the active tokens after one application of the block."""
-    for token in active:
-        token.entering = _enter(block, token.state, token.inputs, step)
-    made = [token.entering for token in active]
-    for number, layer in enumerate(block.layers):
-        attention = layer.attention
-        feed_forward = layer.feed_forward
-        before_attention = layer.attention_norm
-        before_feed_forward = layer.feed_forward_norm
-        assert isinstance(attention, Attention) and isinstance(feed_forward, FeedForward)
-        assert isinstance(before_attention, nn.Module) and isinstance(
-            before_feed_forward, nn.Module
-        )
-        queries = []
-        for token, x in zip(active, made, strict=True):
-            query, token.keys[number], token.values[number] = _heads(
-                attention, _norm(before_attention, x), token.position, block
-            )
-            queries.append(query)
-        for place, token in enumerate(active):
-            seen = [
-                other for other in tokens if not block.causal or other.position <= token.position
-            ]
-            keys = [other.keys[number] for other in seen]
-            values = [other.values[number] for other in seen]
-            x = made[place] + attention.out.weight.double() @ _attend(queries[place], keys, values)
-            made[place] = x + _feed_forward(feed_forward, _norm(before_feed_forward, x))
-    return made
-
-
-def _enter(block: Block, x: Tensor, inputs: Tensor, step: int) -> Tensor:
-    if block.injection == "concat":
-        x = block.inject.weight.double() @ torch.cat((x, inputs))
-    if block.injection == "add":
-        x = x + inputs
-    if block.step_signal == "sinusoidal":
-        half = len(x) // 2
-        angles = [step / 10_000 ** (i / max(half - 1, 1)) for i in range(half)]
-        signal = (
-            [math.sin(a) for a in angles]
-            + [math.cos(a) for a in angles]
-            + [0.0] * (len(x) - 2 * half)
-        )
-        x = x + torch.tensor(signal, dtype=torch.float64)
-    return x
-
-
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
-    if isinstance(norm, nn.RMSNorm):
-        return x / (x.square().mean() + 1e-6).sqrt() * norm.weight.double()
-    assert isinstance(norm, nn.LayerNorm)
-    centred = x - x.mean()
-    return (
-        centred / (centred.square().mean() + 1e-5).sqrt() * norm.weight.double()
-        + norm.bias.double()
-    )
-
-
-def _heads(
-    attention: Attention, x: Tensor, position: int, block: Block
-) -> tuple[Float[Tensor, "H Dh"], Float[Tensor, "Hkv Dh"], Float[Tensor, "Hkv Dh"]]:
-    """One token's queries, keys and values; queries and keys turned by its position."""
-    num_heads = attention.num_heads
-    num_kv = attention.num_kv_heads
-    heads = (attention.qkv.weight.double() @ x).reshape(num_heads + 2 * num_kv, attention.head_dim)
-    queries = heads[:num_heads]
-    keys = heads[num_heads : num_heads + num_kv]
-    values = heads[num_heads + num_kv :]
-    if block.rotary_dim is None:
-        return queries, keys, values
-    return (
-        _rotate(queries, position, block.rotary_base),
-        _rotate(keys, position, block.rotary_base),
-        values,
-    )
-
-
-def _rotate(heads: Float[Tensor, "H Dh"], position: int, base: float) -> Float[Tensor, "H Dh"]:
-    """Coordinates i and i + Dh/2 of each head turned by position · base^(−2i/Dh)."""
-    dim = heads.shape[1]
-    angles = [position * base ** (-2 * i / dim) for i in range(dim // 2)]
-    cos = torch.tensor([math.cos(a) for a in angles], dtype=torch.float64)
-    sin = torch.tensor([math.sin(a) for a in angles], dtype=torch.float64)
-    first = heads[:, : dim // 2]
-    second = heads[:, dim // 2 :]
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=1)
-
-
-def _attend(queries: Tensor, keys: list[Tensor], values: list[Tensor]) -> Float[Tensor, " D"]:
-    """Softmax attention of one token, head by head; several query heads share a key head."""
-    group = queries.shape[0] // keys[0].shape[0]
-    out = []
-    for head, query in enumerate(queries):
-        seen_keys = torch.stack([key[head // group] for key in keys])
-        seen_values = torch.stack([value[head // group] for value in values])
-        weights = (seen_keys @ query / math.sqrt(len(query))).exp()
-        out.append(weights / weights.sum() @ seen_values)
-    return torch.cat(out)
-
-
-def _feed_forward(module: FeedForward, x: Tensor) -> Tensor:
-    up = module.up.weight.double()
-    down = module.down.weight.double()
-    if module.kind == "gelu":
-        hidden = up @ x + module.up.bias.double()
-        return (
-            down @ (hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2))))
-            + module.down.bias.double()
-        )
-    width = up.shape[0] // 2
-    gate = up[:width] @ x
-    return down @ (gate / (1 + (-gate).exp()) * (up[width:] @ x))
 
 
 def _view(

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
-from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part
+from training.config.sections import HaltingPart, LoopConfig, Part
 
 # Small buckets and thresholds: as in a large model, most of it is in many buckets and nothing lasts
 # gathered.
@@ -40,7 +41,7 @@ def make_config(way: str, folder: Path) -> RunConfig:
         **{
             "recipe": "memory",
             "data": Part(kind="PointerChase"),
-            "model": ModelConfig(
+            "model": ModelPart(
                 width=192, num_heads=4, num_layers=2, prelude_layers=1, coda_layers=1
             ),
             "loop": LoopConfig(max_steps=3),

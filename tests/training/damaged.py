@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from act.models.looped_transformer import ModelOutput
+from act.models.looped_model import ModelOutput
 from halting.costs.cost import PonderCost
 from training.objective import Terms, objective
 from training.tasks import ParityVector

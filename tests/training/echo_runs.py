@@ -2,8 +2,9 @@
 
 import torch
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
-from training.config.sections import HaltingPart, LoopConfig, ModelConfig, Part
+from training.config.sections import HaltingPart, LoopConfig, Part
 from training.tasks.task import Batch, Task
 
 LENGTH, KINDS = 32, 50
@@ -45,7 +46,7 @@ SHAPES = {
         "injection": "add",
     },
     "tied": {"tie_embeddings": True, "positions": "learned", "injection": "none"},
-    "gru": {"block": "gru"},
+    "gru": {"block": "GRUBlock"},
 }
 # A gate that never lets anyone go, so that every token takes all steps.
 NEVER = {"kind": "GravesACT", "options": {"bias_init": -30.0}}
@@ -58,7 +59,7 @@ def make(
     return RunConfig(
         recipe="echo",
         data=Part(kind=ECHO, options=data or {}),
-        model=ModelConfig(width=32, num_heads=4, **SHAPES[shape]),
+        model=ModelPart(width=32, num_heads=4, **SHAPES[shape]),
         loop=LoopConfig(max_steps=steps, **others.pop("loop", {})),
         halting=HaltingPart(**halting),
         **{"batch_size": 8, **others},

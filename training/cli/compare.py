@@ -245,9 +245,10 @@ def _check_same_task(first: Run, run: Run, given: str) -> None:
 
 def _check_length(run: Run, batch: Batch, given: str) -> None:
     length = batch.valid.shape[1]
-    if run.config.model.positions == "learned" and length > run.task.max_length:
+    longest = run.model.max_length
+    if longest is not None and length > longest:
         raise UsageError(
-            f"{given} has learned {run.task.max_length} positions, and the examples have {length}.",
+            f"{given} has learned {longest} positions, and the examples have {length}.",
             "It knows nothing about the others.",
             "Name the run with the shorter sequences first, whose examples are used.",
         )

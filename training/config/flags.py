@@ -3,15 +3,17 @@ one."""
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from itertools import zip_longest
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import tyro
 
 from halting.errors import UsageError
+from training.config.model_part import ModelPart
 from training.config.parts import (
+    BLOCK,
     ROLES,
     Option,
     Role,
@@ -46,12 +48,15 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
     """
     given = _given(argv)
     choices = _choices(recipe, given)
+    model = _ModelChoice.of(recipe.model, given)
     recipe = _with_penalty_of(recipe, choices["cost"].cls)
     members: list[_Member] = []
     for name, info in RunConfig.model_fields.items():
         value = getattr(recipe, name)
         if name in choices:
             members.append(_group(name, choices[name].members(), choices[name].help))
+        elif name == "model":
+            members.append(_group(name, model.members(), model.help))
         elif isinstance(value, Record):
             members.append(_group(name, _members(value), type(value).__doc__ or ""))
         elif name != "recipe":
@@ -66,6 +71,8 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
     for name, value in values.items():
         if name in choices:
             values[name] = choices[name].part(vars(value), given)
+        elif name == "model":
+            values[name] = model.part(vars(value), given)
         elif isinstance(getattr(recipe, name), Record):
             values[name] = type(getattr(recipe, name))(**vars(value))
     return RunConfig(**values)
@@ -112,8 +119,7 @@ class _Choice:
     def help(self) -> str:
         if self.cls is None:
             return f"The {self.role.noun}: none."
-        summary = (inspect.getdoc(self.cls) or "").partition("\n\n")[0].replace("\n", " ")
-        return f"The {self.role.noun} {self.cls.__name__}: {summary}"
+        return f"The {self.role.noun} {self.cls.__name__}: {_summary(self.cls)}"
 
     def members(self) -> list[_Member]:
         names = ", ".join([*self.role.names, "module:Class or file.py:Class"])
@@ -149,12 +155,7 @@ class _Choice:
         """The part, from the values of its flags. Options that neither recipe nor flags name stay
         out of it."""
         kept = self.recipe.options if self.recipe else {}
-        options = {
-            option.name: option.adapter.dump_python(values[option.name], mode="json")
-            for option in self.options
-            if option.name in kept
-            or given.keys() & {f"{self.role.group}.{word}{option.name}" for word in ("", "no_")}
-        }
+        options = _written(self.options, self.role.group, values, given, kept)
         kind = self.kind or (exported_name(self.cls) if self.cls and options else None)
         if kind is None:
             return None
@@ -165,6 +166,81 @@ class _Choice:
             }
             return HaltingPart(kind=kind, options=options, **extra)
         return Part(kind=kind, options=options)
+
+
+@dataclass(frozen=True)
+class _ModelChoice:
+    """Which classes stand for the model and its block once the command line has been looked at.
+
+    Args:
+        chosen: the part, with those of the recipe's options that the classes still have.
+    """
+
+    chosen: ModelPart
+
+    @classmethod
+    def of(cls, recipe: ModelPart, given: dict[str, str]) -> Self:
+        kind = given.get("model.kind") or recipe.kind
+        block = given.get("model.block") or recipe.block
+        chosen = ModelPart(kind=kind, block=block)
+        if chosen == ModelPart(kind=recipe.kind, block=recipe.block):
+            return cls(recipe)
+        known = {option.name for option in chosen.known_options()}
+        kept = {name: value for name, value in recipe.options.items() if name in known}
+        return cls(ModelPart(kind=kind, block=block, options=kept))
+
+    @property
+    def help(self) -> str:
+        said = (
+            f"{role.noun} {cls.__name__}: {_summary(cls)}"
+            for role, cls in (
+                (ROLES["model"], self.chosen.model_class),
+                (BLOCK, self.chosen.block_class),
+            )
+        )
+        return "The " + " Its ".join(said)
+
+    def members(self) -> list[_Member]:
+        members = [
+            _Member(
+                role.selector,
+                str,
+                getattr(self.chosen, role.selector),
+                ", ".join([*role.names, "module:Class or file.py:Class"]),
+            )
+            for role in (ROLES["model"], BLOCK)
+        ]
+        values = self.chosen.values_known()
+        helps: dict[str, str] = {}
+        for cls in reversed(self.chosen.classes):
+            helps |= _argument_help(cls)
+        for option in self.chosen.known_options():
+            value = values.get(option.name, MISSING)
+            members.append(
+                _Member(option.name, option.annotation, value, helps.get(option.name, ""))
+            )
+        return members
+
+    def part(self, values: dict[str, Any], given: dict[str, str]) -> ModelPart:
+        known = self.chosen.known_options()
+        options = _written(known, "model", values, given, self.chosen.options)
+        return ModelPart(kind=self.chosen.kind, block=self.chosen.block, options=options)
+
+
+def _written(
+    known: Iterable[Option],
+    group: str,
+    values: dict[str, Any],
+    given: dict[str, str],
+    kept: dict[str, Any],
+) -> dict[str, Any]:
+    """The options that recipe or flags name, as JSON values; others stay out of a part."""
+    return {
+        option.name: option.adapter.dump_python(values[option.name], mode="json")
+        for option in known
+        if option.name in kept
+        or given.keys() & {f"{group}.{word}{option.name}" for word in ("", "no_")}
+    }
 
 
 def _choices(recipe: RunConfig, given: dict[str, str]) -> dict[str, _Choice]:
@@ -209,6 +285,11 @@ def _with_penalty_of(recipe: RunConfig, cost: type | None) -> RunConfig:
     warmup = recipe.penalty.warmup if cost.warms_up else 0
     penalty = recipe.penalty.model_copy(update={"value": None, "warmup": warmup})
     return recipe.model_copy(update={"penalty": penalty})
+
+
+def _summary(cls: type) -> str:
+    """The first paragraph of a class's docstring."""
+    return (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def _argument_help(cls: type) -> dict[str, str]:

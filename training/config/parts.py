@@ -6,12 +6,15 @@ import inspect
 import json
 import sys
 import typing
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from torch import nn
 
+from act.models.looped_model import LoopedModel
 from halting import HaltingRule, PonderCost, Readout, UsageError
 from training.config.importing import load
 from training.config.spelling import did_you_mean
@@ -32,6 +35,7 @@ class Role:
         base: the class that every part of this role derives from.
         package: where the names that need no module are exported.
         group: its field in RunConfig, and the first word of its flags.
+        selector: the flag, after the group, that names the class.
         context: arguments that the run itself hands over when it builds the part, so they are no
             options.
         optional: a config may leave it to the halting rule, which brings its own.
@@ -43,6 +47,7 @@ class Role:
     group: str
     context: tuple[str, ...] = ()
     optional: bool = False
+    selector: str = "kind"
 
     def flag(self, option: str) -> str:
         """`bias_init` → `--halting.bias-init`."""
@@ -66,8 +71,27 @@ class Role:
 
     def holds(self, thing: Any) -> bool:
         """Whether it is a class of this role."""
-        return isinstance(thing, type) and issubclass(thing, self.base)
+        if not isinstance(thing, type) or not issubclass(thing, self.base):
+            return False
+        return self.base is not nn.Module or not any(role.holds(thing) for role in ROLES.values())
 
+
+OF_MODEL = (
+    "vocab_size",
+    "vector_size",
+    "max_length",
+    "causal",
+    "rule",
+    "readout",
+    "recurrence",
+    "block",
+    "make_block",
+    "max_steps",
+    "path",
+    "backprop",
+    "attention",
+)
+OF_BLOCK = ("dim", "d_model", "causal", "rotary", "max_length", "max_steps", "attention")
 
 ROLES = {
     role.group: role
@@ -76,13 +100,17 @@ ROLES = {
         Role("readout", Readout, "halting", "readout", optional=True),
         Role("ponder cost", PonderCost, "halting", "cost", ("max_steps",), optional=True),
         Role("task", Task, "training.tasks", "data", ("seed",)),
+        Role("model", LoopedModel, "act", "model", OF_MODEL),
     )
 }
+BLOCK = Role("block", nn.Module, "act", "model", OF_BLOCK, selector="block")
+"""What a model loops: a LoopBlock, or any other module from [B L D] to [B L D] on the dense path.
+It has no field of its own: it is named, and takes its options, beside the model."""
 
 
 def role_of(cls: type) -> Role:
     """The role that a class, or the base class of a role, plays."""
-    return next(role for role in ROLES.values() if role.holds(cls))
+    return next((role for role in ROLES.values() if role.holds(cls)), BLOCK)
 
 
 @dataclass(frozen=True)
@@ -118,7 +146,7 @@ def resolve(kind: str, base: type[PartT]) -> type[PartT]:
         UsageError: for an unknown name, a module that does not import, or a class of another role.
     """
     role = role_of(base)
-    asked = f"{role.flag('kind')} {kind}"
+    asked = f"{role.flag(role.selector)} {kind}"
     cls: Any = load(kind, asked) if ":" in kind else role.exported.get(kind)
     if ":" not in kind and not isinstance(cls, type):
         raise UsageError(
@@ -155,9 +183,13 @@ def exported_name(cls: type) -> str:
     )
 
 
-def signature_fields(cls: type) -> tuple[Option, ...]:
+def signature_fields(cls: type, handed: tuple[str, ...] | None = None) -> tuple[Option, ...]:
     """The options of a part, read from its signature. An argument that no flag can hold is left out
     if it has a default.
+
+    Args:
+        cls: the class.
+        handed: arguments that are no options; those of its role's context unless given.
 
     Raises:
         UsageError: where such an argument has no default, so that nothing could build the class
@@ -171,11 +203,12 @@ def signature_fields(cls: type) -> tuple[Option, ...]:
             "Its arguments become options, whose types come from them.",
             "Import that name when the module runs, not under TYPE_CHECKING only.",
         ) from error
+    handed = role_of(cls).context if handed is None else handed
     options = []
     for argument in inspect.signature(cls).parameters.values():
         if (
             argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD)
-            or argument.name in role_of(cls).context
+            or argument.name in handed
         ):
             continue
         annotation = hints.get(argument.name, type(argument.default))
@@ -198,19 +231,35 @@ def check_options(cls: type, options: dict[str, Any]) -> dict[str, Any]:
         UsageError: for an option that the class has not got, one that it lacks, and a value of the
             wrong type.
     """
-    role = role_of(cls)
-    known = {option.name: option for option in signature_fields(cls)}
+    return check_values(cls.__name__, signature_fields(cls), options, role_of(cls))
+
+
+def check_values(
+    name: str, among: Iterable[Option], options: dict[str, Any], role: Role
+) -> dict[str, Any]:
+    """The options (JSON values) of something that has those options, as it wants them.
+
+    Args:
+        name: what it is called in messages.
+        among: the options that there are.
+        options: those given.
+        role: whose flags they are.
+
+    Raises:
+        UsageError: as `check_options`.
+    """
+    known = {option.name: option for option in among}
     listed = (
         f"Its options are {', '.join(map(_describe, known.values()))}."
         if known
         else "It has no options."
     )
-    for name, value in options.items():
-        if name not in known:
+    for option, value in options.items():
+        if option not in known:
             raise UsageError(
-                f"{cls.__name__} has no option {name} ({role.flag(name)} {value!r}).",
+                f"{name} has no option {option} ({role.flag(option)} {value!r}).",
                 listed,
-                f"{did_you_mean(name, known, role.flag)}Drop it, or write one that exists.",
+                f"{did_you_mean(option, known, role.flag)}Drop it, or write one that exists.",
             )
     checked = {}
     for option in known.values():
@@ -223,13 +272,13 @@ def check_options(cls: type, options: dict[str, Any]) -> dict[str, Any]:
             except ValidationError as error:
                 raise UsageError(
                     f"{role.flag(option.name)} is {value!r}.",
-                    f"{cls.__name__} takes {_type_name(option.annotation)} there: "
+                    f"{name} takes {_type_name(option.annotation)} there: "
                     f"{error.errors()[0]['msg'].lower()}.",
                     listed,
                 ) from None
         elif option.required:
             raise UsageError(
-                f"{cls.__name__} lacks its option {option.name}.",
+                f"{name} lacks its option {option.name}.",
                 listed,
                 f"Add {role.flag(option.name)} {_type_name(option.annotation).upper()}.",
             )
@@ -246,9 +295,13 @@ def build(part: "Part", base: type[PartT], **context: Any) -> PartT:
             are passed on.
     """
     cls = resolve(part.kind, base)
-    asked_for = inspect.signature(cls).parameters
-    handed = {name: value for name, value in context.items() if name in asked_for}
-    return cls(**handed, **check_options(cls, part.options))
+    return make(cls, {**context, **check_options(cls, part.options)})
+
+
+def make(cls: Callable[..., PartT], values: Mapping[str, Any]) -> PartT:
+    """Calls a class, or a function, with those of the values that its signature asks for."""
+    asked = inspect.signature(cls).parameters
+    return cls(**{name: value for name, value in values.items() if name in asked})
 
 
 def _data_adapter(annotation: Any) -> TypeAdapter | None:

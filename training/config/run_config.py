@@ -10,13 +10,13 @@ from pydantic import (
 )
 
 from halting.errors import UsageError
+from training.config.model_part import ModelPart
 from training.config.parts import ROLES, check_options, resolve
 from training.config.precision import Precision
 from training.config.record import Record, usage_error
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -97,8 +97,8 @@ class RunConfig(Record):
     """what learns: rule freezes all weights but the halting rule's"""
     deepspeed_config: str | None = None
     """JSON file with ZeRO, offload and communication settings; None: one process, plain PyTorch"""
-    model: ModelConfig = Field(default_factory=ModelConfig)
-    """the shape of the model"""
+    model: ModelPart = Field(default_factory=ModelPart)
+    """the model, and the block that it loops"""
     loop: LoopConfig = Field(default_factory=LoopConfig)
     """how the block is looped"""
     halting: HaltingPart = Field(default_factory=lambda: HaltingPart(kind="GravesACT"))
@@ -148,7 +148,9 @@ class RunConfig(Record):
         )
         for name, role in ROLES.items():
             part: Part | None = getattr(self, name)
-            if part is not None:
+            if isinstance(part, ModelPart):
+                part.check()
+            elif part is not None:
                 check_options(resolve(part.kind, role.base), part.options)
         if self.readout is None and not hasattr(
             resolve(self.halting.kind, ROLES["halting"].base), "default_readout"

@@ -1,4 +1,4 @@
-"""The sections of a run's config: model, loop, parts, optimizer, penalty."""
+"""The sections of a run's config: loop, parts, optimizer, penalty. (`model_part` has the model.)"""
 
 import json
 from typing import Any, Literal, Self
@@ -14,75 +14,6 @@ from halting.errors import UsageError
 from training.config.importing import absolute
 from training.config.record import Record
 from training.ponder_penalty import read_target
-
-
-class ModelConfig(Record):
-    """The shape of the looped Transformer."""
-
-    group = "model"
-    width: int = Field(64, ge=1)
-    """D, width of the state"""
-    num_heads: int = Field(4, ge=1)
-    """attention heads"""
-    num_kv_heads: int | None = Field(None, ge=1)
-    """heads of keys and values (grouped-query attention); None: as many as there are heads"""
-    num_layers: int = Field(1, ge=1)
-    """distinct layers in the looped block"""
-    prelude_layers: int = Field(0, ge=0)
-    """layers before the loop, run once"""
-    coda_layers: int = Field(0, ge=0)
-    """layers after the loop, run once"""
-    positions: Literal["rotary", "learned", "none"] = "rotary"
-    """how the model knows positions"""
-    feed_forward: Literal["swiglu", "gelu"] = "swiglu"
-    """kind of feed-forward network"""
-    feed_forward_width: int | None = Field(None, ge=1)
-    """hidden width; None: 4 × width for gelu, 8/3 × width rounded up to a multiple of 8 for
-    swiglu"""
-    norm: Literal["rms", "layer"] = "rms"
-    """kind of normalisation"""
-    injection: Literal["concat", "add", "none"] = "concat"
-    """how each step sees the input again"""
-    step_signal: Literal["sinusoidal", "none"] = "none"
-    """what tells the block which step it is in"""
-    tie_embeddings: bool = False
-    """the output head shares the embedding's weight"""
-    block: Literal["transformer", "gru"] = "transformer"
-    """what is looped: Transformer layers, or one GRU cell, which mixes no positions"""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.block == "gru" and (self.num_layers > 1 or self.step_signal != "none"):
-            raise UsageError(
-                f"--model.block gru comes with --model.num-layers {self.num_layers} and "
-                f"--model.step-signal {self.step_signal}.",
-                "The cell is a single one, and is not told which step it is in.",
-                "Drop these two, or write --model.block transformer.",
-            )
-        if self.width % self.num_heads:
-            raise UsageError(
-                f"--model.width {self.width} cannot be divided into --model.num-heads "
-                f"{self.num_heads}.",
-                "Each head gets an equal share of the width.",
-                f"Write --model.width {-(-self.width // self.num_heads) * self.num_heads}, or "
-                "another number of heads.",
-            )
-        if self.num_kv_heads and self.num_heads % self.num_kv_heads:
-            raise UsageError(
-                f"--model.num-heads {self.num_heads} cannot be divided among --model.num-kv-heads "
-                f"{self.num_kv_heads}.",
-                "Each head of keys and values serves an equal number of heads.",
-                "Write a number of key-value heads that divides the number of heads, or None.",
-            )
-        if self.positions == "rotary" and self.width // self.num_heads % 2:
-            raise UsageError(
-                "--model.positions rotary cannot turn heads of size "
-                f"{self.width // self.num_heads} (--model.width {self.width}, --model.num-heads "
-                f"{self.num_heads}).",
-                "Rotary positions rotate pairs of channels, so a head's size has to be even.",
-                f"Write --model.width {self.width + self.num_heads}, or --model.positions learned.",
-            )
-        return self
 
 
 class LoopConfig(Record):

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.sections import OptimizerConfig
 from training.distributed import collectives
 from training.engine import portable
@@ -46,7 +46,7 @@ class Engine(ABC):
     """
 
     device: torch.device
-    model: LoopedTransformer
+    model: LoopedModel
     whole: bool = True
     stage: int = 0
     loss_scale: LossScale | None = None

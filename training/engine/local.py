@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.precision import ARITHMETIC, Precision
 from training.config.sections import OptimizerConfig
 from training.engine.engine import (
@@ -36,7 +36,7 @@ class LocalEngine(Engine):
 
     def __init__(
         self,
-        model: LoopedTransformer,
+        model: LoopedModel,
         optimizer: OptimizerConfig,
         device: torch.device,
         precision: Precision = "float32",

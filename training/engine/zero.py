@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from act.loop.recurrence import Recurrence
 from act.loop.zero_gradient import attach_zero_gradient
-from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
@@ -53,7 +53,7 @@ class DeepSpeedEngine(Engine):
     """
 
     def __init__(
-        self, model: LoopedTransformer, config: RunConfig, make_optimizer: MakeOptimizer = adamw
+        self, model: LoopedModel, config: RunConfig, make_optimizer: MakeOptimizer = adamw
     ):
         settings = deepspeed_settings(config, collectives.world_size())
         # late: it takes its time, and `launch.start` has to prepare the environment
@@ -108,7 +108,7 @@ class DeepSpeedEngine(Engine):
         self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
     ) -> ModelOutput:
         together = self.model.recurrence.block.collective
-        agree = together or (self.stage == 3 and self._leaves_the_leaf_each_step(record_lens))
+        agree = together or (self.stage == 3 and self.model.leaves_loop_each_step(record_lens))
         self.model.recurrence.keep_going = (
             collectives.someone_active(self.device) if agree else bool
         )
@@ -117,13 +117,6 @@ class DeepSpeedEngine(Engine):
         )
         self._logits = output.logits if torch.is_grad_enabled() else self._logits
         return output
-
-    def _leaves_the_leaf_each_step(self, record_lens: bool) -> bool:
-        recurrence = self.model.recurrence
-        coda = len(self.model.coda.layers)
-        return recurrence.rule.reads_logits or bool(
-            coda and (record_lens or recurrence.readout.keeps_states)
-        )
 
     def backward(self, loss: Tensor) -> None:
         assert self._gathered < self.accumulation, "step comes after `accumulation` backward passes"
@@ -205,7 +198,7 @@ class DeepSpeedEngine(Engine):
         stop()
 
 
-def _narrow_on_the_way(model: LoopedTransformer) -> list[str]:
+def _narrow_on_the_way(model: LoopedModel) -> list[str]:
     """The layers whose weights and gradients ZeRO sends in the precision of autocast: those that
     autocast narrows anyway, unless the halting rule has one of their kind. Its weights would come
     out rounded under ZeRO-3 (law 5)."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
 from training.evaluation.tally import Tally
 from training.tasks.task import Batch, Task
@@ -15,7 +15,7 @@ class Runner(Protocol):
     """What runs a model: an engine, or a run read back."""
 
     @property
-    def model(self) -> LoopedTransformer: ...
+    def model(self) -> LoopedModel: ...
 
     @property
     def device(self) -> torch.device: ...

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from act.models.looped_transformer import ModelOutput
+from act.models.looped_model import ModelOutput
 from halting.rule import HaltingRule
 from training.distributed import collectives
 from training.evaluation.rank_correlation import rank_correlation

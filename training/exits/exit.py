@@ -96,10 +96,10 @@ class Exit:
         if self.steps is not None:
             return FixedSteps(self.steps) if self.bare else StopAt(trained, self.steps)
         if self.rule is not None:
-            if run.model.coda.layers and self.rule.reads_logits:
+            if run.model.mixes_after_loop and self.rule.reads_logits:
                 raise UsageError(
-                    f"--exit {self.name} reads logits inside the loop, and the model has "
-                    f"coda_layers={len(run.model.coda.layers)}.",
+                    f"--exit {self.name} reads logits inside the loop, and in the model tokens see "
+                    "one another after it (a coda).",
                     "What the model would say is known only after the coda, which attends to other "
                     "tokens: decoding would leave at other steps than the parallel pass.",
                     "Write an exit that reads states, --exit convergence:state or --exit "

@@ -4,11 +4,11 @@ facts.
 Some minutes on two cores; the files are found by --data.folder, PONDER_BABI or in shared/data/babi.
 """
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -21,7 +21,7 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="babi",
         data=Part(kind="Babi"),
-        model=ModelConfig(width=64, num_heads=4, positions="rotary"),
+        model=ModelPart(width=64, num_heads=4, positions="rotary"),
         loop=LoopConfig(max_steps=8),
         halting=HaltingPart(kind="UniversalTransformerACT", options={"bias_init": -1.0}),
         optimizer=OptimizerConfig(learning_rate=2e-3),

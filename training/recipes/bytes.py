@@ -3,11 +3,11 @@
 Three minutes on two cores. The default text is the Python standard library's own source.
 """
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -19,7 +19,7 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="bytes",
         data=Part(kind="TextBytes"),
-        model=ModelConfig(width=128, num_heads=4, positions="rotary"),
+        model=ModelPart(width=128, num_heads=4, positions="rotary"),
         loop=LoopConfig(max_steps=6),
         halting=HaltingPart(kind="GravesACT"),
         optimizer=OptimizerConfig(learning_rate=3e-3),

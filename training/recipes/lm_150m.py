@@ -3,11 +3,11 @@
 Not trained by the authors yet; `--dry-run` tells what it takes.
 """
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -19,7 +19,7 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="lm_150m",
         data=Part(kind="TextBytes", options={"length": 1024}),
-        model=ModelConfig(
+        model=ModelPart(
             width=1344,
             num_heads=21,
             num_layers=4,

@@ -3,11 +3,11 @@
 A minute or two on two cores.
 """
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -19,7 +19,7 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="parity",
         data=Part(kind="Parity"),
-        model=ModelConfig(width=64, num_heads=4, positions="learned"),
+        model=ModelPart(width=64, num_heads=4, positions="learned"),
         loop=LoopConfig(max_steps=10),
         halting=HaltingPart(kind="GravesACT"),
         optimizer=OptimizerConfig(learning_rate=3e-3),

@@ -4,14 +4,14 @@ in training.
 One position, a GRU cell over the whole vector, at most 20 steps. Beside it:
 
     ponder train parity_extrapolation --halting.kind GravesACT
-    ponder train parity_extrapolation --data.layout tokens --model.block transformer
+    ponder train parity_extrapolation --data.layout tokens --model.block Block
 """
 
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -24,7 +24,7 @@ def recipe() -> RunConfig:
     return RunConfig(
         recipe="parity_extrapolation",
         data=Part(kind="ParityVector"),
-        model=ModelConfig(width=128, num_heads=4, block="gru"),
+        model=ModelPart(width=128, num_heads=4, block="GRUBlock"),
         loop=LoopConfig(max_steps=20),
         halting=HaltingPart(kind="PonderNet"),
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, warmup=500),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from training.resources.zero_layout import ZeroLayout
 
 _FLOAT = 4
@@ -47,7 +47,7 @@ class CommunicationVolume:
 
 
 def communication_volume(
-    model: LoopedTransformer, sharing: ZeroLayout, *, accumulation: int = 1, bf16: bool = False
+    model: LoopedModel, sharing: ZeroLayout, *, accumulation: int = 1, bf16: bool = False
 ) -> CommunicationVolume:
     """What DeepSpeed 0.19.8 sends, the steps of the loop notwithstanding: the looped block is
     gathered once for all.
@@ -92,7 +92,7 @@ def communication_volume(
     )
 
 
-def sent_narrow(model: LoopedTransformer) -> set[int]:
+def sent_narrow(model: LoopedModel) -> set[int]:
     """The ids of the parameters that travel in the precision of autocast: those of linear layers,
     unless the halting rule has one, whose weights have to stay exact (`engine.zero` decides by the
     kind of layer)."""

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from act.accounting.activation_memory import activation_bytes
 from act.accounting.flops import Flops, count_flops
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.wrappers.min_steps import MinSteps
@@ -40,6 +40,13 @@ from training.tasks.task import Task
 
 _INDENT = "  "
 _COLUMNS = 80
+_PARTS = {
+    "embedding": "embeddings",
+    "position_embedding": "position embeddings",
+    "norm": "final norm",
+    "head": "output head",
+}
+"""What parts of a model are called, where not as in its code."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ def _sharing(ranks: int, settings: dict) -> ZeroLayout:
 
 
 def _memory(
-    config: RunConfig, model: LoopedTransformer, ranks: int, settings: dict, bf16: bool
+    config: RunConfig, model: LoopedModel, ranks: int, settings: dict, bf16: bool
 ) -> tuple[RankMemory, ...]:
     groups = [group["params"] for group in parameter_groups(model, config.optimizer.weight_decay)]
     on_cpu = config.device == "cpu" or not (config.device == "cuda" or torch.cuda.is_available())
@@ -177,14 +184,22 @@ def _memory(
     )
 
 
-def _shape_of(config: RunConfig, task: Task) -> LoopedTransformer:
+def _shape_of(config: RunConfig, task: Task) -> LoopedModel:
     """The model without its weights, or with them where a part of somebody's own asks for numbers
-    while it is built."""
+    while it is built, or has to run to tell what it costs."""
     try:
         with _NoDraws(), torch.device("meta"):
-            return build_model(config, task)
+            model = build_model(config, task)
     except (NotImplementedError, RuntimeError):
         return build_model(config, task)
+    block = model.recurrence.block
+    said = (
+        block.flops(1),
+        block.saved_numbers(),
+        model.outside_flops(1),
+        model.outside_numbers(),
+    )
+    return build_model(config, task) if None in said else model
 
 
 class _NoDraws(TorchFunctionMode):
@@ -208,24 +223,21 @@ def _check_batch_shares(config: RunConfig, ranks: int) -> None:
         )
 
 
-def _by_part(model: LoopedTransformer) -> dict[str, int]:
-    parts: dict[str, nn.Module | None] = {
-        "embeddings": model.embedding,
-        "position embeddings": model.position_embedding,
-        "prelude": model.prelude,
-        "looped block": model.recurrence.block,
-        "halting rule": model.recurrence.rule,
-        "readout": model.recurrence.readout
-        if isinstance(model.recurrence.readout, nn.Module)
-        else None,
-        "coda": model.coda,
-        "final norm": model.norm,
-        "output head": model.head,
-    }
+def _by_part(model: LoopedModel) -> dict[str, int]:
+    loop = model.recurrence
+    parts: dict[str, nn.Module] = {}
+    for child, part in model.named_children():
+        if part is loop:
+            parts["looped block"] = loop.block
+            parts["halting rule"] = loop.rule
+            if isinstance(loop.readout, nn.Module):
+                parts["readout"] = loop.readout
+        else:
+            parts[_PARTS.get(child, child.replace("_", " "))] = part
     counts: dict[str, int] = {}
     seen: set[int] = set()
     for name, part in parts.items():
-        new = [] if part is None else [each for each in part.parameters() if id(each) not in seen]
+        new = [each for each in part.parameters() if id(each) not in seen]
         seen.update(map(id, new))
         if new or name in ("embeddings", "looped block", "halting rule", "output head"):
             counts[name] = sum(each.numel() for each in new)
@@ -233,7 +245,7 @@ def _by_part(model: LoopedTransformer) -> dict[str, int]:
 
 
 def _choices(
-    config: RunConfig, task: Task, model: LoopedTransformer, cost: PonderCost | None, settings: dict
+    config: RunConfig, task: Task, model: LoopedModel, cost: PonderCost | None, settings: dict
 ) -> dict[str, str]:
     rule = model.recurrence.rule
     own = "the rule's own"
@@ -249,15 +261,17 @@ def _choices(
         kind = (
             f"DeepSpeed, ZeRO-{settings['zero_optimization']['stage']} ({config.deepspeed_config})"
         )
-    shape = config.model
     return {
         "task": (
             f"{type(task).__name__}, {task.vocab_size} kinds of token, "
             f"{'' if task.causal else 'not '}causal"
         ),
-        "model": f"width {shape.width}, {counted(shape.num_heads, 'head')}, layers "
-        f"{shape.prelude_layers} + {'GRU cell' if shape.block == 'gru' else shape.num_layers} "
-        f"looped + {shape.coda_layers}",
+        "model": ", ".join(
+            [
+                f"{type(model).__name__} of {_name(config.model.block)}, width {model.width}",
+                *_options({**config.model.options, "width": None}),
+            ]
+        ),
         "loop": (
             f"at most {counted(loop.max_steps, 'step')}{_depth(loop)}, {loop.path} path, "
             f"{loop.backprop} backprop"
@@ -277,7 +291,11 @@ def _depth(loop: LoopConfig) -> str:
 
 
 def _options(options: dict) -> list[str]:
-    return [f"{name} {json.dumps(value)}" for name, value in options.items()]
+    return [f"{name} {json.dumps(value)}" for name, value in options.items() if value is not None]
+
+
+def _name(kind: str) -> str:
+    return kind.rpartition(":")[2]
 
 
 def _cost(config: RunConfig, cost: PonderCost, own: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
+from act.accounting.counted import flops_by_torch
+from act.accounting.executed_flops import computed_flops, mean_steps
 from act.accounting.flops import count_flops
 from act.loop.backprop import Checkpointed
 from training.exits.exit import LEARNED, Exit

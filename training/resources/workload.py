@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from act.slots import LoopPath
 from halting.trace import LoopTrace
 from training.build import build_cost
@@ -143,14 +143,14 @@ def race(contestants: Sequence[Callable[[], float]], repeats: int) -> list[float
 
 
 @contextmanager
-def unchanged(model: LoopedTransformer) -> Iterator[None]:
+def unchanged(model: LoopedModel) -> Iterator[None]:
     """Afterwards the model is as it was: modes, path, gradients and buffers; and so are torch's
     random draws."""
     modes = {module: module.training for module in model.modules()}
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     recurrence = model.recurrence
-    device = model.head.weight.device
+    device = model.device
     path: LoopPath = recurrence.path
     try:
         for parameter, _ in gradients:  # a gradient that is there would be added to in place

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from training.resources.communication_volume import sent_narrow
 from training.resources.zero_layout import ZeroLayout
 
@@ -77,7 +77,7 @@ class RankMemory:
 
 
 def rank_memory(
-    model: LoopedTransformer,
+    model: LoopedModel,
     groups: list[list[nn.Parameter]],
     sharing: ZeroLayout,
     *,
@@ -124,12 +124,13 @@ class _Sizes:
     each: list[int]
 
     @classmethod
-    def of(cls, model: LoopedTransformer, groups: list[list[nn.Parameter]]) -> "_Sizes":
+    def of(cls, model: LoopedModel, groups: list[list[nn.Parameter]]) -> "_Sizes":
         each = [parameter.numel() for parameter in model.parameters()]
         trained = [[parameter.numel() for parameter in group] for group in groups]
+        children = list(model.children())
         after = {
             id(each): each
-            for part in (model.coda, model.norm, model.head)
+            for part in children[children.index(model.recurrence) + 1 :]
             for each in part.parameters()
         }
         return cls(

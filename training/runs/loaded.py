@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from act.models.looped_transformer import LoopedTransformer, ModelOutput
+from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
@@ -35,13 +35,13 @@ class Run:
     folder: Path
     config: RunConfig
     task: Task
-    model: LoopedTransformer
+    model: LoopedModel
     weights: Path
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return self.model.head.weight.device
+        return self.model.device
 
     def forward(
         self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
@@ -83,10 +83,11 @@ class Run:
                 "There is no token to think about.",
                 "Write at least one token.",
             )
-        if self.config.model.positions == "learned" and tokens.shape[1] > self.task.max_length:
+        longest = self.model.max_length
+        if longest is not None and tokens.shape[1] > longest:
             raise UsageError(
                 f"The text has {tokens.shape[1]} tokens.",
-                f"The model learned positions up to {self.task.max_length}.",
+                f"The model learned positions up to {longest}.",
                 "Write a shorter text, or train with --model.positions rotary.",
             )
         shape = tokens.shape[:2]

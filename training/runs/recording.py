@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from act.models.looped_transformer import ModelOutput
+from act.models.looped_model import ModelOutput
 from halting.maps.ponder_map import PonderMap
 from halting.rule import HaltingRule
 from halting.trace import PackedSteps

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from act.models.looped_transformer import LoopedTransformer
+from act.models.looped_model import LoopedModel
 from halting.errors import UsageError
+from training.config.model_part import ModelPart
 from training.config.record import flag_name
 from training.config.run_config import RunConfig
-from training.config.sections import ModelConfig
 from training.runs.loaded import locate, read_config, read_weights
 
 _RULE = "recurrence.rule."
@@ -45,7 +45,7 @@ class Start:
         return "\n  ".join(parts)
 
 
-def read_start(config: RunConfig, model: LoopedTransformer) -> Start:
+def read_start(config: RunConfig, model: LoopedModel) -> Start:
     """The weights that `start_from` names, checked against a model that was built from the config.
 
     The rule's own are taken only if it is of the same class as there: another class may give the
@@ -76,15 +76,16 @@ def read_start(config: RunConfig, model: LoopedTransformer) -> Start:
     return Start(source, taken, fresh, left)
 
 
-def _check_same_shape(there: ModelConfig, here: ModelConfig, home: Path) -> None:
-    for name in ModelConfig.model_fields:
-        if getattr(there, name) != getattr(here, name):
+def _check_same_shape(there: ModelPart, here: ModelPart, home: Path) -> None:
+    old = {"kind": there.kind, "block": there.block, **there.values()}
+    new = {"kind": here.kind, "block": here.block, **here.values()}
+    for name in old:
+        if old[name] != new.get(name):
             flag = flag_name("model", name)
             raise UsageError(
-                f"--start-from {home} has {flag} {getattr(there, name)}; here it is "
-                f"{getattr(here, name)}.",
+                f"--start-from {home} has {flag} {old[name]}; here it is {new.get(name)}.",
                 "Weights mean something else in a model of another shape.",
-                f"Write {flag} {getattr(there, name)}, or start from another run.",
+                f"Write {flag} {old[name]}, or start from another run.",
             )
 
 

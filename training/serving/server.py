@@ -77,7 +77,7 @@ def own_examples(run: Run) -> PonderMap:
 
 def about(run: Run, limits: Limits) -> dict[str, Any]:
     """What the server says of its run."""
-    learned = run.config.model.positions == "learned"
+    longest = run.model.max_length
     return {
         **about_run(run.config, run.folder.name),
         "max_steps": run.model.recurrence.max_steps,
@@ -85,7 +85,7 @@ def about(run: Run, limits: Limits) -> dict[str, Any]:
         "example": example_text(run),
         "limits": {
             "body_bytes": limits.body,
-            "tokens": min(limits.tokens, run.task.max_length) if learned else limits.tokens,
+            "tokens": min(limits.tokens, longest or limits.tokens),
             "max_steps": limits.steps,
         },
     }

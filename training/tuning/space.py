@@ -11,9 +11,11 @@ from typing import Any, Self
 
 from halting.errors import UsageError
 from training.config.flags import parse
-from training.config.parts import ROLES, resolve, signature_fields
+from training.config.model_part import ModelPart
+from training.config.parts import ROLES, Option, resolve, signature_fields
 from training.config.record import Record
 from training.config.run_config import RunConfig
+from training.config.sections import Part
 from training.recipes.load import load_recipe
 from training.tuning.axis import Axis
 
@@ -202,18 +204,20 @@ def _holds_list(config: RunConfig, name: str) -> bool:
     group, _, last = name.rpartition(".")
     annotation: Any = None
     if group in ROLES:
-        part = getattr(config, group)
-        cls = resolve(part.kind, ROLES[group].base) if part is not None else None
-        options = {
-            option.name: option.annotation for option in (signature_fields(cls) if cls else ())
-        }
-        annotation = options.get(last)
+        known = _options_of(getattr(config, group), group)
+        annotation = next((option.annotation for option in known if option.name == last), None)
     else:
         holder: Any = getattr(config, group, None) if group else config
         field = type(holder).model_fields.get(last) if isinstance(holder, Record) else None
         annotation = field.annotation if field else None
     kinds = (annotation, *typing.get_args(annotation))
     return any((typing.get_origin(kind) or kind) in (list, tuple) for kind in kinds)
+
+
+def _options_of(part: Part | None, group: str) -> tuple[Option, ...]:
+    if isinstance(part, ModelPart):
+        return part.known_options()
+    return signature_fields(resolve(part.kind, ROLES[group].base)) if part is not None else ()
 
 
 def _end(value: float | None) -> str:

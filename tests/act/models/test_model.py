@@ -87,7 +87,7 @@ def test_padding_may_hold_any_position() -> None:
 
 def test_names_at_the_top() -> None:
     from act.decoding.generate import Generation
-    from act.models.looped_transformer import ModelOutput
+    from act.models.looped_model import ModelOutput
 
     assert (
         callable(act.generate) and act.Generation is Generation and act.ModelOutput is ModelOutput

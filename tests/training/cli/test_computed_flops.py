@@ -7,7 +7,8 @@ from profiled_runs import MODES, PONDER, run_of, small_run
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from act.accounting.executed_flops import computed_flops, flops_by_torch, mean_steps
+from act.accounting.counted import flops_by_torch
+from act.accounting.executed_flops import computed_flops, mean_steps
 from act.accounting.flops import count_flops
 from act.slots import Slots
 from halting.trace import LoopTrace
@@ -86,7 +87,10 @@ def test_flops_of_checkpointed_backprop():
         assert_counts_are_torchs(Workload(run, ragged(run, 3)), True)
 
 
-VECTORS = {"data": {"kind": "ParityVector", "options": {}}, "model": {"width": 16, "block": "gru"}}
+VECTORS = {
+    "data": {"kind": "ParityVector", "options": {}},
+    "model": {"width": 16, "block": "GRUBlock"},
+}
 
 
 def test_flops_of_vectors(tmp_path):

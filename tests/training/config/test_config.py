@@ -10,12 +10,12 @@ from echo_configs import ECHO, run_config
 from pydantic import BaseModel
 
 from halting import HaltingRule, UsageError
+from training.config.model_part import ModelPart
 from training.config.record import Record
 from training.config.run_config import RunConfig
 from training.config.sections import (
     HaltingPart,
     LoopConfig,
-    ModelConfig,
     OptimizerConfig,
     Part,
     PenaltyConfig,
@@ -29,7 +29,6 @@ def same_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_record_has_a_text_for_every_field():
     for record in (
-        ModelConfig,
         LoopConfig,
         Part,
         HaltingPart,
@@ -46,7 +45,7 @@ def test_json_round_trip_keeps_every_value():
     config = run_config(
         name="n",
         time_limit=1.5,
-        model=ModelConfig(num_kv_heads=2, feed_forward_width=24),
+        model=ModelPart(num_kv_heads=2, feed_forward_width=24),
         halting=HaltingPart(kind="GravesACT", options={"bias_init": -3.0}, min_steps=2),
         readout=Part(kind="WeightedMean"),
         cost=Part(kind="ExpectedSteps"),
@@ -67,14 +66,14 @@ def test_records_are_frozen():
     ("make", "words"),
     [
         (
-            lambda: ModelConfig(width=65),
+            lambda: ModelPart(width=65),
             ("--model.width 65", "--model.num-heads 4", "--model.width 68"),
         ),
-        (lambda: ModelConfig(num_kv_heads=3), ("--model.num-heads 4", "--model.num-kv-heads 3")),
-        (lambda: ModelConfig(width=12), ("rotary", "size 3", "--model.width 16")),
-        (lambda: ModelConfig(width=-4), ("--model.width is -4", "greater than or equal to 1")),
-        (lambda: ModelConfig(positions="rotray"), ("--model.positions is 'rotray'", "'rotary'")),  # pyright: ignore
-        (lambda: ModelConfig(widht=3), ("no key widht", "Did you mean width?")),  # pyright: ignore
+        (lambda: ModelPart(num_kv_heads=3), ("--model.num-heads 4", "--model.num-kv-heads 3")),
+        (lambda: ModelPart(width=12), ("rotary", "size 3", "--model.width 16")),
+        (lambda: ModelPart(width=-4), ("--model.width is -4", "greater than or equal to 1")),
+        (lambda: ModelPart(positions="rotray"), ("--model.positions is 'rotray'", "'rotary'")),  # pyright: ignore
+        (lambda: ModelPart(widht=3), ("no key widht", "Did you mean width?")),  # pyright: ignore
         (
             lambda: LoopConfig(max_steps=0),
             ("--loop.max-steps is 0", "--loop.max-steps 10 (the default)"),

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from act.models.looped_transformer import ModelOutput
+from act.models.looped_model import ModelOutput
 from halting import FixedSteps, LoopTrace
 from training.evaluation.tally import Tally
 from training.tasks.task import IGNORE, Batch

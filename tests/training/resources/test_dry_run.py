@@ -14,8 +14,9 @@ from act.accounting.activation_memory import activation_bytes
 from benchmarks.live_tensors import LiveTensors
 from halting.errors import UsageError
 from training.build import build_all, build_model, build_task
+from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
-from training.config.sections import ModelConfig, OptimizerConfig, Part
+from training.config.sections import OptimizerConfig, Part
 from training.engine.local import LocalEngine
 from training.objective import objective
 from training.resources.dry_run import dry_run_text, plan
@@ -150,7 +151,7 @@ def test_a_large_model_has_no_weights_here():
     config = RunConfig(
         recipe="large",
         data=Part(kind=ECHO, options={"kinds": 256, "length": 1024, "causal": True}),
-        model=ModelConfig(width=8192, num_heads=64, num_layers=100),
+        model=ModelPart(width=8192, num_heads=64, num_layers=100),
     )
     found = plan(config)  # 300 GB, were it real
     assert found.own.weights > 250e9

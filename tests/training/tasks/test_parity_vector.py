@@ -14,13 +14,12 @@ from halting import UsageError
 from halting.maps.ponder_map import PonderMap
 from training import load_run
 from training.cli.main import main
-from training.config.sections import ModelConfig
 from training.resources.dry_run import plan
 from training.start import train
 from training.tasks import IGNORE, SPLITS, Batch, ParityVector
 
 SMALL = {"length": 8, "most": 4, "test_fewest": 5, "test_most": 8}
-GRU = {"width": 16, "num_heads": 2, "block": "gru"}
+GRU = {"width": 16, "num_heads": 2, "block": "GRUBlock"}
 
 
 def same(first: Batch, second: Batch) -> bool:
@@ -169,4 +168,4 @@ def test_every_pairing_of_layout_and_block_trains_and_plans(tmp_path, layout, bl
 def test_settings_that_a_cell_has_not_are_refused():
     for changes in ({"num_layers": 2}, {"step_signal": "sinusoidal"}):
         with pytest.raises(UsageError, match=r"--model\.block gru"):
-            ModelConfig(**{**GRU, **changes})
+            ModelPart(**{**GRU, **changes})

@@ -1,15 +1,15 @@
 """A looped block of your own in one file: attention whose result is let in by a learned gate.
 
 ponder train pointer_chase --model.block examples/my_block.py:MyBlock
-ponder train pointer_chase --model.block examples/my_block.py:MyBlock --model.num-heads 2 --model.openness 1
+ponder train pointer_chase --model.block examples/my_block.py:MyBlock --model.openness 1
 """
 
 import torch
 from torch import Tensor, nn
 
 from act import KeyValueCache, LoopBlock, Slots
-from act.layers.attention import Attention
-from act.layers.attention_context import AttentionContext
+from act.context import NO_CONTEXT, LoopContext
+from act.layers.attention import Attention, AttentionContext
 
 
 class MyBlock(LoopBlock):
@@ -37,11 +37,15 @@ class MyBlock(LoopBlock):
         return slots.blank_idle(x + inputs)
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
-        context = AttentionContext.of(entering, slots, cache.visible, self.causal, None, 0.0)
+        seen = AttentionContext.of(entering, slots, cache.visible, self.causal, None, 0.0)
         queries, keys, values = self.attention.project(self.before(entering), None)  # [A H Dh]
-        attended, cache = cache.attend(0, queries, keys, values, slots, context)
+        attended, cache = cache.attend(0, queries, keys, values, slots, seen)
         gate = torch.sigmoid(self.gate(entering))  # [A D]
         x = entering + gate * self.attention.merge(attended)
         return (x + self.feed_forward(x)).to(entering.dtype), cache

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from act.accounting.activation_memory import activation_bytes
@@ -34,6 +33,7 @@ from training.resources.dry_run_tables import (
     traffic_table,
 )
 from training.resources.optimizer_memory import state_per_element
+from training.resources.parameters_by_part import parameters_by_part
 from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
 from training.runs.start_from import read_start
@@ -147,7 +147,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     return DryRun(
         ranks=ranks,
         choices=_choices(config, task, model, cost, settings),
-        parameters=_by_part(model),
+        parameters=parameters_by_part(model),
         flops=count_flops(model, task.max_length, checkpointed),
         length=task.max_length,
         max_steps=steps,
@@ -234,27 +234,6 @@ def _check_batch_shares(config: RunConfig, ranks: int) -> None:
             "Each takes an equal share of the examples of an update.",
             f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
         )
-
-
-def _by_part(model: LoopedModel) -> dict[str, int]:
-    loop = model.recurrence
-    parts: dict[str, nn.Module] = {}
-    for child, part in model.named_children():
-        if part is loop:
-            parts["looped block"] = loop.block
-            parts["halting rule"] = loop.rule
-            if isinstance(loop.readout, nn.Module):
-                parts["readout"] = loop.readout
-        else:
-            parts[_PARTS.get(child, child.replace("_", " "))] = part
-    counts: dict[str, int] = {}
-    seen: set[int] = set()
-    for name, part in parts.items():
-        new = [each for each in part.parameters() if id(each) not in seen]
-        seen.update(map(id, new))
-        if new or name in ("embeddings", "looped block", "halting rule", "output head"):
-            counts[name] = sum(each.numel() for each in new)
-    return {**counts, "total": sum(each.numel() for each in model.parameters())}
 
 
 def _choices(

@@ -42,9 +42,8 @@ from halting.trace import LoopTrace
 
 T = TypeVar("T")
 PACKING_PAYS_FROM = 2048
-"""Numbers in a batch, tokens times width, below which choosing slots costs a training step as much
-as it saves, on a CPU (docs/log.md, `ponder profile`). In inference it pays from the first token
-on."""
+"""Tokens times width of a batch below which selecting slots costs a training step on a CPU as much
+time as it saves (docs/log.md, `ponder profile`). In inference packing always pays."""
 Head = Callable[[Float[Tensor, "A D"]], Float[Tensor, "A V"]]
 
 
@@ -54,36 +53,37 @@ def draw_uniform(tokens: Slots) -> Float[Tensor, " A"]:
 
 
 class Recurrence(nn.Module):
-    """Applies a block to every token until its halting rule lets it go, and reads out what it
-    passed through.
+    """Applies one block repeatedly to each token until the halting rule releases it, and combines
+    the states that the token passed through into its output.
 
-    The six laws of docs/laws.md are kept here, whatever the rule. The dense path is the definition:
-    it runs the block over every position; the packed path computes the active tokens alone and
-    gives the same. They differ only in which slots are chosen, so compute follows the halting. One
-    module and one ZeRO-3 leaf, called once with gradient per backward.
+    The loop, not the rule, enforces the six laws of docs/laws.md. The dense path is the reference:
+    it evaluates the block at every position. The packed path evaluates only the active tokens and
+    returns the same results. The two differ only in the slots they select, so compute scales with
+    the number of active tokens. DeepSpeed sees a single module, a ZeRO-3 leaf, that is called once
+    with gradient per backward pass.
 
     Args:
-        block: what one step computes.
-        rule: who leaves when.
-        readout: how a token's states become its output; the rule's default if None.
+        block: computes one step.
+        rule: decides which tokens leave after each step.
+        readout: combines a token's states into its output; the rule's default if None.
         max_steps: N ≥ 1, the step limit.
-        path: "packed", "dense", or "auto": packed unless the block cannot or the batch is too small
-            for it to pay; None for packed where the block can.
-        backprop: how gradients go back through the loop.
+        path: "packed", "dense", or "auto", which packs if the block supports it and the batch is
+            large enough for packing to pay; None packs whenever the block supports it.
+        backprop: how gradients propagate back through the loop.
 
     Attributes:
-        head: gives logits [A V] of readouts [A D], for rules that read logits; set by the model.
-        keep_going: told how many tokens are active, says whether to take another step. Where
-            something collective lives inside the loop, the ranks of its group agree in it. While
-            any token is active it has to say yes: those that it cuts off put out 0 and keep the
-            mass that they hold.
-        draw: where `view.uniform()` comes from.
+        head: maps readouts [A D] to logits [A V], for rules that read logits; set by the model.
+        keep_going: called with the number of active tokens before each step; returns whether to
+            take it. If a step contains collective operations, the ranks of the group must agree.
+            It must return True while any token is active: tokens that are cut off output 0 and
+            keep their remaining mass.
+        draw: supplies `view.uniform()`.
 
     Raises:
-        UsageError: for what cannot work: a rule that is not causal in a causal block, the packed
-            path with a block that needs every position, truncated backprop with a rule whose gains
-            reach around the cut, backprop through the last steps where earlier ones are trained too
-            or depth is not fixed, max_steps below 1.
+        UsageError: for parts that do not work together: a rule that is not causal in a causal
+            block, the packed path with a block that needs every position, truncated backprop with
+            a rule whose gain reads the state before the cut, backprop through the last steps where
+            depth is not fixed or earlier steps are trained too; and for max_steps below 1.
     """
 
     def __init__(
@@ -112,8 +112,7 @@ class Recurrence(nn.Module):
         self.draw = draw_uniform
 
     def use(self, rule: HaltingRule, readout: Readout | None = None) -> None:
-        """Puts another rule into the loop for evaluation, and another readout: the rule's default
-        if None.
+        """Replaces the rule, and the readout (the rule's default if None), for evaluation.
 
         Raises:
             UsageError: for a rule that is not causal in a causal block.
@@ -123,8 +122,7 @@ class Recurrence(nn.Module):
         self.readout = readout or rule.default_readout()
 
     def packs(self, tokens: int) -> bool:
-        """Whether a run over so many tokens computes the active ones alone, rather than every
-        position."""
+        """Whether a run over this many tokens takes the packed path."""
         if self.path != "auto":
             return self.path == "packed"
         width = getattr(self.block, "dim", PACKING_PAYS_FROM)
@@ -280,8 +278,8 @@ class Recurrence(nn.Module):
                 taken.
         """
         check_can_finish(state)
-        # A rank whose tokens have left goes on without rows, and no output depends on those steps.
-        # Where other ranks need it on their way back, it has to take that way too.
+        # A rank whose tokens have all left runs further steps on zero rows, which no output depends
+        # on. If the block is collective, its backward must still pass through those steps.
         ends = (*state.ends, state.state) if self.block.collective else ()
         context = state.run.context.given.values()
         anchors = [*self.parameters(), state.run.x, *context, *ends]
@@ -340,17 +338,17 @@ class Recurrence(nn.Module):
     def _let_leave(self, state: LoopState, leaves: Bool[Tensor, " A"]) -> LoopState:
         """Reads out the tokens that leave, and keeps the rows of those who stay."""
         slots = state.slots
-        parting = partition_slots(slots, leaves)
-        if parting is None:
+        partition = partition_slots(slots, leaves)
+        if partition is None:
             return state
-        out = parting.out
+        out = partition.out
         index = slots.index[out]
         left = state.state[out]
         state.recorder.leave(index, self.readout.finish(keep_rows(state.total, out), left))
         if state.frozen is not None:
             frozen = state.frozen.index_copy(0, index, left.to(state.frozen.dtype))
             state = replace(state, frozen=frozen)
-        return state.keep(parting)
+        return state.keep(partition)
 
     def _fresh_cache(self, slots: Slots, valid: Tensor | None, packs: bool) -> KeyValueCache:
         visible = None if slots.full else valid

@@ -87,12 +87,12 @@ class LoopState:
         token."""
         return self.at_limit or (self.num_steps > 0 and not self.active)
 
-    def keep(self, stay: Partition) -> "LoopState":
+    def keep(self, partition: Partition) -> "LoopState":
         """The run with the rows of those who stay in the loop."""
-        rows = stay.stay
+        rows = partition.stay
         return replace(
             self,
-            slots=stay.slots,
+            slots=partition.slots,
             state=self.state[rows],
             inputs=self.inputs[rows],
             remaining=self.remaining[rows],

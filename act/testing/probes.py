@@ -161,6 +161,8 @@ def differentiable(output: Tensor, trace: LoopTrace) -> dict[str, Tensor]:
         if record is not None
     }
     tensors = {"output": output, "mass": trace.mass, "score": trace.score, **trace.aux, **packed}
+    if trace.block_loss is not None:
+        tensors["block_loss"] = trace.block_loss
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
@@ -248,7 +250,8 @@ def decide_alone(rule: HaltingRule, states: Tensor, logits: Tensor) -> tuple[Ten
         )
         decision, memory = rule.decide(view, memory)
         spent, left, leaves = settle(decision, remaining, step >= limit)
-        mass[step - 1, tokens], steps[tokens] = spent, step
+        mass[step - 1, tokens] = spent
+        steps[tokens] = step
         tokens = tokens[~leaves]
         remaining = left[~leaves]
         memory = keep_rows(memory, ~leaves)

@@ -35,7 +35,8 @@ class SameAnswer(PonderCost):
 
     def __call__(self, trace: LoopTrace, outcomes: StepOutcomes | None = None) -> Tensor:
         assert outcomes is not None, "needs_outcomes says so"
-        (logit,), answers = self.aux_of(trace), outcomes.prediction
+        (logit,) = self.aux_of(trace)
+        answers = outcomes.prediction
         if trace.num_steps == 0:
             return logit.sum(-1)
         final = answers.gather(-1, (trace.steps - 1).clamp(min=0).unsqueeze(-1))

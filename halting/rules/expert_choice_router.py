@@ -81,22 +81,20 @@ class ExpertChoiceRouter(HaltingRule):
         evaluation: Literal["top_k", "threshold"] = "top_k",
     ):
         super().__init__()
-        _refuse(alpha, warmup)
+        _check(alpha, warmup)
         self.fractions = _fractions(capacity, max_steps)
         self.alpha = alpha
         self.warmup = warmup
         self.evaluation = evaluation
         self.router = Gate(dim, 0.0, max_steps)
-        nn.init.normal_(
-            self.router.weight, std=0.02
-        )  # at 0 all would tie, and position alone would choose
+        # At 0 all would tie, and position alone would choose.
+        nn.init.normal_(self.router.weight, std=0.02)
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor]:
         sequences = Sequences.by_row(view.row)
-        return {"tokens": sequences.counts[sequences.of]}, self.alpha * torch.sigmoid(
-            self._logit(view.state, view.step)
-        )
+        gain = self.alpha * torch.sigmoid(self._logit(view.state, view.step))
+        return {"tokens": sequences.counts[sequences.of]}, gain
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         assert isinstance(memory, dict) and isinstance(memory["tokens"], Tensor)
@@ -121,10 +119,9 @@ class ExpertChoiceRouter(HaltingRule):
 
     def _logit(self, state: Float[Tensor, "A D"], step: Int[Tensor, " A"]) -> Float[Tensor, " A"]:
         """What the router of each token's `step` says."""
-        logits = self.router(state)
-        return logits.gather(-1, (step - 1).clamp(max=logits.shape[-1] - 1).unsqueeze(-1)).squeeze(
-            -1
-        )
+        logits = self.router(state)  # [A N]
+        own = (step - 1).clamp(max=logits.shape[-1] - 1)  # [A]
+        return logits.gather(-1, own.unsqueeze(-1)).squeeze(-1)
 
     def _num_chosen(self, tokens: Int[Tensor, " A"], step: Int[Tensor, " A"]) -> Int[Tensor, " A"]:
         """k of each token's sequence, of so many `tokens`, at its `step`."""
@@ -133,9 +130,8 @@ class ExpertChoiceRouter(HaltingRule):
         if self.training and self.warmup:
             done = (self.updates.double() / self.warmup).clamp(max=1.0)
             fraction = fraction + (1 - fraction) * 0.5 * (1 + torch.cos(pi * done))
-        return (
-            (fraction * tokens + 1e-9).floor().long().clamp(min=1)
-        )  # 0.29 · 100 is 28.999999999999996
+        # 0.29 · 100 is 28.999999999999996
+        return (fraction * tokens + 1e-9).floor().long().clamp(min=1)
 
 
 def _rank(
@@ -143,12 +139,15 @@ def _rank(
 ) -> Int[Tensor, " A"]:
     """Each token's place in its row by falling score, counted from 0; of equals the earlier
     position comes first."""
+    # [A] each: sorted by position, then by score, then by row, each sort keeping the order of the
+    # one before among equals.
     order = position.argsort(stable=True)
     order = order[score.detach()[order].argsort(stable=True, descending=True)]
     order = order[row[order].argsort(stable=True)]
     rows = row[order].contiguous()
-    place = torch.arange(len(order), device=row.device) - torch.searchsorted(rows, rows)
-    return torch.empty_like(place).scatter(0, order, place)
+    start = torch.searchsorted(rows, rows)  # [A] where the token's row begins in that order
+    rank = torch.arange(len(order), device=row.device) - start
+    return torch.empty_like(rank).scatter(0, order, rank)
 
 
 def _fractions(capacity: str, max_steps: int) -> tuple[float, ...]:
@@ -170,7 +169,7 @@ def _fractions(capacity: str, max_steps: int) -> tuple[float, ...]:
     return fractions
 
 
-def _refuse(alpha: float, warmup: int) -> None:
+def _check(alpha: float, warmup: int) -> None:
     if not alpha > 0:
         raise UsageError(
             f"alpha is {alpha}.",

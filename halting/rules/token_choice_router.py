@@ -75,7 +75,7 @@ class TokenChoiceRouter(HaltingRule):
         warmup: int = 0,
     ):
         super().__init__()
-        _refuse(alpha, bias_rate, warmup)
+        _check(alpha, bias_rate, warmup)
         self.scores = scores
         self.alpha = alpha
         self.balance = balance
@@ -138,7 +138,7 @@ def _gain(score: Tensor, depth: Tensor, step: Tensor) -> Tensor:
     return torch.where(step >= depth, score, torch.ones_like(score))
 
 
-def _refuse(alpha: float, bias_rate: float, warmup: int) -> None:
+def _check(alpha: float, bias_rate: float, warmup: int) -> None:
     if not alpha > 0:
         raise UsageError(
             f"alpha is {alpha}.",

@@ -208,7 +208,7 @@ class LooksAhead(PerSequence):
 
     def __init__(self, dim: int):
         super().__init__(GravesACT(dim))
-        self.causal = True  # pyright: ignore[reportAttributeAccessIssue]
+        self.causal = True
 
 
 class HalfPrecision(GravesACT):

@@ -8,6 +8,7 @@ from torch import Tensor
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.precision import ARITHMETIC, Precision
 from training.config.sections import OptimizerConfig
+from training.engine.build_optimizer import build_optimizer, set_learning_rate
 from training.engine.engine import (
     Engine,
     MakeOptimizer,
@@ -18,7 +19,6 @@ from training.engine.engine import (
 from training.engine.loss_scale import LossScale
 from training.engine.model_inputs import extra_inputs
 from training.engine.state_access import WholeStateAccess
-from training.optimizers.build import build_optimizer, set_learning_rate
 from training.tasks.task import Batch
 
 

@@ -15,6 +15,7 @@ from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.distributed import collectives
 from training.distributed.process_group import stop
+from training.engine.build_optimizer import build_optimizer, set_learning_rate
 from training.engine.deferred_gradients import defer_parameter_gradients
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import (
@@ -32,7 +33,6 @@ from training.engine.state_access import (
     ZeroStage3Access,
     ZeroStage12Access,
 )
-from training.optimizers.build import build_optimizer, set_learning_rate
 from training.tasks.task import Batch
 
 

@@ -23,8 +23,8 @@ from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
 from training.console.amounts import counted, in_bytes, shortened
 from training.console.table import aligned
+from training.engine.build_optimizer import groups_of, is_elementwise
 from training.engine.ds_config import deepspeed_settings
-from training.optimizers.build import groups_of, is_elementwise
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_tables import (
     Activations,

@@ -110,13 +110,6 @@ class Tally:
             setattr(summed, name, piece.view(part.shape))
         return summed
 
-    @property
-    def mean_executed_steps(self) -> float:
-        """Executed steps a valid token."""
-        return float(
-            (self.steps * torch.arange(self.max_steps + 1)).sum() / self.steps.sum().clamp(min=1)
-        )
-
     def survival(self) -> list[float]:
         """The share of valid tokens that run step 1, 2, … N."""
         running = self.steps.flip(0).cumsum(0).flip(0)

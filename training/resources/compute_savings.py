@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from act.accounting.executed_flops import computed_flops
-from training.console.screen import thousands
+from training.console.amounts import short_number
 from training.exits.exit import LEARNED, Exit
 from training.resources.break_even import MODES
 from training.resources.compute_saved import ComputeSaved, MeasuredCost
@@ -43,7 +43,7 @@ def measure_saved(run: Run, batch: Batch, repeats: int = _REPEATS) -> ComputeSav
             ]
             seconds = race([partial(work.seconds, way) for way in ways], repeats)
             of_tokens = [each / work.tokens for each in flops]
-            told = f"{thousands(of_tokens[0])} of {thousands(of_tokens[1])} a token"
+            told = f"{short_number(of_tokens[0])} of {short_number(of_tokens[1])} a token"
             measured.append(MeasuredCost(f"FLOPs, {name}", of_tokens[0], of_tokens[1], told))
             told = f"{1e3 * seconds[0]:.3g} of {1e3 * seconds[1]:.3g} ms"
             measured.append(MeasuredCost(f"time, {name}", seconds[0], seconds[1], told))

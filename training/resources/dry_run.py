@@ -22,7 +22,7 @@ from training.build import build_cost, build_model, build_task, check_parts, pen
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
-from training.console.amounts import counted, in_bytes, shortened
+from training.console.amounts import counted, in_bytes, short_number
 from training.console.table import aligned
 from training.engine.ds_config import deepspeed_settings
 from training.optimizers.build import groups_of, is_elementwise
@@ -367,24 +367,28 @@ def _flops(found: DryRun) -> str:
     rows = [
         [
             f"at {counted(steps, 'step')}",
-            shortened(flops.forward(steps)),
-            shortened(flops.training(steps)),
+            short_number(flops.forward(steps)),
+            short_number(flops.training(steps)),
         ]
         for steps in sorted({1, last})
     ]
     rows.append(
-        ["each step more", shortened(flops.step), shortened(flops.training(1) - flops.training(0))]
+        [
+            "each step more",
+            short_number(flops.step),
+            short_number(flops.training(1) - flops.training(0)),
+        ]
     )
     again = (
-        f" + n x {shortened(flops.recomputed)}, computed again on the way back"
+        f" + n x {short_number(flops.recomputed)}, computed again on the way back"
         if flops.recomputed
         else ""
     )
-    less = f" - {shortened(flops.unasked)}" if flops.unasked else ""
+    less = f" - {short_number(flops.unasked)}" if flops.unasked else ""
     training = f"training(n) = 3 x forward(n){less}{again}"
-    formulas = f"forward(n) = {shortened(flops.once)} + n x {shortened(flops.step)}", training
+    formulas = f"forward(n) = {short_number(flops.once)} + n x {short_number(flops.step)}", training
     least, most = (
-        shortened(found.tokens_per_update * flops.training(steps)) for steps in (1, last)
+        short_number(found.tokens_per_update * flops.training(steps)) for steps in (1, last)
     )
     tokens = f"an update of {found.tokens_per_update:,} tokens"
     update = f"{tokens}: {least} (1 step each) to {most} ({counted(last, 'step')} each)"

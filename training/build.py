@@ -27,9 +27,9 @@ from training.engine.model_inputs import extra_inputs
 from training.objectives.objective import Objective
 from training.optimizers.build import check_optimizer
 from training.ponder_penalty.actuator import actuator_of
-from training.ponder_penalty.constant import ConstantPenalty, coefficient
 from training.ponder_penalty.penalty import Penalty
 from training.ponder_penalty.ramp import RampPenalty
+from training.ponder_penalty.scheduled import ConstantPenalty, coefficient
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
 from training.schedules.schedule import Schedule

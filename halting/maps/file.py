@@ -26,8 +26,7 @@ from halting.errors import UsageError
 SCHEMA_VERSION = 2
 _MASS_UNITS = 65535  # a token's units add up to exactly this many
 _PROBABILITY_UNITS = 254  # 255 stands for NaN
-# makes integers of at least -100 (the target of an unasked position) unsigned, so two bytes hold
-# 65,435
+# makes integers of at least -100 (which stands for no target) unsigned, so two bytes hold 65,435
 _SHIFT = 100
 _TEXTS = "text_numbers"
 _PROBABILITIES = ("confidence", "target_probability")

@@ -22,7 +22,7 @@ from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
-from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
+from training.distributed.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.engine.model_inputs import extra_inputs
 from training.objectives.objective import Objective
 from training.optimizers.build import check_optimizer
@@ -258,7 +258,7 @@ def build_all(config: RunConfig) -> Built:
     )
 
 
-def check_parts(config: RunConfig, task: Task, model: LoopedTransformer) -> None:
+def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
     """Refuses batches that the model cannot read, and an optimizer, schedule or objective that
     cannot be built.
 

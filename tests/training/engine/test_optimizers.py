@@ -164,8 +164,13 @@ def test_flags_choose_optimizer_and_schedule(tmp_path, own):
     assert kept.optimizer.options == {"beta1": 0.8, "beta2": 0.9}
     chosen = parse(
         recipe,
-        ["--optimizer.kind", own, "--optimizer.bend=3", "--schedule.kind=WarmupStableDecay"]
-        + ["--schedule.decay-share=0.5"],
+        [
+            "--optimizer.kind",
+            own,
+            "--optimizer.bend=3",
+            "--schedule.kind=WarmupStableDecay",
+            "--schedule.decay-share=0.5",
+        ],
     )
     assert (chosen.optimizer.learning_rate, chosen.optimizer.options) == (0.5, {"bend": 3.0})
     assert chosen.schedule == Part(kind="WarmupStableDecay", options={"decay_share": 0.5})

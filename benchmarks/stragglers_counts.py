@@ -16,7 +16,14 @@ from training.build import build_all
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
-from training.dealing import BatchBalancer, ByDifficulty, ByLength, ByPonder, Predictor, RankBatches
+from training.distributed.dealing import (
+    BatchBalancer,
+    ByDifficulty,
+    ByLength,
+    ByPonder,
+    Predictor,
+    RankBatches,
+)
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
 from training.recipes.load import load_recipe

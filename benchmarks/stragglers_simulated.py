@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.stragglers_counts import Counts
-from training.dealing import deal, in_order, slowest
+from training.distributed.dealing import deal, in_order, slowest
 
 RANKS = (8, 16, 32, 64, 128, 256, 512, 1024)
 LAST = 1 / 3  # of the training, whose counts are drawn from

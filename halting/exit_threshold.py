@@ -22,18 +22,18 @@ class ExitThreshold:
     cheapest: float
     scale: Literal["ratio", "share", "count"] = "ratio"
 
-    def at(self, way: float) -> float:
-        """The value that lies this part of the way, 0 to 1, from the safest to the cheapest; to six
+    def at(self, fraction: float) -> float:
+        """The value at this fraction, 0 to 1, of the path from the safest to the cheapest; to six
         digits."""
         if self.scale == "count":
-            return float(round(self.safest + way * (self.cheapest - self.safest)))
+            return float(round(self.safest + fraction * (self.cheapest - self.safest)))
         if self.scale == "share":
-            return round(1 - _between(1 - self.safest, 1 - self.cheapest, way), 7)
-        return float(f"{_between(self.safest, self.cheapest, way):.6g}")
+            return round(1 - _between(1 - self.safest, 1 - self.cheapest, fraction), 7)
+        return float(f"{_between(self.safest, self.cheapest, fraction):.6g}")
 
 
-def _between(low: float, high: float, way: float) -> float:
-    return low * (high / low) ** way
+def _between(low: float, high: float, fraction: float) -> float:
+    return low * (high / low) ** fraction
 
 
 SHARE_LEFT = ExitThreshold("epsilon", 1e-6, 0.999)

@@ -22,15 +22,15 @@ from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
-from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
+from training.distributed.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.engine.build_optimizer import check_optimizer
 from training.engine.model_inputs import extra_inputs
 from training.objectives.objective import Objective
 from training.optimizers.schedule import Schedule
 from training.ponder_penalty.actuator import actuator_of
-from training.ponder_penalty.constant import ConstantPenalty, coefficient
 from training.ponder_penalty.penalty import Penalty
 from training.ponder_penalty.ramp import RampPenalty
+from training.ponder_penalty.scheduled import ConstantPenalty, coefficient
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
 from training.tasks.check_batch import check_batch

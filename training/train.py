@@ -23,9 +23,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     request = read_request(rest)
     if request.dry_run:
-        from training.resources import dry_run
+        from training.resources.dry_run_text import dry_run_text
 
-        print(dry_run.dry_run_text(request.config, request.ranks))
+        print(dry_run_text(request.config, request.ranks))
         return 0
     try:
         return train(request.config, request.resume)

@@ -60,7 +60,7 @@ class Aggregates:
 
     Args:
         steps, ponder: a token, over all.
-        accuracy: of the asked tokens.
+        accuracy: of the tokens that have a target.
         by: groups of tokens by "difficulty", "type", "position" and "correctness"; empty where not
             known.
         calibration: of the rule's "score" and of the answer's "confidence"; without those that
@@ -95,135 +95,152 @@ class Aggregates:
         return {"confidence_level": CONFIDENCE, **asdict(self)}
 
 
-def aggregate(found: PonderMap, deeper: PonderMap | None = None) -> Aggregates:
+def aggregate(ponder_map: PonderMap, deeper: PonderMap | None = None) -> Aggregates:
     """The figures of a map.
 
     Args:
-        found: the map.
+        ponder_map: the map.
         deeper: the same examples when every token takes all steps, for what a token would have
             answered later: the lens of a map ends where the token left.
 
     Raises:
         UsageError: for a deeper map of other examples.
     """
-    if deeper is not None and not np.array_equal(deeper.tokens, found.tokens):
+    if deeper is not None and not np.array_equal(deeper.tokens, ponder_map.tokens):
         raise UsageError(
             "The deeper map is of other examples.",
             "It is compared token by token.",
             "Make it of the same batch.",
         )
     grouping = {
-        "difficulty": _by_difficulty(found),
-        "type": _by_type(found),
-        "position": _by_position(found),
-        "correctness": _by_correctness(found),
+        "difficulty": _by_difficulty(ponder_map),
+        "type": _by_type(ponder_map),
+        "position": _by_position(ponder_map),
+        "correctness": _by_correctness(ponder_map),
     }
-    scores = {"score": of_score(found), "confidence": of_confidence(found)}
-    lens = _at_exit(found)
-    asked = bool(found.has_target.any())
+    scores = {"score": of_score(ponder_map), "confidence": of_confidence(ponder_map)}
+    lens = _at_exit(ponder_map)
+    any_target = bool(ponder_map.has_target.any())
     right_if_deeper = None
     if deeper is not None and deeper.final_prediction is not None:
-        right_if_deeper = _share(found, found.wrong & deeper.correct, found.has_target)
+        right_if_deeper = _share(
+            ponder_map, ponder_map.wrong & deeper.correct, ponder_map.has_target
+        )
     return Aggregates(
-        sequences=int(found.valid.any(1).sum()),
-        tokens=int(found.valid.sum()),
-        steps=mean_of(found.steps, found.valid),
-        ponder=mean_of(found.ponder, found.valid),
-        accuracy=share_of(found.correct, found.has_target & (found.correct | found.wrong)),
+        sequences=int(ponder_map.valid.any(1).sum()),
+        tokens=int(ponder_map.valid.sum()),
+        steps=mean_of(ponder_map.steps, ponder_map.valid),
+        ponder=mean_of(ponder_map.ponder, ponder_map.valid),
+        accuracy=share_of(
+            ponder_map.correct, ponder_map.has_target & (ponder_map.correct | ponder_map.wrong)
+        ),
         by=grouping,
         calibration={name: each for name, each in scores.items() if each is not None},
-        overthinking=None if lens is None else _overthinking(found),
-        degraded=None if lens is None or not asked else _degraded(found),
+        overthinking=None if lens is None else _overthinking(ponder_map),
+        degraded=None if lens is None or not any_target else _degraded(ponder_map),
         still_improving=None
-        if lens is None or not asked or found.target_probability is None
-        else _still_improving(found),
+        if lens is None or not any_target or ponder_map.target_probability is None
+        else _still_improving(ponder_map),
         right_if_deeper=right_if_deeper,
         deeper_steps=None if right_if_deeper is None or deeper is None else deeper.max_steps,
     )
 
 
-def settled_at(found: PonderMap) -> NDArray[np.int64]:
+def settled_at(ponder_map: PonderMap) -> NDArray[np.int64]:
     """[B L]: the step from which the answer, had the token stopped, no longer changed until it
     left; 0 where nothing was read."""
-    last = _at_exit(found)
-    assert last is not None and found.predictions is not None
-    number = np.arange(1, found.max_steps + 1)
-    differs = (number <= found.steps[..., None]) & (found.predictions != last[..., None])
+    last = _at_exit(ponder_map)
+    assert last is not None and ponder_map.predictions is not None
+    number = np.arange(1, ponder_map.max_steps + 1)
+    differs = (number <= ponder_map.steps[..., None]) & (ponder_map.predictions != last[..., None])
     return np.where(last >= 0, np.where(differs, number, 0).max(-1, initial=0) + 1, 0)
 
 
-def _at_exit(found: PonderMap) -> NDArray[np.int32] | None:
+def _at_exit(ponder_map: PonderMap) -> NDArray[np.int32] | None:
     """[B L]: what was read at each token's last step, -1 where nothing was; None without a lens."""
-    if found.predictions is None or found.max_steps == 0:
+    if ponder_map.predictions is None or ponder_map.max_steps == 0:
         return None
-    last = np.maximum(found.steps.astype(int) - 1, 0)[..., None]
-    read = np.take_along_axis(found.predictions, last, -1)[..., 0]
-    return np.where(found.steps > 0, read, -1)
+    last = np.maximum(ponder_map.steps.astype(int) - 1, 0)[..., None]
+    read = np.take_along_axis(ponder_map.predictions, last, -1)[..., 0]
+    return np.where(ponder_map.steps > 0, read, -1)
 
 
-def _overthinking(found: PonderMap) -> Share:
-    settled = settled_at(found)
+def _overthinking(ponder_map: PonderMap) -> Share:
+    settled = settled_at(ponder_map)
     read = settled > 0
-    steps = np.where(read, found.steps, 0)
+    steps = np.where(read, ponder_map.steps, 0)
     vain = steps - settled
     return Share(ratio(vain.sum(1), steps.sum(1)), share_of(vain > 0, read))
 
 
-def _degraded(found: PonderMap) -> Share:
-    assert found.predictions is not None and found.targets is not None
-    was_right = ((found.predictions == found.targets[..., None]) & (found.predictions >= 0)).any(-1)
-    return _share(found, found.wrong & was_right, found.has_target)
+def _degraded(ponder_map: PonderMap) -> Share:
+    assert ponder_map.predictions is not None and ponder_map.targets is not None
+    was_right = (
+        (ponder_map.predictions == ponder_map.targets[..., None]) & (ponder_map.predictions >= 0)
+    ).any(-1)
+    return _share(ponder_map, ponder_map.wrong & was_right, ponder_map.has_target)
 
 
-def _still_improving(found: PonderMap) -> Share:
-    chance = found.target_probability
+def _still_improving(ponder_map: PonderMap) -> Share:
+    chance = ponder_map.target_probability
     assert chance is not None
-    last = found.steps.astype(int)
+    last = ponder_map.steps.astype(int)
     ends = [
         np.take_along_axis(chance, np.maximum(last - back, 0)[..., None], -1)[..., 0]
         for back in (1, 2)
     ]
-    return _share(found, found.wrong & (last >= 2) & (ends[0] > ends[1]), found.has_target)
+    return _share(
+        ponder_map, ponder_map.wrong & (last >= 2) & (ends[0] > ends[1]), ponder_map.has_target
+    )
 
 
-def _share(found: PonderMap, chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> Share:
-    return Share(share_of(chosen, among, found.steps), share_of(chosen, among))
+def _share(ponder_map: PonderMap, chosen: NDArray[np.bool_], among: NDArray[np.bool_]) -> Share:
+    return Share(share_of(chosen, among, ponder_map.steps), share_of(chosen, among))
 
 
-def _by_difficulty(found: PonderMap) -> list[Group]:
-    if found.difficulty is None:
+def _by_difficulty(ponder_map: PonderMap) -> list[Group]:
+    if ponder_map.difficulty is None:
         return []
-    rated = found.valid & np.isfinite(found.difficulty)
-    values = found.difficulty[rated].astype(np.float64)
-    return _groups(found, rated, grouped(values), values)
+    rated = ponder_map.valid & np.isfinite(ponder_map.difficulty)
+    values = ponder_map.difficulty[rated].astype(np.float64)
+    return _groups(ponder_map, rated, grouped(values), values)
 
 
-def _by_position(found: PonderMap) -> list[Group]:
-    positions = np.nonzero(found.valid)[1]
-    together = max(1, -(-found.valid.shape[1] // _MOST_POSITIONS))
-    return _groups(found, found.valid, positions // together, positions.astype(np.float64))
+def _by_position(ponder_map: PonderMap) -> list[Group]:
+    positions = np.nonzero(ponder_map.valid)[1]
+    together = max(1, -(-ponder_map.valid.shape[1] // _MOST_POSITIONS))
+    return _groups(
+        ponder_map, ponder_map.valid, positions // together, positions.astype(np.float64)
+    )
 
 
-def _by_type(found: PonderMap) -> list[Group]:
-    texts = [found.texts[row][place] for row, place in zip(*np.nonzero(found.valid), strict=True)]
+def _by_type(ponder_map: PonderMap) -> list[Group]:
+    texts = [
+        ponder_map.texts[row][place]
+        for row, place in zip(*np.nonzero(ponder_map.valid), strict=True)
+    ]
     types = token_types(texts)
     counts = Counter(types)
     names = sorted(counts, key=lambda name: (name == OTHERS, -counts[name], name))
     numbers = {name: number for number, name in enumerate(names)}
     return _groups(
-        found, found.valid, np.array([numbers[each] for each in types], dtype=int), None, names
+        ponder_map,
+        ponder_map.valid,
+        np.array([numbers[each] for each in types], dtype=int),
+        None,
+        names,
     )
 
 
-def _by_correctness(found: PonderMap) -> list[Group]:
-    if found.final_prediction is None or not found.has_target.any():
+def _by_correctness(ponder_map: PonderMap) -> list[Group]:
+    if ponder_map.final_prediction is None or not ponder_map.has_target.any():
         return []
-    number = np.where(found.correct, 0, np.where(found.wrong, 1, 2))[found.valid]
-    return _groups(found, found.valid, number, None, ["right", "wrong", "no target"])
+    number = np.where(ponder_map.correct, 0, np.where(ponder_map.wrong, 1, 2))[ponder_map.valid]
+    return _groups(ponder_map, ponder_map.valid, number, None, ["right", "wrong", "no target"])
 
 
 def _groups(
-    found: PonderMap,
+    ponder_map: PonderMap,
     among: NDArray[np.bool_],
     numbers: NDArray[np.integer],
     values: NDArray[np.float64] | None,
@@ -232,14 +249,14 @@ def _groups(
     """A group for each number of the tokens `among` [B L]; named, or by the least and the most of
     their values."""
     groups = []
-    as_executed = np.array_equal(found.ponder, found.steps)
+    as_executed = np.array_equal(ponder_map.ponder, ponder_map.steps)
     for number in np.unique(numbers):
-        mine = np.zeros_like(found.valid)
+        mine = np.zeros_like(ponder_map.valid)
         mine[among] = numbers == number
         place = None if values is None else float(values[numbers == number].mean())
         name = names[int(number)] if values is None else _range(values[numbers == number])
-        steps = mean_of(found.steps, mine)
-        ponder = steps if as_executed else mean_of(found.ponder, mine)
+        steps = mean_of(ponder_map.steps, mine)
+        ponder = steps if as_executed else mean_of(ponder_map.ponder, mine)
         groups.append(Group(name, place, steps, ponder, int(mine.sum()), int(mine.any(1).sum())))
     return groups
 

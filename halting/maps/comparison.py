@@ -19,7 +19,7 @@ class Comparison:
         longer, shorter: the share of tokens that took more, and fewer, steps in the second.
         agreement: Spearman's rank correlation of the steps; None where either never varies.
         answers: the share of tokens that got another answer; undefined where either kept none.
-        only_first, only_second: the share of the asked tokens that are right in one alone.
+        only_first, only_second: of the tokens with a target, the share that is right in one alone.
         both, neither: right in both, in none.
     """
 
@@ -47,21 +47,21 @@ def compare(first: PonderMap, second: PonderMap) -> Comparison:
     check_same_examples(first, second)
     valid = first.valid
     apart = second.steps.astype(int) - first.steps
-    answered = first.final_prediction is not None and second.final_prediction is not None
-    told = valid if answered else np.zeros_like(valid)
-    differs = first.final_prediction != second.final_prediction if answered else told
-    asked = first.has_target & told
+    both_answer = first.final_prediction is not None and second.final_prediction is not None
+    answered = valid if both_answer else np.zeros_like(valid)
+    differs = first.final_prediction != second.final_prediction if both_answer else answered
+    has_target = first.has_target & answered
     right = (first.correct, second.correct)
     return Comparison(
         steps=mean_of(apart, valid),
         longer=share_of(apart > 0, valid),
         shorter=share_of(apart < 0, valid),
         agreement=_agreement(first.steps[valid], second.steps[valid]),
-        answers=share_of(np.asarray(differs), told),
-        only_first=share_of(right[0] & ~right[1], asked),
-        only_second=share_of(right[1] & ~right[0], asked),
-        both=share_of(right[0] & right[1], asked),
-        neither=share_of(~right[0] & ~right[1], asked),
+        answers=share_of(np.asarray(differs), answered),
+        only_first=share_of(right[0] & ~right[1], has_target),
+        only_second=share_of(right[1] & ~right[0], has_target),
+        both=share_of(right[0] & right[1], has_target),
+        neither=share_of(~right[0] & ~right[1], has_target),
     )
 
 

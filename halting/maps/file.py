@@ -5,8 +5,7 @@ MB for a vocabulary below 65,000, even where nothing can be compressed: integers
 are exact; mass is kept to N/131070 and still sums to 1; probabilities to 1/508; scores to one part
 in 2048 (to 3e-8 below 6e-5 in size; a score above 65504 brings them all to float32).
 
-Version 2 keeps each different text once, and its number for every token among the arrays; version
-1, which had a text for every token in the JSON, is still read.
+Each different text is kept once in the JSON, and its number for every token among the arrays.
 """
 
 import hashlib
@@ -25,11 +24,9 @@ from numpy.typing import NDArray
 from halting.errors import UsageError
 
 SCHEMA_VERSION = 2
-_READ = (1, 2)
 _MASS_UNITS = 65535  # a token's units add up to exactly this many
 _PROBABILITY_UNITS = 254  # 255 stands for NaN
-# makes integers of at least -100 (the target of an unasked position) unsigned, so two bytes hold
-# 65,435
+# makes integers of at least -100 (which stands for no target) unsigned, so two bytes hold 65,435
 _SHIFT = 100
 _TEXTS = "text_numbers"
 _PROBABILITIES = ("confidence", "target_probability")
@@ -116,9 +113,7 @@ def read_map(path: str | Path) -> Contents:
         raise refusal(npz, f"it holds {list(arrays)}, but {beside.name} lists {record['arrays']}")
     if list(record["sizes"].values()) != list(arrays["mass"].shape):
         raise refusal(beside, f"it says {record['sizes']}, but mass is {arrays['mass'].shape}")
-    texts = (
-        record["texts"] if record["schema_version"] == 1 else _spelt(arrays, record["texts"], npz)
-    )
+    texts = _spelt(arrays, record["texts"], npz)
     return Contents(arrays, texts, record["metadata"])
 
 
@@ -140,10 +135,10 @@ def _read_record(beside: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or "schema_version" not in record:
         raise refusal(beside, "it has no schema_version")
     version = record["schema_version"]
-    if type(version) is not int or version not in _READ:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise UsageError(
             f"{beside} has schema version {version!r}.",
-            f"This version of ponderloop reads the versions {' and '.join(map(str, _READ))}.",
+            f"This version of ponderloop reads version {SCHEMA_VERSION}.",
             "Make the map again with this version, or read it with the version that wrote it.",
         )
     types = {"sizes": dict, "arrays": list, "npz_sha256": str, "metadata": dict, "texts": list}
@@ -151,10 +146,7 @@ def _read_record(beside: Path) -> dict[str, Any]:
         name for name, kind in types.items() if not isinstance(record.get(name), kind)
     ):
         raise refusal(beside, f"these fields are missing or of a wrong type: {', '.join(bad)}")
-    rows = record["texts"] if version == 1 else [record["texts"]]
-    if not all(
-        isinstance(row, list) and all(isinstance(text, str) for text in row) for row in rows
-    ):
+    if not all(isinstance(text, str) for text in record["texts"]):
         raise refusal(beside, "texts are not strings")
     return record
 

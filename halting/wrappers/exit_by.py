@@ -16,51 +16,51 @@ class ExitBy(RuleWrapper):
     exit.
 
     Mass is spent as the inner rule spends it, all that is left where it would have let the token go
-    (a hard exit, which is overruled, spends none); the token itself is computed until `leaving`
+    (a hard exit, which is overruled, spends none); the token itself is computed until `exit_rule`
     says so, and that step takes the rest. With the rule's own readout, the output is what the model
     would have said *had it stopped* at that step. The ponder is the executed steps, and the score
     is the exit's.
 
     Args:
         rule: the rule that the model was trained with.
-        leaving: the hard exit that decides.
+        exit_rule: the hard exit that decides.
 
     Raises:
         UsageError: for an exit that spreads mass: it would decide by mass that it has not spent.
     """
 
-    def __init__(self, rule: HaltingRule, leaving: HaltingRule):
+    def __init__(self, rule: HaltingRule, exit_rule: HaltingRule):
         super().__init__(rule)
-        if leaving.spreads_mass:
+        if exit_rule.spreads_mass:
             raise UsageError(
-                f"{type(leaving).__name__} cannot be the exit of a model trained with "
+                f"{type(exit_rule).__name__} cannot be the exit of a model trained with "
                 f"{type(rule).__name__}.",
                 "It decides by the mass that it has spent itself, and here the trained rule spends "
                 "the mass.",
                 "Use a hard exit, such as ConvergenceExit or ConfidenceExit.",
             )
-        self.leaving = leaving
-        self.causal = rule.causal and leaving.causal
-        self.reads_logits = rule.reads_logits or leaving.reads_logits
-        self.by_sequence = leaving.by_sequence
+        self.exit_rule = exit_rule
+        self.causal = rule.causal and exit_rule.causal
+        self.reads_logits = rule.reads_logits or exit_rule.reads_logits
+        self.by_sequence = exit_rule.by_sequence
 
     def begin(self, view: StepView) -> tuple[Memory, Tensor | None]:
         memory, gain = self.rule.begin(view)
-        return {"rule": memory, "leaving": self.leaving.begin(view)[0]}, gain
+        return {"rule": memory, "exit_rule": self.exit_rule.begin(view)[0]}, gain
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
         assert isinstance(memory, dict)
         decision, own = self.rule.decide(view, memory["rule"])
         seen = replace(view, logits=lambda: view.logits(decision.aux)) if decision.aux else view
-        left, others = self.leaving.decide(seen, memory["leaving"])
+        left, others = self.exit_rule.decide(seen, memory["exit_rule"])
         mass = trained_mass(self, decision, view)
         return replace(decision, mass=mass, halt=left.halt, score=left.score), {
             "rule": own,
-            "leaving": others,
+            "exit_rule": others,
         }
 
     def fixed_depth(self, max_steps: int) -> int | None:
-        return self.leaving.fixed_depth(max_steps)
+        return self.exit_rule.fixed_depth(max_steps)
 
     def ponder(self, trace: LoopTrace) -> Tensor:
         return HaltingRule.ponder(self, trace)

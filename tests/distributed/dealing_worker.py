@@ -13,8 +13,8 @@ from training.checkpoints.checkpoint import Progress, found, load
 from training.config.run_config import RunConfig
 from training.config.sections import HaltingPart, PenaltyConfig
 from training.console.screen import Screen
-from training.dealing import BatchBalancer
 from training.distributed import collectives
+from training.distributed.dealing import BatchBalancer
 from training.distributed.process_group import leave
 from training.engine import DeepSpeedEngine, LocalEngine, start
 from training.loop.loop import Training

@@ -17,8 +17,8 @@ _IN_ASCII = str.maketrans({"·": "|", "–": "-"})
 
 def deeper_map(run: Run, batch: Batch, max_steps: int) -> PonderMap:
     """The map of a batch when all its tokens take all steps, by the model's own readout."""
-    leaving = Exit(f"fixed:{max_steps}", max_steps)
-    with leaving.applied_to(run):
+    full_depth = Exit(f"fixed:{max_steps}", max_steps)
+    with full_depth.applied_to(run):
         return run.ponder_map(batch, max_steps)
 
 
@@ -57,7 +57,7 @@ def _overall(found: Aggregates) -> str:
         ("executed steps a token", f"{found.steps:.2f}"),
         ("ponder, steps a token", f"{found.ponder:.2f}"),
     ]
-    rows.append(("right, of what was asked", _percent(found.accuracy)))
+    rows.append(("right, of tokens with a target", _percent(found.accuracy)))
     shares = (
         ("overthinking: after the answer no longer changed", found.overthinking),
         ("wrong, though an earlier step was right", found.degraded),

@@ -15,8 +15,8 @@ from training.console.entry import run_entry
 from training.recipes.load import recipe_names
 from training.runs.folder import base_name
 from training.tuning.display import Display
-from training.tuning.space import Point, Space, not_given
-from training.tuning.sweep import Sweep, told_of
+from training.tuning.space import Point, Space, without_overridden
+from training.tuning.sweep import Sweep, setting_of
 from training.tuning.trial_budget import TrialBudget
 from training.tuning.worker import Keep, Worker
 
@@ -119,7 +119,9 @@ def _joined(recipe: str | None, rest: list[str], options: Options) -> tuple[Swee
         assert options.out is not None
         sweep = Sweep(options.out)
         about = sweep.settings()
-        space = Space.read(about.recipe, [*not_given(about.fixed, rest), *rest], list(sweep.axes()))
+        space = Space.read(
+            about.recipe, [*without_overridden(about.fixed, rest), *rest], list(sweep.axes())
+        )
         kept = {"trial_budget": options.trial_budget or about.budget, "quality": about.quality}
         return sweep, space, Options(**{**vars(options), **kept})
     first = Space.read(recipe, rest)
@@ -142,7 +144,7 @@ def _points_there(sweep: Sweep) -> list[Point]:
         {
             repr(sorted(point.items())): point
             for trial in sweep.trials()
-            for point in [told_of(trial)[0]]
+            for point in [setting_of(trial)[0]]
         }.values()
     )
 

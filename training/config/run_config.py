@@ -40,9 +40,9 @@ class RunConfig(Record):
     accumulation: int = Field(1, ge=1)
     """backward passes per update; saves memory, changes nothing else"""
     balance_by: Literal["order", "length", "difficulty", "ponder"] = "order"
-    """how the examples of an update are dealt to ranks and accumulation steps: as they come, or so
-    that all compute equally long by what a sequence's tokens, their difficulty, or tokens like them
-    in the last updates let expect"""
+    """how the examples of an update are assigned to ranks and accumulation steps: in order, or so
+    that each has about the same compute, as predicted from a sequence's length, from its tokens'
+    difficulty, or from the steps that similar tokens took in the last updates (ponder)"""
     seed: int = Field(0, ge=0)
     """of the weights and the data"""
     precision: Precision = "float32"

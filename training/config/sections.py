@@ -122,8 +122,8 @@ class PenaltyConfig(Record):
     """updates over which it rises linearly from 0; with a target, the update at which it is steered
     at the latest"""
     target_steps: str | None = None
-    """the mean ponder to hold, in steps (4) or as a share of max_steps (40%): the penalty finds
-    itself, from value"""
+    """the mean ponder to hold, in steps (4) or as a share of max_steps (40%): a controller adjusts
+    the penalty, starting from value"""
     ramp: tuple[float, float] | None = None
     """after the warm-up the coefficient rises from the one to the other, and one run traces
     accuracy against compute"""

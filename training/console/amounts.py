@@ -1,4 +1,4 @@
-"""Amounts as people read them: 1.23 M, 4.56 GB, 3 ranks."""
+"""Amounts as people read them: 1.23M, 4.56 GB, 3 ranks."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -6,14 +6,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def shortened(value: float) -> str:
-    """1234567 → 1.23 M."""
-    for unit, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value:.0f}"
+def short_number(value: float) -> str:
+    """1234567 → 1.23M."""
+    return "".join(_scaled(value))
 
 
 def in_bytes(value: float) -> str:
     """1234567 → 1.23 MB; decimal units."""
-    return f"{shortened(value)}B" if value >= 1e3 else f"{value:.0f} B"
+    number, prefix = _scaled(value)
+    return f"{number} {prefix}B"
+
+
+def _scaled(value: float) -> tuple[str, str]:
+    """Three digits and the decimal prefix that they are of."""
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:  # what three digits round up to 1000 is one of the next prefix
+            return f"{value / size:.3g}", prefix
+    return f"{value:.3g}", ""

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TextIO
 
+from training.console.amounts import short_number
+
 _BARS = "▁▂▃▄▅▆▇█"
 _CLEAR = "\r\x1b[K"
 
@@ -99,7 +101,7 @@ def evaluation_line(
             f"seq {figures['sequence_accuracy']:.1%}",
             f"ponder {figures['mean_ponder']:.2f}/{max_steps} {bars(survival)}",
             f"halted<max {1 - figures['share_at_max']:.0%}",
-            f"{thousands(rate)} tok/s",
+            f"{short_number(rate)} tok/s",
             f"eta {clock(eta)}",
         )
     )
@@ -113,14 +115,6 @@ def bars(shares: list[float], most: int = 12) -> str:
         _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)] if share > 0 else " "
         for share in shares
     )
-
-
-def thousands(number: float) -> str:
-    """9800 → 9.8k."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= limit:
-            return f"{number / limit:.3g}{letter}"
-    return f"{number:.3g}"
 
 
 def clock(seconds: float) -> str:

@@ -15,7 +15,7 @@ from training.tasks.task import Batch
 MAX_DIFFICULTY = 255
 _PONDER_GRID = 16  # a rule's own depth need not be whole: it is counted in sixteenths of a step
 _SUMS = (
-    "asked",
+    "targets",
     "loss",
     "correct",
     "sequences",
@@ -45,17 +45,17 @@ class Tally:
             MAX_DIFFICULTY + 1, max_steps * _PONDER_GRID + 1, dtype=torch.float64
         )
         self.sequences_joint = torch.zeros(MAX_DIFFICULTY + 1, max_steps + 1, dtype=torch.float64)
-        self.asked_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
+        self.targets_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
         self.correct_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
 
     @torch.no_grad()
     def add(self, output: ModelOutput, batch: Batch, rule: HaltingRule) -> Tensor:
         """Counts one batch; gives its predictions [B L]."""
         prediction = output.logits.argmax(-1)
-        asked = batch.has_target
+        has_target = batch.has_target
         steps = output.trace.steps
-        correct = (prediction == batch.targets) & asked
-        right_rows = (correct | ~asked).all(1) & asked.any(1)
+        correct = (prediction == batch.targets) & has_target
+        right_rows = (correct | ~has_target).all(1) & has_target.any(1)
         ponder = rule.ponder(output.trace)
         losses = token_losses(output.logits, batch.targets).double()
         if batch.loss_weights is not None:
@@ -64,10 +64,10 @@ class Tally:
         slowest = steps.amax(1)
         fastest = torch.where(batch.valid, steps, self.max_steps).amin(1)
         values = (
-            asked.sum(),
+            has_target.sum(),
             losses.sum(),
             correct.sum(),
-            asked.any(1).sum(),
+            has_target.any(1).sum(),
             right_rows.sum(),
             batch.valid.sum(),
             pondered,
@@ -94,7 +94,7 @@ class Tally:
                 .clamp(0, MAX_DIFFICULTY)
             )
             _count_pairs(self.sequences_joint, hardest.cpu(), slowest[rows].cpu())
-            self.asked_at += _count(difficulty[asked[known].cpu()])
+            self.targets_at += _count(difficulty[has_target[known].cpu()])
             self.correct_at += _count(difficulty[correct[known].cpu()])
         return prediction
 
@@ -109,13 +109,6 @@ class Tally:
         for (name, part), piece in zip(parts.items(), pieces, strict=True):
             setattr(summed, name, piece.view(part.shape))
         return summed
-
-    @property
-    def mean_executed_steps(self) -> float:
-        """Executed steps a valid token."""
-        return float(
-            (self.steps * torch.arange(self.max_steps + 1)).sum() / self.steps.sum().clamp(min=1)
-        )
 
     def survival(self) -> list[float]:
         """The share of valid tokens that run step 1, 2, … N."""
@@ -133,8 +126,8 @@ class Tally:
         spread their exit mass.
         """
         counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
-        asked, valid, sequences = (
-            max(1.0, counts[name]) for name in ("asked", "valid", "sequences")
+        targets, valid, sequences = (
+            max(1.0, counts[name]) for name in ("targets", "valid", "sequences")
         )
         weight = counts["weight"] or 1.0
         numbers = torch.arange(self.max_steps + 1, dtype=torch.float64)
@@ -143,7 +136,7 @@ class Tally:
         figures = {
             "loss": counts["loss"] / weight,
             "bits": counts["loss"] / weight / math.log(2),
-            "accuracy": counts["correct"] / asked,
+            "accuracy": counts["correct"] / targets,
             "sequence_accuracy": counts["sequences_correct"] / sequences,
             "mean_ponder": counts["ponder"] / valid,
             "mean_steps": mean,
@@ -166,10 +159,10 @@ class Tally:
         rows: dict[str, dict[str, float]] = {}
         for difficulty in self.joint.sum(1).nonzero().flatten().tolist():
             tokens = float(self.joint[difficulty].sum())
-            asked = float(self.asked_at[difficulty])
+            targets = float(self.targets_at[difficulty])
             rows[str(difficulty)] = {
                 "steps": float((self.joint[difficulty] * numbers).sum() / tokens),
-                "accuracy": float(self.correct_at[difficulty]) / asked if asked else math.nan,
+                "accuracy": float(self.correct_at[difficulty]) / targets if targets else math.nan,
                 "tokens": tokens,
             }
         return rows

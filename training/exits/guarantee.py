@@ -49,7 +49,7 @@ class Guarantee(BaseModel):
     """N, the depth that it is compared with"""
     full_flops_per_token: float
     sequences: int
-    """how many were tested on: those in which something is asked"""
+    """how many were tested on: those that have a target"""
     split: str
     first_example: int
     num_examples: int

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from training.console.screen import thousands
+from training.console.amounts import short_number
 from training.console.table import aligned
 from training.exits.guarantee import Guarantee, TestedExit
 from training.exits.quality_loss import IN_WORDS
@@ -20,7 +20,7 @@ def guarantee_text(run: Run, guarantee: Guarantee) -> str:
             "0",
             "–",
             f"{guarantee.full_depth:.2f}",
-            thousands(guarantee.full_flops_per_token),
+            short_number(guarantee.full_flops_per_token),
             "1.00",
             "",
         )
@@ -35,7 +35,7 @@ def guarantee_text(run: Run, guarantee: Guarantee) -> str:
             if guarantee.found and each.exit == guarantee.exit
             else ("holds" if each.holds else "not shown")
         )
-        flops = thousands(each.flops_per_token)
+        flops = short_number(each.flops_per_token)
         short = each.exit if len(each.exit) <= 44 else f"{each.exit[:43]}…"
         rows.append(
             (

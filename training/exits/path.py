@@ -15,7 +15,7 @@ from training.exits.exit import Exit, parse_exit
 from training.runs.loaded import Run
 
 T = TypeVar("T")
-_CLOSEST = 1e-4  # parts of the way nearer to each other are one
+_CLOSEST = 1e-4  # shares of the path nearer to each other are one
 _CLOSER = 6  # halvings around what is looked for
 _LEARNED = "learned"
 _FIXED = "fixed"
@@ -111,7 +111,7 @@ def chains(run: Run, given: OpenExit, examples: Examples, number: int) -> list[l
 
 
 def path(
-    run: Run, given: OpenExit, examples: Examples, number: int, near: float | None = None
+    run: Run, opened: OpenExit, examples: Examples, number: int, near: float | None = None
 ) -> list[Exit]:
     """At most about so many settings from the safest to the cheapest, as evenly far apart in
     executed steps on some examples as they can be had; of a fixed depth all. These examples must
@@ -119,16 +119,16 @@ def path(
 
     Args:
         run: the run.
-        given: the exit.
+        opened: the exit.
         examples: a few, only to see what the settings do.
         number: how many settings.
         near: executed steps; a few more settings are laid close to what takes so many.
     """
-    threshold = given.threshold
+    threshold = opened.threshold
     if threshold is None:
-        return [given.at(depth) for depth in range(given.limit, 0, -1)]
+        return [opened.at(depth) for depth in range(opened.limit, 0, -1)]
     return evenly(
-        lambda way: given.at(threshold.at(way)),
+        lambda share: opened.at(threshold.at(share)),
         lambda setting: answer(run, setting, examples).mean_steps,
         number,
         near,
@@ -141,22 +141,22 @@ def evenly(
     number: int,
     near: float | None = None,
 ) -> list[T]:
-    """Settings along a way such that each takes fewer steps than the one before, by about as much.
-    Where two neighbours differ most, the way between them is halved; and then a few times more
+    """Settings along a path such that each takes fewer steps than the one before, by about as much.
+    Where two neighbours differ most, the path between them is halved; and then a few times more
     where they lie around `near`.
 
     Args:
-        setting_at: the setting this part of the way, 0 to 1, from the safest to the cheapest.
+        setting_at: the setting at this share of the path, 0 to 1, from the safest to the cheapest.
         steps_of: what it takes.
         number: how many are tried.
         near: what some more should take.
     """
-    tried = {way: steps_of(setting_at(way)) for way in (0.0, 1.0)}
+    tried = {share: steps_of(setting_at(share)) for share in (0.0, 1.0)}
     while len(tried) < number:
-        ways = sorted(tried)
+        shares = sorted(tried)
         gaps = [
             (tried[low] - tried[high], low, high)
-            for low, high in pairwise(ways)
+            for low, high in pairwise(shares)
             if high - low > _CLOSEST
         ]
         gap, low, high = max(gaps, default=(0.0, 0.0, 0.0))
@@ -167,18 +167,18 @@ def evenly(
     for _ in range(_CLOSER):
         if near is None:
             break
-        ways = sorted(tried)
-        low = max((way for way in ways if tried[way] > near), default=0.0)
-        high = next((way for way in ways if way > low), low)
+        shares = sorted(tried)
+        low = max((share for share in shares if tried[share] > near), default=0.0)
+        high = next((share for share in shares if share > low), low)
         if high - low <= _CLOSEST:
             break
         tried[(low + high) / 2] = steps_of(setting_at((low + high) / 2))
     kept = [setting_at(0.0)]
     least = tried[0.0]
-    for way in sorted(tried)[1:]:
-        if tried[way] < least:
-            kept.append(setting_at(way))
-            least = tried[way]
+    for share in sorted(tried)[1:]:
+        if tried[share] < least:
+            kept.append(setting_at(share))
+            least = tried[share]
     return kept
 
 

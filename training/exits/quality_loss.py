@@ -25,7 +25,7 @@ def quality_loss(
     targets: Int[np.ndarray, "S L"],
     asked: Bool[np.ndarray, "S L"],
 ) -> Float[np.ndarray, " n"]:
-    """[n] what each sequence loses, of the n of S sequences in which something is asked.
+    """[n] what each sequence loses, of the n of S sequences that have a target.
 
     - "lost": the share of its answers that are right at full depth and wrong at the exit. Answers
       that leaving early puts right don't count, so the accuracy (the mean over sequences of the

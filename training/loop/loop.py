@@ -13,8 +13,8 @@ from training.checkpoints.checkpoint import Progress
 from training.checkpoints.recovery import MOST, PENALTY_FACTOR, take_back
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
-from training.dealing import BatchBalancer
 from training.distributed import collectives
+from training.distributed.dealing import BatchBalancer
 from training.distributed.launcher_watch import LauncherWatch
 from training.distributed.stop_request import StopRequest
 from training.engine.engine import Engine

@@ -2,7 +2,8 @@
 
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
-from training.console.screen import Screen, clock, evaluation_line, position, thousands
+from training.console.amounts import short_number
+from training.console.screen import Screen, clock, evaluation_line, position
 from training.engine.engine import Engine
 from training.evaluation.tally import Tally
 from training.loop.run_limits import RunLimits
@@ -84,7 +85,7 @@ class TrainingLog:
             )
         self.screen.progress(
             f"{self._position(progress, agreed_seconds)}  loss {measured.loss:.3f}  "
-            f"steps {measured.mean_steps:.2f}  {thousands(since.tokens_per_second)} tok/s  "
+            f"steps {measured.mean_steps:.2f}  {short_number(since.tokens_per_second)} tok/s  "
             f"eta {clock(self._eta(progress, since, agreed_seconds))}"
         )
 

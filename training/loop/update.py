@@ -10,7 +10,7 @@ class Update:
 
     Args:
         loss: what was minimised: task + penalty · cost.
-        task_loss: nats per asked position.
+        task_loss: nats per position that has a target.
         ponder_cost: per valid token, in the cost's unit.
         mean_steps: executed steps per valid token.
         mean_ponder: the depth that the rule means, as evaluation would show it, per valid token.

@@ -2,8 +2,8 @@
 hold a target."""
 
 from training.ponder_penalty.check import check_penalty
-from training.ponder_penalty.constant import ConstantPenalty, coefficient
 from training.ponder_penalty.penalty import Observed, Penalty
+from training.ponder_penalty.scheduled import ConstantPenalty, coefficient
 from training.ponder_penalty.step_target import read_target
 
 __all__ = [

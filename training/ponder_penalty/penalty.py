@@ -12,7 +12,7 @@ class Observed:
 
     Args:
         ponder: mean depth that the rule means, in steps.
-        task_loss: nats per asked position.
+        task_loss: nats per position that has a target.
         rate: the learning rate of the update ÷ its peak.
     """
 

@@ -21,8 +21,8 @@ _SAME = 0.005
 
 
 @dataclass(frozen=True)
-class ExitFamily:
-    """One way to leave: a setting of an exit, or steps that are given beforehand.
+class ExitSetting:
+    """A setting of an exit on a run, or steps that are fixed beforehand.
 
     Args:
         name: of the setting.
@@ -51,16 +51,16 @@ class ExitFamily:
 
 @dataclass(frozen=True)
 class Point:
-    """What one way to leave got on S sequences, and what it computed.
+    """What a setting got on S sequences, and what it computed.
 
     Args:
-        way: which.
+        setting: which.
         right: [S] right answers of each sequence.
         flops: [S] executed FLOPs.
         steps: executed steps a token.
     """
 
-    way: ExitFamily
+    setting: ExitSetting
     right: Float[np.ndarray, " S"]
     flops: Float[np.ndarray, " S"]
     steps: float
@@ -68,7 +68,7 @@ class Point:
     @property
     def name(self) -> str:
         """Of the setting."""
-        return self.way.name
+        return self.setting.name
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,23 @@ class Curve:
     usable: bool = True
 
 
-def measure(way: ExitFamily, examples: Examples) -> tuple[Point, Answers]:
+def measure(setting: ExitSetting, examples: Examples) -> tuple[Point, Answers]:
     """Really runs it."""
-    if way.exit_policy is not None:
-        found = answer(way.run, way.exit_policy, examples)
+    if setting.exit_policy is not None:
+        answers = answer(setting.run, setting.exit_policy, examples)
     else:
         parts = []
         first = 0
         for batch in examples.batches:
-            parts.append(answer(way.run, way.exit(first, len(batch.valid)), Examples((batch,))))
+            parts.append(
+                answer(setting.run, setting.exit(first, len(batch.valid)), Examples((batch,)))
+            )
             first += len(batch.valid)
-        found = _joined(parts)
+        answers = _joined(parts)
     right = (
-        ((found.predictions == examples.targets) & examples.has_target).sum(1).astype(np.float64)
+        ((answers.predictions == examples.targets) & examples.has_target).sum(1).astype(np.float64)
     )
-    return Point(way, right, found.flops, found.mean_steps), found
+    return Point(setting, right, answers.flops, answers.mean_steps), answers
 
 
 def learned_curve(
@@ -110,7 +112,7 @@ def learned_curve(
     """The trained rule under other thresholds, the point that was trained, and the steps of each
     point's tokens. Others that compute just as much as the trained point are left out: the line
     between would be a coin thrown for nothing."""
-    trained, answers = measure(ExitFamily("learned", run, LEARNED), examples)
+    trained, answers = measure(ExitSetting("learned", run, LEARNED), examples)
     points = [trained]
     steps = [answers.steps]
     try:
@@ -118,7 +120,7 @@ def learned_curve(
     except UsageError:  # nothing moves this rule's exit: the curve is one point
         settings = []
     for setting in settings:
-        point, answers = measure(ExitFamily(setting.name, run, setting), examples)
+        point, answers = measure(ExitSetting(setting.name, run, setting), examples)
         points.append(point)
         steps.append(answers.steps)
     apart = [
@@ -140,7 +142,7 @@ def exit_curve(
     steps as `near`: there it is compared, and a line between distant neighbours would make it look
     worse than it is."""
     settings = path(run, open_exit(run, spec), looked_at, number, near)
-    points = [measure(ExitFamily(setting.name, run, setting), examples)[0] for setting in settings]
+    points = [measure(ExitSetting(setting.name, run, setting), examples)[0] for setting in settings]
     return Curve(spec, tuple(points[one] for one in _by_compute(points)))
 
 
@@ -148,15 +150,15 @@ def fixed_curve(run: Run, examples: Examples, number: int) -> Curve:
     """All tokens at one depth, on the same checkpoint."""
     limit = run.model.recurrence.max_steps
     depths = dict.fromkeys(np.linspace(1, limit, min(limit, number)).round().astype(int).tolist())
-    ways = [
-        ExitFamily(f"fixed:{depth}", run, Exit(f"fixed:{depth}", steps=depth)) for depth in depths
+    settings = [
+        ExitSetting(f"fixed:{depth}", run, Exit(f"fixed:{depth}", steps=depth)) for depth in depths
     ]
-    return Curve("fixed depth", tuple(measure(way, examples)[0] for way in ways))
+    return Curve("fixed depth", tuple(measure(setting, examples)[0] for setting in settings))
 
 
 def scratch_curve(runs: Sequence[Run], examples: Examples) -> Curve:
     """Models that were trained at their own fixed depth."""
-    points = [measure(ExitFamily(run.folder.name, run, LEARNED), examples)[0] for run in runs]
+    points = [measure(ExitSetting(run.folder.name, run, LEARNED), examples)[0] for run in runs]
     return Curve("fixed, from scratch", tuple(points[one] for one in _by_compute(points)))
 
 
@@ -165,20 +167,20 @@ def random_curve(run: Run, examples: Examples, steps: Sequence[Steps], seed: int
     nobody chose. Where a model's sequences leave as one, whole sequences change places."""
     generator = np.random.default_rng(seed)
     points = []
-    for given in steps:
+    for own in steps:
         if run.model.recurrence.rule.by_sequence:
-            longest = given.max(1, keepdims=True)
+            longest = own.max(1, keepdims=True)
             dealt = np.where(examples.valid, generator.permutation(longest), 0)
         else:
-            dealt = np.zeros_like(given)
-            dealt[examples.valid] = generator.permutation(given[examples.valid])
-        points.append(measure(ExitFamily("random", run, None, dealt), examples)[0])
+            dealt = np.zeros_like(own)
+            dealt[examples.valid] = generator.permutation(own[examples.valid])
+        points.append(measure(ExitSetting("random", run, None, dealt), examples)[0])
     return Curve("random", tuple(points[one] for one in _by_compute(points)), usable=False)
 
 
 def oracle_curve(run: Run, examples: Examples) -> Curve:
     """The first step after which the answer is right and stays right, and at once where it never
-    is, since thinking wins nothing there; what is asked nothing runs as long as the slowest of its
+    is, since thinking wins nothing there; what has no target runs as long as the slowest of its
     sequence.
 
     That is read off full depth, as if each token left alone, and is not run: tokens that leave
@@ -189,7 +191,7 @@ def oracle_curve(run: Run, examples: Examples) -> Curve:
     steps = []
     flops = Flops(0, 0, 0)
     for batch in examples.batches:
-        asked = (batch.has_target & batch.valid).numpy()
+        has_target = (batch.has_target & batch.valid).numpy()
         targets = batch.targets.numpy()
         with Exit("oracle", rule=LeaveAt(torch.full_like(batch.targets, limit))).applied_to(run):
             output = run.forward(batch, record_lens=True)
@@ -197,18 +199,18 @@ def oracle_curve(run: Run, examples: Examples) -> Curve:
         packed = output.step_logits
         assert packed is not None
         rows, length = batch.targets.shape
-        said = packed.unpack(packed.values.argmax(-1), rows, length, limit, -1).cpu().numpy()
-        leaves = first_right(said, targets, asked)
+        predictions = packed.unpack(packed.values.argmax(-1), rows, length, limit, -1).cpu().numpy()
+        leaves = first_right(predictions, targets, has_target)
         if run.model.recurrence.rule.by_sequence:
             leaves = np.broadcast_to(leaves.max(1, keepdims=True), leaves.shape)
         steps.append(np.where(batch.valid.numpy(), leaves, 0))
-        rights.append(((said[..., -1] == targets) & asked).sum(1).astype(np.float64))
-    taken = end_to_end(steps, 0).astype(np.float64)
-    computed = flops.once * (taken > 0).sum(1) + flops.step * taken.sum(1)
-    mean = float(taken.sum() / max(1, (taken > 0).sum()))
+        rights.append(((predictions[..., -1] == targets) & has_target).sum(1).astype(np.float64))
+    all_steps = end_to_end(steps, 0).astype(np.float64)
+    computed = flops.once * (all_steps > 0).sum(1) + flops.step * all_steps.sum(1)
+    mean = float(all_steps.sum() / max(1, (all_steps > 0).sum()))
     return Curve(
         "oracle",
-        (Point(ExitFamily("oracle", run, None), np.concatenate(rights), computed, mean),),
+        (Point(ExitSetting("oracle", run, None), np.concatenate(rights), computed, mean),),
         usable=False,
     )
 

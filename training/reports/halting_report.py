@@ -93,10 +93,10 @@ def examine(
     targets, tokens = (
         values.sum(1).astype(np.float64) for values in (examples.has_target, examples.valid)
     )
-    run_points = [point for curve in curves for point in curve.points if point.way.runs]
+    run_points = [point for curve in curves for point in curve.points if point.setting.runs]
     micros = time_points(run_points, examples, repeats)
     comparisons = compare(learned, trained, curves[1:], targets, tokens)
-    others = [curve for curve in curves[1:] if all(point.way.runs for point in curve.points)]
+    others = [curve for curve in curves[1:] if all(point.setting.runs for point in curve.points)]
     in_time = compare(learned, trained, others, targets, tokens, lambda point: micros[id(point)])
     at_flops = verdict(comparisons)
     at_time = verdict(in_time)
@@ -112,12 +112,12 @@ def time_points(points: Sequence[Point], examples: Examples, repeats: int) -> di
     batch = examples.batches[0]
     works: dict[int, Workload] = {}
     for point in points:
-        works.setdefault(id(point.way.run), Workload(point.way.run, batch))
+        works.setdefault(id(point.setting.run), Workload(point.setting.run, batch))
 
     def once(point: Point) -> float:
-        run = point.way.run
+        run = point.setting.run
         with unchanged(run.model):
-            return works[id(run)].seconds(TimedCase(False, point.way.exit(0, len(batch.valid))))
+            return works[id(run)].seconds(TimedCase(False, point.setting.exit(0, len(batch.valid))))
 
     with torch.random.fork_rng(devices=[]):
         seconds = race([partial(once, point) for point in points], repeats)

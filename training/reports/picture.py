@@ -10,6 +10,7 @@ import numpy as np
 
 from halting.maps.viewers.picture.canvas import MARGIN, ROOM, WIDTH, Canvas, paint
 from halting.maps.viewers.picture.panels import INK
+from training.console.amounts import short_number
 
 if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
     from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def _draw(
         _accuracy_axis(at, lowest, highest, smallest, labelled=number == 0)
         at.set_xlabel(says)
         if axis == "compute":
-            at.xaxis.set_major_formatter(lambda value, _: _short(value))
+            at.xaxis.set_major_formatter(lambda value, _: short_number(value))
             handles, names = at.get_legend_handles_labels()
             figure.legend(
                 handles,
@@ -188,10 +189,3 @@ def _bars(line: Line, smallest: float) -> np.ndarray:
     return np.stack(
         [middle - _scaled(line.low, smallest), _scaled(line.high, smallest) - middle]
     ).clip(min=0)
-
-
-def _short(value: float) -> str:
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from halting.maps.estimate import Estimate
-from training.console.screen import thousands
+from training.console.amounts import short_number
 from training.console.table import aligned, markdown
 from training.reports.equal_compute import EqualComputeComparison
 from training.reports.halting_report import HaltingReport
@@ -89,7 +89,7 @@ def _comparisons(
     """Head and rows of the table at equal compute, and at equal time."""
     own = figures["trained"]
     accuracy = format(Estimate(**own["accuracy"]), ".4f")
-    flops = thousands(own["flops_per_token"])
+    flops = short_number(own["flops_per_token"])
     micros = f"{own['micros_per_token']:.1f}"
     rows: list[tuple[str, ...]] = [
         ("learned, as trained", accuracy, flops, "", accuracy, micros, "")
@@ -97,7 +97,7 @@ def _comparisons(
     in_time = {each.name: each for each in report.in_time}
     for each in report.comparisons:
         name = each.name if each.usable else f"({each.name})"
-        at_flops = (format(each.accuracy, ".4f"), thousands(each.compute), _gain(each))
+        at_flops = (format(each.accuracy, ".4f"), short_number(each.compute), _gain(each))
         at_time = ("–", "–", "–")
         if (timed := in_time.get(each.name)) is not None:
             at_time = (format(timed.accuracy, ".4f"), f"{timed.compute:.1f}", _gain(timed))
@@ -115,6 +115,6 @@ def _costs(row: dict[str, Any]) -> tuple[str, str, str]:
     micros = row["micros_per_token"]
     return (
         f"{row['steps']:.2f}",
-        thousands(row["flops_per_token"]),
+        short_number(row["flops_per_token"]),
         "–" if micros is None else f"{micros:.1f}",
     )

@@ -36,8 +36,8 @@ def break_even(run: Run, batch: Batch, repeats: int) -> dict[str, Any]:
         workload = Workload(run, batch.rows(0, size))
         row: dict[str, Any] = {"batch_size": size, "tokens": workload.tokens}
         for name, training in MODES.items():
-            ways = (TimedCase(training, path="packed"), TimedCase(training, path="dense"))
-            packed, dense = race([partial(workload.seconds, way) for way in ways], repeats)
+            cases = (TimedCase(training, path="packed"), TimedCase(training, path="dense"))
+            packed, dense = race([partial(workload.seconds, case) for case in cases], repeats)
             auto = "packed" if workload.packs(TimedCase(training, path="auto")) else "dense"
             row[name] = {"packed": packed, "dense": dense, "ratio": packed / dense, "auto": auto}
         rows.append(row)

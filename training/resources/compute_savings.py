@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from act.accounting.executed_flops import computed_flops
-from training.console.screen import thousands
+from training.console.amounts import short_number
 from training.exits.exit import LEARNED, Exit
 from training.resources.break_even import MODES
 from training.resources.compute_saved import ComputeSaved, MeasuredCost
@@ -27,7 +27,7 @@ def measure_saved(run: Run, batch: Batch, repeats: int = _REPEATS) -> ComputeSav
     """
     depth = run.model.recurrence.max_steps
     exits = (LEARNED, Exit(f"fixed:{depth}", depth))
-    measured = []
+    costs = []
     with unchanged(run.model):
         work = Workload(run, batch)
         modes = {
@@ -36,20 +36,20 @@ def measure_saved(run: Run, batch: Batch, repeats: int = _REPEATS) -> ComputeSav
             if not training or bool(batch.has_target.any())
         }
         for name, training in modes.items():
-            ways = [TimedCase(training, exit_policy) for exit_policy in exits]
+            cases = [TimedCase(training, exit_policy) for exit_policy in exits]
             flops = [
-                computed_flops(run.model, work.trace(way), work.packs(way), training)
-                for way in ways
+                computed_flops(run.model, work.trace(case), work.packs(case), training)
+                for case in cases
             ]
-            seconds = race([partial(work.seconds, way) for way in ways], repeats)
+            seconds = race([partial(work.seconds, case) for case in cases], repeats)
             of_tokens = [each / work.tokens for each in flops]
-            told = f"{thousands(of_tokens[0])} of {thousands(of_tokens[1])} a token"
-            measured.append(MeasuredCost(f"FLOPs, {name}", of_tokens[0], of_tokens[1], told))
-            told = f"{1e3 * seconds[0]:.3g} of {1e3 * seconds[1]:.3g} ms"
-            measured.append(MeasuredCost(f"time, {name}", seconds[0], seconds[1], told))
+            text = f"{short_number(of_tokens[0])} of {short_number(of_tokens[1])} a token"
+            costs.append(MeasuredCost(f"FLOPs, {name}", of_tokens[0], of_tokens[1], text))
+            text = f"{1e3 * seconds[0]:.3g} of {1e3 * seconds[1]:.3g} ms"
+            costs.append(MeasuredCost(f"time, {name}", seconds[0], seconds[1], text))
     threads = torch.get_num_threads()
     how = (
         f"batch of {len(batch.valid)}, {run.device.type}, {threads} "
         f"thread{'s' if threads > 1 else ''}"
     )
-    return ComputeSaved(depth, tuple(measured), how)
+    return ComputeSaved(depth, tuple(costs), how)

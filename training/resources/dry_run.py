@@ -2,7 +2,6 @@
 or written."""
 
 import json
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +20,12 @@ from training.build import build_cost, build_model, build_task, check_parts, pen
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
-from training.console.amounts import counted, in_bytes, shortened
-from training.console.table import aligned
+from training.console.amounts import counted, in_bytes
 from training.engine.build_optimizer import groups_of, is_elementwise
 from training.engine.ds_config import deepspeed_settings
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_tables import (
     Activations,
-    activation_table,
-    memory_table,
-    traffic_table,
 )
 from training.resources.optimizer_memory import state_per_element
 from training.resources.parameters_by_part import parameters_by_part
@@ -39,8 +34,6 @@ from training.resources.zero_memory import RankMemory, rank_memory
 from training.runs.start_from import read_start
 from training.tasks.task import Task
 
-_INDENT = "  "
-_COLUMNS = 80
 _PARTS = {
     "embedding": "embeddings",
     "position_embedding": "position embeddings",
@@ -85,30 +78,6 @@ class DryRun:
     activations: Activations
     peaks: tuple[int, ...]
     notes: tuple[str, ...]
-
-
-def dry_run_text(config: RunConfig, ranks: int = 1) -> str:
-    """The dry run of a config as text of at most 80 columns.
-
-    Raises:
-        UsageError: for whatever training would refuse: parts that cannot work together, a ds_config
-            that contradicts the config, a batch that the ranks cannot share.
-    """
-    found = plan(config, ranks)
-    name = config.recipe if ":" not in config.recipe else Path(config.recipe).name
-    parts = (
-        f"Dry run of {name} for {counted(ranks, 'rank')}: nothing is trained or written.",
-        _pairs(found.choices),
-        _parameters(found),
-        _flops(found),
-        memory_table(found.memory, found.own, found.peaks),
-        activation_table(
-            found.own, found.activations, found.sequences, found.length, found.max_steps
-        ),
-        traffic_table(found.communication_volume, found.own) if found.communication_volume else "",
-        _wrapped("notes", found.notes) if found.notes else "",
-    )
-    return "\n\n".join(part for part in parts if part)
 
 
 def plan(config: RunConfig, ranks: int = 1) -> DryRun:
@@ -329,71 +298,3 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
     if config.name is not None and (Path(config.output) / config.name).exists():
         taken = Path(config.output) / config.name
         yield f"{taken} exists already: the run would be refused; write another --name."
-
-
-def _parameters(found: DryRun) -> str:
-    total = found.parameters["total"]
-    rows = [
-        [name, f"{count:,}", f"{100 * count / total:.1f}%"]
-        for name, count in found.parameters.items()
-    ]
-    return _table(["parameters", "", ""], rows)
-
-
-def _flops(found: DryRun) -> str:
-    flops = found.flops
-    last = found.max_steps
-    rows = [
-        [
-            f"at {counted(steps, 'step')}",
-            shortened(flops.forward(steps)),
-            shortened(flops.training(steps)),
-        ]
-        for steps in sorted({1, last})
-    ]
-    rows.append(
-        ["each step more", shortened(flops.step), shortened(flops.training(1) - flops.training(0))]
-    )
-    again = (
-        f" + n x {shortened(flops.recomputed)}, computed again on the way back"
-        if flops.recomputed
-        else ""
-    )
-    less = f" - {shortened(flops.unasked)}" if flops.unasked else ""
-    training = f"training(n) = 3 x forward(n){less}{again}"
-    formulas = f"forward(n) = {shortened(flops.once)} + n x {shortened(flops.step)}", training
-    least, most = (
-        shortened(found.tokens_per_update * flops.training(steps)) for steps in (1, last)
-    )
-    tokens = f"an update of {found.tokens_per_update:,} tokens"
-    update = f"{tokens}: {least} (1 step each) to {most} ({counted(last, 'step')} each)"
-    lines = (*formulas, f"attention counted over all {found.length:,} positions", update)
-    return "\n".join(
-        [
-            _table(["FLOPs per token", "forward", "training"], rows),
-            *(_INDENT + line for line in lines),
-        ]
-    )
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    """Columns under a head, the rows indented."""
-    return aligned(head, [[_INDENT + row[0], *row[1:]] for row in rows])
-
-
-def _pairs(pairs: dict[str, str]) -> str:
-    width = max(map(len, pairs)) + 2
-    return "\n".join(
-        textwrap.fill(
-            says, _COLUMNS, initial_indent=name.ljust(width), subsequent_indent=" " * width
-        )
-        for name, says in pairs.items()
-    )
-
-
-def _wrapped(title: str, notes: tuple[str, ...]) -> str:
-    lines = [
-        textwrap.fill(note, _COLUMNS, initial_indent="  ! ", subsequent_indent="    ")
-        for note in notes
-    ]
-    return "\n".join([title, *lines])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from training.console.screen import thousands
+from training.console.amounts import short_number
 from training.console.table import aligned
 from training.resources.break_even import MODES
 from training.resources.section_timer import BACKWARD, SECTIONS
@@ -44,9 +44,12 @@ def _flops(figures: dict[str, Any]) -> str:
     of = [figures[name] for name in MODES]
     rows = [
         ("steps a token", *(f"{each['mean_steps']:.2f}" for each in of)),
-        ("executed: by the steps", *(thousands(each["executed_flops_per_token"]) for each in of)),
-        ("computed: and padding", *(thousands(each["computed_flops_per_token"]) for each in of)),
-        ("counted by torch", *(thousands(each["counted_flops_per_token"]) for each in of)),
+        (
+            "executed: by the steps",
+            *(short_number(each["executed_flops_per_token"]) for each in of),
+        ),
+        ("computed: and padding", *(short_number(each["computed_flops_per_token"]) for each in of)),
+        ("counted by torch", *(short_number(each["counted_flops_per_token"]) for each in of)),
         ("computed / counted", *(f"{each['computed_over_counted']:.4f}" for each in of)),
     ]
     text = aligned(("FLOPs a token", "inference", "training"), rows)
@@ -63,7 +66,7 @@ def _time(figures: dict[str, Any]) -> str:
     of = [figures[name] for name in MODES]
     rows = [
         ("milliseconds", *(f"{1e3 * each['seconds']:.3g}" for each in of)),
-        ("tokens a second", *(thousands(each["tokens_per_second"]) for each in of)),
+        ("tokens a second", *(short_number(each["tokens_per_second"]) for each in of)),
     ]
     for section in SECTIONS:
         inference, training = (f"{each['shares'][section]:.1%}" for each in of)
@@ -79,7 +82,7 @@ def _saving(rows: list[dict[str, Any]]) -> str:
         for name in MODES:
             flops = row[name]["flops_per_token"]
             seconds = row[name]["seconds"]
-            line += [f"{row[name]['mean_steps']:.2f}", thousands(flops)]
+            line += [f"{row[name]['mean_steps']:.2f}", short_number(flops)]
             line += [f"{flops / own[name]['flops_per_token']:.2f}", f"{1e3 * seconds:.3g}"]
             line.append(f"{seconds / own[name]['seconds']:.2f}")
         lines.append(line)

@@ -66,28 +66,28 @@ class Workload:
         """Valid tokens."""
         return int(self.batch.valid.sum())
 
-    def trace(self, way: TimedCase) -> LoopTrace:
-        """The record of the loop, computed this way."""
-        with self._set(way):
-            return self._compute(way)
+    def trace(self, case: TimedCase) -> LoopTrace:
+        """The record of the loop, computed this case."""
+        with self._set(case):
+            return self._compute(case)
 
-    def seconds(self, way: TimedCase) -> float:
+    def seconds(self, case: TimedCase) -> float:
         """What computing it once takes."""
-        with self._set(way):
+        with self._set(case):
             before = self._clock()
-            self._compute(way)
+            self._compute(case)
             return self._clock() - before
 
-    def packs(self, way: TimedCase) -> bool:
+    def packs(self, case: TimedCase) -> bool:
         """Whether the loop computes active tokens alone."""
-        with self._set(way), torch.set_grad_enabled(way.training):
+        with self._set(case), torch.set_grad_enabled(case.training):
             return self.run.model.recurrence.packs(self.tokens)
 
-    def shares(self, way: TimedCase, repeats: int) -> dict[str, float]:
+    def shares(self, case: TimedCase, repeats: int) -> dict[str, float]:
         """The part of the time that each of `SECTIONS` takes, over several repetitions."""
         timer = SectionTimer(self._clock)
-        with self._set(way):
-            self._compute(way)
+        with self._set(case):
+            self._compute(case)
             recurrence = self.run.model.recurrence
             rule = recurrence.rule
             readout = recurrence.readout
@@ -102,19 +102,19 @@ class Workload:
                 for _ in range(repeats):
                     self._fresh()
                     with timer.running():
-                        self._compute(way)
+                        self._compute(case)
         return timer.shares()
 
     def backward(self, loss: Tensor) -> None:
         """The backward pass."""
         loss.backward()
 
-    def _compute(self, way: TimedCase) -> LoopTrace:
+    def _compute(self, case: TimedCase) -> LoopTrace:
         model = self.run.model
         batch = self.batch
-        limit = way.exit_policy.limit(self.run)
+        limit = case.exit_policy.limit(self.run)
         extra = extra_inputs(model, batch)
-        if not way.training:
+        if not case.training:
             with torch.no_grad():
                 return model(batch.tokens, batch.valid, **extra, max_steps=limit).trace
         with ARITHMETIC[self.run.config.precision].around(self.run.device):
@@ -128,11 +128,11 @@ class Workload:
         return output.trace
 
     @contextmanager
-    def _set(self, way: TimedCase) -> Iterator[None]:
-        self.run.model.train(way.training)
-        self.run.model.recurrence.path = way.path or self.path
+    def _set(self, case: TimedCase) -> Iterator[None]:
+        self.run.model.train(case.training)
+        self.run.model.recurrence.path = case.path or self.path
         self._fresh()
-        with way.exit_policy.applied_to(self.run):
+        with case.exit_policy.applied_to(self.run):
             yield
 
     def _fresh(self) -> None:

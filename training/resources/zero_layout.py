@@ -81,7 +81,7 @@ class ZeroLayout:
         )
         sharded = replace(shipped, deepspeed=True)
         released = replace(sharded, stage=3, **SHIPPED_STAGE_3)
-        ways = [
+        layouts = [
             shipped,
             replace(sharded, stage=1),
             replace(sharded, stage=2),
@@ -89,12 +89,14 @@ class ZeroLayout:
             replace(sharded, stage=2, optimizer_on_cpu=True),
             replace(released, optimizer_on_cpu=True, parameters_on_cpu=True),
         ]
-        kinds = [(way.stage, way.optimizer_on_cpu, way.parameters_on_cpu) for way in ways]
+        kinds = [
+            (layout.stage, layout.optimizer_on_cpu, layout.parameters_on_cpu) for layout in layouts
+        ]
         mine = (self.stage, self.optimizer_on_cpu, self.parameters_on_cpu)
         if mine in kinds:
-            ways[kinds.index(mine)] = self
-            return tuple(ways)
-        return (*ways, self)
+            layouts[kinds.index(mine)] = self
+            return tuple(layouts)
+        return (*layouts, self)
 
 
 SHIPPED_STAGE_3 = {"prefetch": 0, "reuse": 0}

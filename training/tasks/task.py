@@ -139,8 +139,3 @@ class Task(ABC):
     @abstractmethod
     def decode(self, tokens: list[int]) -> list[str]:
         """One short printable string a token."""
-
-    def score(self, predictions: Tensor, batch: Batch) -> dict[str, float]:
-        """Extra figures of this task for predictions [B L]; accuracies are always reported, so most
-        tasks add none."""
-        return {}

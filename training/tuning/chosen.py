@@ -7,7 +7,7 @@ from pathlib import Path
 from halting.errors import UsageError
 from training.recipes.load import load_recipe
 from training.tuning.measured import measured, pick
-from training.tuning.space import label, not_given, words_of
+from training.tuning.space import label, without_overridden, words_of
 from training.tuning.sweep import Sweep
 
 
@@ -45,7 +45,7 @@ def chosen(folder: Path, what: str, recipe: str, own: Sequence[str] = ()) -> Cho
             f"Write ponder train {about.recipe} --from-tune {folder}, or sweep {recipe}.",
         )
     found = pick(measured(sweep), what)
-    words = not_given((*about.fixed, *words_of(found.point)), own)
+    words = without_overridden((*about.fixed, *words_of(found.point)), own)
     quality = f"{found.mean(found.quality):.4g} {found.quality.replace('_', ' ')}"
     says = (
         f"{what} of {folder}: {label(found.point)}, measured {quality} at "

@@ -12,7 +12,7 @@ from halting.errors import UsageError
 from training.tuning.axis import as_number
 from training.tuning.pareto import ParetoPoint, knee, pareto_front
 from training.tuning.space import ALWAYS_SWEPT, Point, label
-from training.tuning.sweep import QUALITIES, Sweep, told_of
+from training.tuning.sweep import QUALITIES, Sweep, setting_of
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -93,11 +93,11 @@ def measured(sweep: Sweep) -> list[MeasuredSetting]:
     quality = sweep.settings().quality
     found: dict[str, list[FrozenTrial]] = {}
     for trial in sweep.trials((TrialState.COMPLETE,)):
-        found.setdefault(repr(sorted(told_of(trial)[0].items())), []).append(trial)
+        found.setdefault(repr(sorted(setting_of(trial)[0].items())), []).append(trial)
     return [
         MeasuredSetting(
-            told_of(trials[0])[0],
-            tuple(told_of(trial)[1] for trial in trials),
+            setting_of(trials[0])[0],
+            tuple(setting_of(trial)[1] for trial in trials),
             tuple(trial.user_attrs["figures"] for trial in trials),
             quality,
         )

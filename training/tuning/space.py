@@ -134,18 +134,17 @@ def words_of(point: Point) -> list[str]:
     return words
 
 
-def not_given(words: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
-    """The flags, with their values, that a person has not given beside: theirs take the place of
-    those."""
-    given = {_name(word) for word in own if word.startswith("--")}
-    found: list[str] = []
+def without_overridden(words: Sequence[str], own: Sequence[str]) -> tuple[str, ...]:
+    """The flags, with their values, that are not among a person's own, which override them."""
+    overridden = {_name(word) for word in own if word.startswith("--")}
+    kept: list[str] = []
     keeps = False
     for word in words:
         if word.startswith("--"):
-            keeps = _name(word) not in given
+            keeps = _name(word) not in overridden
         if keeps:
-            found.append(word)
-    return tuple(found)
+            kept.append(word)
+    return tuple(kept)
 
 
 def label(point: Point) -> str:

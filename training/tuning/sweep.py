@@ -138,7 +138,7 @@ class Sweep:
             from optuna.trial import TrialState
 
             states = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-            there = {_key(*told_of(trial)) for trial in self.trials(states)}
+            there = {_key(*setting_of(trial)) for trial in self.trials(states)}
             missing = [
                 (point, seed)
                 for seed in seeds
@@ -235,7 +235,7 @@ class Sweep:
         for trial in self.trials():
             name = states.get(trial.state) or ("failed" if "failed" in trial.user_attrs else None)
             if name:
-                newest[_key(*told_of(trial))] = name
+                newest[_key(*setting_of(trial))] = name
         return {name: list(newest.values()).count(name) for name in (*states.values(), "failed")}
 
     def _make_folder(self) -> None:
@@ -265,7 +265,7 @@ class Sweep:
         from optuna.trial import TrialState
 
         states = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-        return {_key(told_of(trial)[0], None) for trial in self.trials(states)}
+        return {_key(setting_of(trial)[0], None) for trial in self.trials(states)}
 
     def _joined(self, new: Sequence[Axis]) -> dict[str, Axis]:
         axes = self.axes()
@@ -321,7 +321,7 @@ class Sweep:
     def _requeue(self, number: int, says: str, deaths: int) -> None:
         from optuna.trial import TrialState
 
-        point, seed = told_of(self.study.trials[number])
+        point, seed = setting_of(self.study.trials[number])
         self._note(number, "run_again", says)
         self.study.tell(number, state=TrialState.FAIL)
         self._enqueue(point, seed, deaths)
@@ -370,7 +370,7 @@ class Sweep:
         return self.trials_folder / f".{number:04d}.lock"
 
 
-def told_of(trial: "FrozenTrial") -> tuple[Point, int]:
+def setting_of(trial: "FrozenTrial") -> tuple[Point, int]:
     """The setting and the seed of a trial."""
     return trial.user_attrs.get("point", {}), trial.user_attrs.get("seed", 0)
 

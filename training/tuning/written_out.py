@@ -14,7 +14,7 @@ from training.tuning.measured import MeasuredSetting, bend, front, measured
 from training.tuning.pareto_page import pareto_page
 from training.tuning.pareto_picture import save_pareto
 from training.tuning.space import label
-from training.tuning.sweep import Settings, Sweep, told_of
+from training.tuning.sweep import Settings, Sweep, setting_of
 from training.tuning.trial_budget import TrialBudget
 
 CSV = "trials.csv"
@@ -130,7 +130,7 @@ def _csv(sweep: Sweep) -> str:
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(["trial", "state", *names, "seed", *_FIGURES, "says"])
     for trial in sweep.trials():
-        (point, seed), about = told_of(trial), trial.user_attrs
+        (point, seed), about = setting_of(trial), trial.user_attrs
         figures = about.get("figures", {})
         cells = [figures.get(name) for name in _FIGURES]
         says = about.get("failed") or about.get("run_again") or ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated_maps import by_hand, empty, fabricate, fabricate_text
+from fabricated_maps import empty, fabricate, fabricate_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -186,20 +186,6 @@ def test_the_files_of_two_maps_are_no_pair(saved: Path) -> None:
         PonderMap.load(saved)
 
 
-def test_a_file_of_the_first_version_still_loads() -> None:
-    loaded, expected = PonderMap.load(Path(__file__).parent / "data" / "version_1"), by_hand()
-    for field in EXACT:
-        np.testing.assert_array_equal(getattr(loaded, field), getattr(expected, field), field)
-    for field in ("mass", "score", "confidence", "target_probability"):
-        np.testing.assert_allclose(
-            getattr(loaded, field), getattr(expected, field), atol=1 / 500, err_msg=field
-        )
-    assert loaded.texts == expected.texts and loaded.metadata == {
-        "run": "old-001",
-        "answers": {"5": "five"},
-    }
-
-
 def test_each_text_is_kept_once(tmp_path: Path) -> None:
     replace(fabricate_text("x" * 500), texts=[["a long text of a token"] * 500]).save(
         tmp_path / "map"
@@ -207,10 +193,10 @@ def test_each_text_is_kept_once(tmp_path: Path) -> None:
     assert (tmp_path / "map.json").read_text().count("a long text") == 1
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", [1], 1.5, True])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", [2], 2.5, True])
 def test_other_schema_versions_are_refused(saved: Path, version: object) -> None:
     rewritten(saved.with_suffix(".json"), schema_version=version)
-    with pytest.raises(UsageError, match="reads the versions 1 and 2") as refused:
+    with pytest.raises(UsageError, match="reads version 2") as refused:
         PonderMap.load(saved)
     assert repr(version) in str(refused.value)
 

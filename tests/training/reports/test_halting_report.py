@@ -18,7 +18,7 @@ from training.exits.answers import Examples, answer
 from training.exits.exit import Exit, parse_exit
 from training.reports.curves import (
     Curve,
-    ExitFamily,
+    ExitSetting,
     Point,
     first_right,
     fixed_curve,
@@ -47,7 +47,7 @@ def point(share: float, flops: float, seed: int = 0, name: str = "p") -> Point:
     """Sequences of eight answers, each right with that chance."""
     right = np.random.default_rng(seed).binomial(ANSWERS, share, SEQUENCES).astype(float)
     return Point(
-        ExitFamily(name, cast(Run, None), None), right, np.full(SEQUENCES, flops * ANSWERS), flops
+        ExitSetting(name, cast(Run, None), None), right, np.full(SEQUENCES, flops * ANSWERS), flops
     )
 
 
@@ -162,19 +162,19 @@ def test_controls_compute_what_they_should(tmp_path):
     torch.manual_seed(0)
     run = run_of(tmp_path, halting={"kind": "ExitGate"})
     examples = Examples.of(run.task, "test", 0, 48, 20)
-    trained, answers = measure(ExitFamily("learned", run, Exit("learned")), examples)
+    trained, answers = measure(ExitSetting("learned", run, Exit("learned")), examples)
     [dealt] = random_curve(run, examples, [answers.steps]).points
     assert dealt.flops.sum() == pytest.approx(trained.flops.sum()) and not np.allclose(
         dealt.flops, trained.flops
     )
     assert (
-        dealt.way.steps is not None
-        and (np.sort(dealt.way.steps.ravel()) == np.sort(answers.steps.ravel())).all()
+        dealt.setting.steps is not None
+        and (np.sort(dealt.setting.steps.ravel()) == np.sort(answers.steps.ravel())).all()
     )
     [oracle] = oracle_curve(run, examples).points
     full = answer(run, parse_exit("fixed:6"), examples)
     right = (full.predictions == examples.targets).sum(1)
-    assert (oracle.right == right).all() and 1 < oracle.steps < 4 and not oracle.way.runs
+    assert (oracle.right == right).all() and 1 < oracle.steps < 4 and not oracle.setting.runs
     assert oracle.flops.sum() / 48 / 6 == pytest.approx(
         full.flops_once + oracle.steps * full.flops_step
     )
@@ -184,7 +184,10 @@ def test_controls_compute_what_they_should(tmp_path):
     given = answer(run, Exit("learned"), examples).steps
     given[::2] = 2
     [dealt] = random_curve(run, examples, [given]).points
-    assert dealt.way.steps is not None and (dealt.way.steps == dealt.way.steps[:, :1]).all()
+    assert (
+        dealt.setting.steps is not None
+        and (dealt.setting.steps == dealt.setting.steps[:, :1]).all()
+    )
 
 
 @pytest.fixture(scope="module")

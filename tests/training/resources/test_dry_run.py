@@ -19,7 +19,8 @@ from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig, Part
 from training.engine.local import LocalEngine
 from training.objectives import CrossEntropy
-from training.resources.dry_run import dry_run_text, plan
+from training.resources.dry_run import plan
+from training.resources.dry_run_text import dry_run_text
 
 
 def counted(config: RunConfig) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from weighted_task import WEIGHTED, Weighted
 
 from halting import UsageError
 from training.build import build_all
-from training.dealing import BatchBalancer
+from training.distributed.dealing import BatchBalancer
 from training.engine.model_inputs import extra_inputs
 from training.evaluation.evaluate import evaluate
 from training.exits.answers import Examples

@@ -18,7 +18,7 @@ from training.tuning.axis import Axis
 from training.tuning.chosen import chosen
 from training.tuning.database import open_study
 from training.tuning.measured import bend, front, measured, pick
-from training.tuning.space import label, not_given, words_of
+from training.tuning.space import label, without_overridden, words_of
 from training.tuning.sweep import Claim, Sweep
 from training.tuning.trial_budget import TrialBudget
 from training.tuning.written_out import write_out
@@ -200,7 +200,10 @@ def test_more_can_be_added_later_and_what_differs_is_refused(tmp_path):
     ):
         with pytest.raises(UsageError, match=says):
             sweep_of(tmp_path / "s", *words)
-    assert not_given(["--updates", "7", "--threads", "1"], ["--updates=9"]) == ("--threads", "1")
+    assert without_overridden(["--updates", "7", "--threads", "1"], ["--updates=9"]) == (
+        "--threads",
+        "1",
+    )
     with pytest.raises(UsageError, match="--trial-budget 5updates"):
         sweep_of(tmp_path / "s", "--penalty.value", "0", budget="6updates")
     (tmp_path / "other").mkdir()

@@ -141,7 +141,7 @@ def _draw_by_difficulty(at: "Axes", maps: Sequence[PonderMap]) -> None:
 
 
 def _draw_answers(at: "Axes", found: Sequence[Comparison]) -> None:
-    """A bar for each other map: the shares of the asked tokens by who is right."""
+    """A bar for each other map: the shares of the tokens with a target by who is right."""
     set_title(at, "Who is right")
     if found[0].both.value is None:
         at.text(

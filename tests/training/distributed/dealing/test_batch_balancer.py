@@ -12,7 +12,7 @@ from small_runs import small
 
 from halting import UsageError
 from training.build import build_all
-from training.dealing import (
+from training.distributed.dealing import (
     BatchBalancer,
     ByDifficulty,
     ByLength,

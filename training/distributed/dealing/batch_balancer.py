@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.dealing.deal import deal, in_order
-from training.dealing.predictor import Predictor
 from training.distributed import collectives
+from training.distributed.dealing.deal import deal, in_order
+from training.distributed.dealing.predictor import Predictor
 from training.tasks.task import Batch, Task
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from halting.errors import UsageError
-from training.dealing.predictor import Predictor
+from training.distributed.dealing.predictor import Predictor
 from training.tasks.task import Batch, Task
 
 

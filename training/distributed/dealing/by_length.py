@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from training.dealing.predictor import Predictor
+from training.distributed.dealing.predictor import Predictor
 from training.tasks.task import Batch
 
 

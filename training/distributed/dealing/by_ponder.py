@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from training.dealing.predictor import Predictor
+from training.distributed.dealing.predictor import Predictor
 from training.tasks.task import Batch, Task
 
 _MEMORY = 0.9  # what an update's counts weigh in the next one

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.chaos import Seen, figures_of, torment, undisturbed
-from benchmarks.targets import exit_code
+from benchmarks.chaos.benchmark import Seen, figures_of, torment, undisturbed
+from benchmarks.harness.report import exit_code
 
 STAGE = 3
 KILLS = 3  # the third while a checkpoint is being written

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.harness.legend import legend_below
 from halting.maps.viewers.colours import colour_at
 from halting.maps.viewers.picture.canvas import MARGIN, WIDTH, Canvas, paint
 from halting.maps.viewers.picture.panels import FAINT, plain_axes, set_title
@@ -59,14 +60,7 @@ def _draw(
         markersize=4,
         label="the paper, all 20 tasks",
     )
-    first.legend(
-        loc="upper left",
-        bbox_to_anchor=(-0.05, -0.2),
-        frameon=False,
-        fontsize=8.5,
-        ncols=2,
-        borderaxespad=0,
-    )
+    legend_below(first, -0.05, columns=2)
     _ponder(second, other, "Within tasks 7 and 8 (3: or more)")
     top = max(first.get_ylim()[1], second.get_ylim()[1])
     for at in (first, second):
@@ -94,14 +88,7 @@ def _draw(
         )
     third.set_ylim(0, 1.03)
     third.set_ylabel("share right")
-    third.legend(
-        loc="upper left",
-        bbox_to_anchor=(-0.05, -0.2),
-        frameon=False,
-        fontsize=8.5,
-        ncols=2,
-        borderaxespad=0,
-    )
+    legend_below(third, -0.05, columns=2)
     for at in (first, second, third):
         at.set_xticks(sorted(published))
         at.set_xlim(0.6, 3.4)

@@ -7,20 +7,18 @@ front alone. Each row is a whole training in a process of its own on one thread,
 it is kept.
 """
 
-import argparse
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.budget.measure import measure
 from benchmarks.budget.picture import draw
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import Kept, Row, Training, run_all
-from benchmarks.rules.benchmark import ranged
-from training.console.table import aligned, markdown
-from training.runs.metrics import read_metrics
+from benchmarks.harness.cli import finish, make_training_parser, seeds_of
+from benchmarks.harness.report import Figure, Table, extent, print_table
+from benchmarks.harness.rows import Row
+from benchmarks.harness.trainings import Training, TrainingRows
 
 MEAN = 0.05
 EACH = 0.10
@@ -40,80 +38,55 @@ SHARES = (0.25, 0.5, 0.75)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what is missing and prints the tables; 1 when a target is missed, 2 when a row could not
     be run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description=__doc__)
+    parser = make_training_parser("budget", __doc__, workers=1)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), help="only these")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
-    parser.add_argument("--workers", type=int, default=1, help="trainings at once")
-    parser.add_argument(
-        "--kept", action="store_true", help="run nothing: tell what the kept rows say"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="60 updates and one seed: does it run at all?"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     parser.add_argument("--png", type=Path, default=None, help="draw the figure")
     options = parser.parse_args(argv)
-    seeds = range(1 if options.quick else options.seeds)
+    runs = TrainingRows("budget", options, measure)
     rows: list[Row] = []
-    for row in _rows(
-        options.tasks, seeds, options.workers, Kept("budget", options.quick), options.kept
-    ):
+    for row in _rows(options.tasks, seeds_of(options), runs, options.quick):
         rows.append(row)
         if not options.kept:
             print(_line(row), flush=True)
-    for head, lines in (targets_table(rows), fronts_table(rows)):
-        print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
+    print_table(targets_table(rows))
+    print_table(fronts_table(rows))
+    print(runs.provenance())
     if any("failed" in row for row in rows):
         return 2
-    figures = against_targets(rows)
-    print()
-    for figure in figures:
-        value = "–" if figure.value is None else f"{figure.value:.4f}"
-        print(f"{'met   ' if figure.met else 'MISSED'}  {figure.figure}: {value} ({figure.target})")
     if options.png is not None:
         draw(
             rows,
             {task: front(rows, task) for task in dict.fromkeys(row["task"] for row in rows)},
             options.png,
         )
-    if options.json is not None:
-        write(figures, options.json)
-    return 0 if options.quick else exit_code(figures)
+    return finish(options, against_targets(rows))
 
 
 def _rows(
-    tasks: Sequence[str], seeds: Sequence[int], workers: int, kept: Kept, only_kept: bool
+    tasks: Sequence[str], seeds: Sequence[int], runs: TrainingRows, quick: bool
 ) -> Iterator[Row]:
     """Penalty zero first, which says what the targets of a seed are; then these; then the sweep and
     the ramps: those of the first seed before the others begin, so that a benchmark that is stopped
     has something whole to tell."""
-    quick = kept.path.name.endswith("-quick.jsonl")
-
-    def run(trainings: list[Training]) -> Iterator[Row]:
-        if only_kept:
-            yield from (row for training in trainings if (row := kept.row(training)) is not None)
-        else:
-            yield from run_all(trainings, kept, workers, measure)
-
     others = [
         ("ramp", RAMP),
         *((f"penalty {value}", ("--penalty.value", value, *WARMUP)) for value in PENALTIES),
     ]
 
     def swept(seed: int) -> Iterator[Row]:
-        return run(
+        return runs.run(
             [_training(task, name, flags, seed, quick) for task in tasks for name, flags in others]
         )
 
     for seed in seeds:
         free = {}
-        for row in run(
+        for row in runs.run(
             [_training(task, "penalty 0", ("--penalty.value", "0"), seed, quick) for task in tasks]
         ):
             if "failed" not in row:
                 free[row["task"]] = row["ponder"]
             yield row
-        yield from run(
+        yield from runs.run(
             [
                 _training(
                     task, f"target {share:.0%}", _target(1 + share * (free[task] - 1)), seed, quick
@@ -142,33 +115,6 @@ def _target(steps: float) -> tuple[str, ...]:
 
 def _training(task: str, name: str, flags: tuple[str, ...], seed: int, quick: bool) -> Training:
     return Training(f"{task}, {name}", seed, ((task, *TASKS[task], *LENGTH, *flags),), quick)
-
-
-def measure(homes: list[Path]) -> Row:
-    """What the run folder says of the last quarter, and of the test split."""
-    summary = json.loads((homes[-1] / "summary.json").read_text(encoding="utf-8"))
-    lines = read_metrics(homes[-1], "train")
-    evaluations = read_metrics(homes[-1], "evaluation")
-    begin = 0.75 * lines[-1]["update"]
-    weights = {line["update"]: line["penalty"] for line in lines}
-    budget = summary.get("budget", {})
-    return {
-        "task": summary["recipe"],
-        "accuracy": summary["accuracy"],
-        "ponder": summary["mean_ponder"],
-        "executed": summary["mean_steps"],
-        "held": statistics.fmean(line["mean_ponder"] for line in lines if line["update"] > begin),
-        "late_evaluations": [each["mean_ponder"] for each in evaluations if each["update"] > begin],
-        "target": budget.get("target_steps"),
-        "says": budget.get("says"),
-        "penalty_at_end": lines[-1]["penalty"],
-        "path": [
-            [each["update"], weights[each["update"]], each["mean_ponder"], each["accuracy"]]
-            for each in evaluations
-            if each["update"] in weights
-        ],
-        "seconds": summary["train_seconds"],
-    }
 
 
 def front(rows: Sequence[Row], task: str) -> tuple[list[float], list[float]]:
@@ -246,7 +192,7 @@ def ramp_distances(rows: Sequence[Row], task: str) -> list[float]:
     return distances
 
 
-def targets_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def targets_table(rows: Sequence[Row]) -> Table:
     """A line a task and target, over its seeds as the least and the most."""
     head = (
         "task, target",
@@ -266,28 +212,38 @@ def targets_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str,
         ]
         gaps = [below_front(rows, row["task"], row["ponder"], row["accuracy"]) for row in own]
         points = [None if gap is None else 100 * gap for gap in gaps]
-        accuracy = ranged([100 * row["accuracy"] for row in own], ".2f")
-        shown = (ranged(off, "+.1f"), ranged(each, "+.1f"), accuracy, ranged(points, "+.2f"))
-        lines.append((name, ranged([row["target"] for row in own], ".2f"), *shown, str(len(own))))
+        accuracy = extent([100 * row["accuracy"] for row in own], ".2f")
+        shown = (
+            extent(off, "+.1f"),
+            extent(each, "+.1f"),
+            accuracy,
+            extent(points, "+.2f"),
+        )
+        lines.append((name, extent([row["target"] for row in own], ".2f"), *shown, str(len(own))))
     return head, lines
 
 
-def fronts_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def fronts_table(rows: Sequence[Row]) -> Table:
     """A line a task and constant penalty, and one for the ramp at three places of its rise."""
     head = ("task, penalty", "ponder", "accuracy", "runs")
     lines = []
     for name in dict.fromkeys(row["name"] for row in rows if ", penalty " in row["name"]):
         own = [row for row in rows if row["name"] == name and "failed" not in row]
-        ponder = ranged([row["ponder"] for row in own], ".2f")
+        ponder = extent([row["ponder"] for row in own], ".2f")
         lines.append(
-            (name, ponder, ranged([100 * row["accuracy"] for row in own], ".2f"), str(len(own)))
+            (
+                name,
+                ponder,
+                extent([100 * row["accuracy"] for row in own], ".2f"),
+                str(len(own)),
+            )
         )
     for name in dict.fromkeys(row["name"] for row in rows if row["name"].endswith(", ramp")):
         own = [row for row in rows if row["name"] == name and "failed" not in row]
         for place in (400, 600, 800):
             points = [min(row["path"], key=lambda point: abs(point[0] - place)) for row in own]
-            ponder = ranged([point[2] for point in points], ".2f")
-            accuracy = ranged([100 * point[3] for point in points], ".2f")
+            ponder = extent([point[2] for point in points], ".2f")
+            accuracy = extent([100 * point[3] for point in points], ".2f")
             lines.append((f"{name} at {points[0][1]:.3g}", ponder, accuracy, str(len(own))))
     return head, lines
 

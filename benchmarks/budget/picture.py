@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.harness.legend import legend_below
 from halting.maps.viewers.picture.canvas import MARGIN, WIDTH, Canvas, paint
 from halting.maps.viewers.picture.panels import FAINT, plain_axes, set_title
 
@@ -91,13 +92,7 @@ def _paths(at: "Axes", rows: Sequence[Row], task: str, first: bool) -> None:
     at.set_xlabel("update")
     if first:
         at.set_ylabel("ponder, steps")
-        at.legend(
-            loc="upper left",
-            bbox_to_anchor=(-0.02, -0.2),
-            frameon=False,
-            fontsize=8.5,
-            borderaxespad=0,
-        )
+        legend_below(at, -0.02)
     plain_axes(at, "y")
 
 
@@ -130,14 +125,7 @@ def _points(at: "Axes", rows: Sequence[Row], front: Front, first: bool) -> None:
     at.set_xlim(0.8, None)
     if first:
         at.set_ylabel("tokens right, %")
-        at.legend(
-            loc="upper left",
-            bbox_to_anchor=(-0.02, -0.2),
-            frameon=False,
-            fontsize=8.5,
-            ncols=5,
-            borderaxespad=0,
-        )
+        legend_below(at, -0.02, columns=5)
     plain_axes(at, "both")
 
 

@@ -8,7 +8,6 @@ done once or several times, is bit for bit that of a run that nobody disturbed. 
 each kill, so that a benchmark that is stopped goes on where it was.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -23,10 +22,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from benchmarks.harness.digest import ROOT
-from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import RESULTS
+from benchmarks.harness.cli import finish, make_parser, open_rows
+from benchmarks.harness.digest import PACKAGES, ROOT, code_digest
+from benchmarks.harness.report import Figure
+from benchmarks.harness.rows import Rows
 from training.checkpoints import checkpoint
 from training.distributed.process_group import free_port
 from training.runs.metrics import FILE
@@ -48,6 +47,8 @@ TRAINING = (
     *("--data.length", "6", "--batch-size", "8", "--model.width", "32", "--model.num-heads", "2"),
     *("--loop.max-steps", "4", "--timeout", "2", "--device", "cpu"),
 )
+MEASURED = (*PACKAGES, "benchmarks/chaos/benchmark.py")
+"""What a row depends on."""
 PATIENCE = 180.0
 
 
@@ -191,22 +192,25 @@ class Ranks:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Kills what is missing; 0 when nothing was lost, 1 when something was."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
+    parser = make_parser("chaos", __doc__, quick="4 kills unless told otherwise")
     parser.add_argument("--kills", type=int, default=100, help="over both stages")
     parser.add_argument(
-        "--quick", action="store_true", help="4 kills unless told otherwise, nothing kept"
+        "--work",
+        type=Path,
+        default=None,
+        help="where the runs are, a folder for each state of the code (default: runs/chaos)",
     )
-    parser.add_argument(
-        "--work", type=Path, default=None, help="where the runs are (default: runs/chaos)"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     kills = 4 if options.quick and options.kills == 100 else options.kills
     if kills < len(STAGES):
         parser.error(f"--kills {kills}: {len(STAGES)} stages need one each")
     with tempfile.TemporaryDirectory() as passing:
-        work = options.work or (Path(passing) if options.quick else ROOT / "runs" / "chaos")
-        rows = None if options.quick else RESULTS / "chaos.jsonl"
+        code = code_digest(*MEASURED)
+        usual = Path(passing) if options.quick else ROOT / "runs" / "chaos"
+        work = (options.work or usual) / code
+        if options.again:
+            shutil.rmtree(work, ignore_errors=True)
+        rows = open_rows("chaos", options, code)
         done = []
         seen = {}
         reference = {}
@@ -218,14 +222,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 work / f"undisturbed{stage}", stage, max(seen[stage].losses, default=0)
             )
     figures = figures_of(done, seen, reference)
-    for figure in figures:
-        print(f"{figure.value:>8g}  {figure.target:>6}  {figure.figure}")
-    if options.json is not None:
-        write(figures, options.json)
-    return exit_code(figures)
+    return finish(options, figures, judges_quick=True)
 
 
-def torment(home: Path, stage: int, kills: int, seen: Seen, rows: Path | None) -> list[Kill]:
+def torment(home: Path, stage: int, kills: int, seen: Seen, rows: Rows) -> list[Kill]:
     """Kills a training so often; every third time it is aimed at its saving."""
     home.mkdir(parents=True, exist_ok=True)
     kept = _kept(rows, stage, home)
@@ -260,11 +260,7 @@ def torment(home: Path, stage: int, kills: int, seen: Seen, rows: Path | None) -
         (home / "losses.json").write_text(
             json.dumps({update: sorted(each) for update, each in seen.losses.items()})
         )
-        if rows is not None:
-            with rows.open("a", encoding="utf-8") as file:
-                file.write(
-                    json.dumps({**asdict(kept[-1]), **hardware()}, ensure_ascii=False) + "\n"
-                )
+        rows.add(asdict(kept[-1]))
         told = "saving" if saving else "training"
         print(
             f"zero{stage} kill {number + 1}/{kills} while {told}: {resumed} → {kept[-1].reached} "
@@ -324,13 +320,14 @@ def _config(work: Path, stage: int) -> Path:
     return path
 
 
-def _kept(rows: Path | None, stage: int, home: Path) -> list[Kill]:
+def _kept(rows: Rows, stage: int, home: Path) -> list[Kill]:
     """The kills of this stage that are there already, where their run is there, too."""
-    if rows is None or not rows.exists() or not (home / "losses.json").exists():
-        return []
-    told = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
     names = Kill.__dataclass_fields__
-    return [Kill(**{name: row[name] for name in names}) for row in told if row["stage"] == stage]
+    kept: list[Kill] = []
+    if (home / "losses.json").exists():
+        while (row := rows.find(stage=stage, number=len(kept))) is not None:
+            kept.append(Kill(**{name: row[name] for name in names}))
+    return kept
 
 
 def _losses(home: Path) -> dict[str, list[float]]:

@@ -5,15 +5,13 @@ A halting bias of +2 and a penalty of 0.3 collapse `pointer_chase`. Each row is 
 a process of its own on one thread; rows that are done are kept and not run again.
 """
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import Kept, Row, Training, run_and_tell
-from training.console.table import aligned, markdown
-from training.runs.metrics import read_metrics
+from benchmarks.collapse.measure import measure
+from benchmarks.harness.cli import finish, make_training_parser, seeds_of
+from benchmarks.harness.report import Figure, Table, print_table
+from benchmarks.harness.rows import Row
+from benchmarks.harness.trainings import Training, TrainingRows
 
 ACCURACY = 0.98
 STEPS = 1.5
@@ -53,62 +51,26 @@ _SMALL = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what is missing and prints the table; 1 when a target is missed, 2 when a row could not
     be run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.collapse", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each case")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once")
-    parser.add_argument(
-        "--quick", action="store_true", help="one seed, a small model, half a minute"
+    parser = make_training_parser(
+        "collapse", __doc__, quick="one seed, a small model, half a minute"
     )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
-    seeds, more = (1, _SMALL) if options.quick else (options.seeds, ())
+    more = _SMALL if options.quick else ()
     trainings = [
         Training(name, seed, ((*flags, *more),))
-        for seed in range(seeds)
+        for seed in seeds_of(options)
         for name, flags in CASES.items()
     ]
-    rows = run_and_tell(trainings, Kept("collapse", options.quick), options.workers, measure)
+    runs = TrainingRows("collapse", options, measure)
+    rows = runs.run_and_print(trainings)
     if any("failed" in row for row in rows):
         return 2
-    head, lines = table(rows)
-    print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
-    figures = against_targets(rows)
-    for figure in figures:
-        print(
-            f"{'met   ' if figure.met else 'MISSED'}  {figure.figure}: {figure.value:.4g}, target "
-            f"{figure.target}"
-        )
-    if options.json is not None:
-        write(figures, options.json)
-    return exit_code(figures)
+    print_table(table(rows))
+    print(runs.provenance())
+    return finish(options, against_targets(rows), judges_quick=True)
 
 
-def measure(homes: list[Path]) -> Row:
-    """What a run folder says; lines of stretches that the run was taken back from are in files of
-    their own."""
-    (home,) = homes
-    summary = json.loads((home / "summary.json").read_text(encoding="utf-8"))
-    said = [*_lines(home / "metrics.collapsed-1.jsonl"), *read_metrics(home)]
-    alarms = [line for line in said if line["kind"] == "warning"]
-    collapses = [line["update"] for line in alarms if "halting collapsed" in line["says"]]
-    shallow = [
-        line["update"] for line in said if line["kind"] == "train" and line["mean_steps"] <= 1.02
-    ]
-    return {
-        "accuracy": summary["accuracy"],
-        "steps": summary["mean_steps"],
-        "spearman": summary.get("spearman_steps_difficulty"),
-        "alarms": len(alarms),
-        "shallow_from": shallow[0] if shallow else None,
-        "seen_at": collapses[0] if collapses else None,
-        "updates": summary["updates"],
-        "recoveries": sum("recovering" in line["says"] for line in read_metrics(home, "warning")),
-        "says": [line["says"] for line in alarms][:4],
-        "seconds": summary["train_seconds"],
-    }
-
-
-def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(rows: Sequence[Row]) -> Table:
     """Head and rows: a row a training."""
     head = (
         "case",
@@ -161,11 +123,3 @@ def against_targets(rows: Sequence[Row]) -> list[Figure]:
         ),
         Figure("its steps", steps, f"≥ {STEPS}", steps >= STEPS),
     ]
-
-
-def _lines(path: Path) -> list[Row]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )

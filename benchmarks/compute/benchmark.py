@@ -6,8 +6,6 @@ already, measured by this code on this machine, are not measured again, so a run
 goes on where it was.
 """
 
-import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,15 +15,20 @@ import numpy as np
 import torch
 
 from benchmarks.compute.suites import SUITES, Case
+from benchmarks.harness.cli import at_least_one, finish, make_parser, open_rows, results_file
 from benchmarks.harness.digest import PACKAGES, ROOT, code_digest
 from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import RESULTS, Row
-from training.console.table import aligned, markdown
+from benchmarks.harness.report import Figure, Table, print_table
+from benchmarks.harness.rows import Row
+from training.console.table import markdown
 
-MEASURING = tuple(
-    f"benchmarks/compute/{name}.py"
-    for name in ("bare", "halting_times", "saved_bytes", "shape", "timing")
+MEASURING = (
+    "benchmarks/compute/bare.py",
+    "benchmarks/compute/halting_times.py",
+    "benchmarks/compute/saved_bytes.py",
+    "benchmarks/compute/shape.py",
+    "benchmarks/compute/timing.py",
+    "benchmarks/harness/updates.py",
 )
 """What all figures are measured with."""
 
@@ -33,20 +36,13 @@ MEASURING = tuple(
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when the tests
     fail."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compute", description=__doc__)
+    parser = make_parser("compute", __doc__, quick="one turn of each")
     parser.add_argument("--suite", choices=SUITES, default="cpu", help="which figures")
     parser.add_argument(
         "--only", nargs="+", default=(), help="figures whose name holds one of these texts"
     )
-    parser.add_argument("--turns", type=int, default=7, help="runs of each, in turns")
-    parser.add_argument("--again", action="store_true", help="measure also what is there already")
-    parser.add_argument(
-        "--quick", action="store_true", help="one turn of each, nothing kept: does it run at all?"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
+    parser.add_argument("--turns", type=at_least_one, default=7, help="runs of each, in turns")
     options = parser.parse_args(argv)
-    if options.turns < 1:
-        parser.error(f"--turns {options.turns}: a figure needs one turn or more")
     suite = SUITES[options.suite]
     cases = [
         case
@@ -63,24 +59,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     if not is_right(suite.correct):
         return 2
-    kept = None if options.quick else RESULTS / f"{options.suite}.jsonl"
-    there = {} if kept is None or options.again else _there(kept, cases)
     rows = []
     for case in cases:
-        row = there.get(case.name) or _measure(case, 1 if options.quick else options.turns)
-        if kept is not None and case.name not in there and row["value"] is not None:
-            with kept.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        kept = open_rows(options.suite, options, code_version(case), same_machine=True)
+        row = kept.find(name=case.name)
+        if row is None:
+            row = _measure(case, 1 if options.quick else options.turns)
+            if row["value"] is not None:
+                kept.add(row)
         rows.append(row)
         print(f"{_value(row):>8}  {case.sense} {case.limit:g}  {case.name}", flush=True)
-    head, lines = table(cases, rows)
-    print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
-    if kept is not None and not options.only:
-        kept.with_suffix(".md").write_text(page(options.suite, cases, rows), encoding="utf-8")
-    figures = against_targets(cases, rows)
-    if options.json is not None:
-        write(figures, options.json)
-    return 0 if options.quick else exit_code(figures)
+    print_table(table(cases, rows))
+    told = results_file(f"{options.suite}.md", options)
+    if told is not None and not options.only:
+        told.write_text(page(options.suite, cases, rows), encoding="utf-8")
+    return finish(options, against_targets(cases, rows))
 
 
 def is_right(tests: Sequence[str]) -> bool:
@@ -101,30 +94,9 @@ def code_version(case: Case) -> str:
     return code_digest(*PACKAGES, *MEASURING, own)
 
 
-def _there(path: Path, cases: Sequence[Case]) -> dict[str, Row]:
-    """The newest row of each figure that this code gave on this machine."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    newest = {row["name"]: row for row in map(json.loads, lines)}
-    here = hardware()
-    del here["date"]
-    found = {}
-    for case in cases:
-        wanted = {**here, "code": code_version(case)}
-        row = newest.get(case.name, {})
-        if all(row.get(key) == value for key, value in wanted.items()):
-            found[case.name] = row
-    return found
-
-
 def _measure(case: Case, turns: int) -> Row:
     measured = case.measure(turns)
-    row: Row = {
-        "name": case.name,
-        "turns": 1,
-        "value": measured,
-        "code": code_version(case),
-        **hardware(),
-    }
+    row: Row = {"name": case.name, "turns": 1, "value": measured}
     if isinstance(measured, list):
         low, middle, high = np.quantile(measured, (0.25, 0.5, 0.75)).tolist()
         row |= {"value": middle, "low": low, "high": high, "turns": len(measured)}
@@ -135,9 +107,7 @@ def _value(row: Row) -> str:
     return "not run" if row["value"] is None else f"{row['value']:.3f}"
 
 
-def table(
-    cases: Sequence[Case], rows: Sequence[Row]
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(cases: Sequence[Case], rows: Sequence[Row]) -> Table:
     """Head and rows."""
     lines = []
     for case, row in zip(cases, rows, strict=True):

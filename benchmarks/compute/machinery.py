@@ -12,6 +12,7 @@ from benchmarks.compute.bare import albert, dense_loop, encoder_layer, looped_la
 from benchmarks.compute.packing import step_of
 from benchmarks.compute.shape import STEPS, Shape
 from benchmarks.compute.timing import in_turns, ratio
+from benchmarks.harness.updates import UpdatesAlone
 from halting.rule import HaltingRule
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
@@ -125,7 +126,7 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
         engine = LocalEngine(
             ours.model, config.optimizer, torch.device(device), "bf16" if bf16 else "float32"
         )
-        training = _Unevaluated(
+        training = UpdatesAlone(
             config, ours, engine, Path(folder), metrics, standard_screen(0), Progress()
         )
         our_updates = _Updates(training, updates)
@@ -135,21 +136,6 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
             "each update has left its line"
         )
     return [one / other for one, other in zip(above, below, strict=True)]
-
-
-class _Unevaluated(Training):
-    """Updates alone: what a run does now and then beside them has its own price."""
-
-    def evaluate(self, last: bool) -> bool:
-        """Not now, and so nothing has collapsed."""
-        return False
-
-    def save(self) -> None:
-        """Not now."""
-
-    def is_sound(self) -> bool:
-        """Nobody asks."""
-        return True
 
 
 class _Updates:

@@ -12,8 +12,6 @@ lie close together just before and just beyond the allowed risk, where to take t
 threshold with a mean loss below it is to break the promise.
 """
 
-import argparse
-import json
 import subprocess
 import sys
 from bisect import bisect_left
@@ -22,25 +20,21 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.guarantee.calibrations import BATCH, Calibrations, Measured
 from benchmarks.guarantee.figures import (
     Plan,
     Row,
     about_orders,
     in_closed_form,
-    p_values,
     taken,
-    told,
 )
-from benchmarks.harness.digest import ROOT
-from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import RESULTS
-from training.exits.answers import Examples, answer
+from benchmarks.harness.cli import at_least_one, finish, make_parser, open_rows
+from benchmarks.harness.digest import PACKAGES, ROOT, code_digest
+from benchmarks.harness.report import Figure
+from training.exits.answers import Examples
 from training.exits.calibration import FIRST, LOOKED_AT, SETTINGS, CalibrationPlan, calibrate
 from training.exits.exit import Exit
-from training.exits.guarantee import fingerprint
 from training.exits.path import OpenExit, chains, open_exit
-from training.exits.quality_loss import quality_loss
 from training.runs.loaded import Run, load_run
 
 TRAINING = (
@@ -78,21 +72,18 @@ _FROM = 0.85
 _TO = 1.3
 _BEYOND = 2.0
 _REPEATED = 2
-_BATCH = 4000
 _RUN = "guarantee-benchmark"
+MEASURED = (*PACKAGES, "benchmarks/guarantee/calibrations.py")
+"""What a row depends on."""
 QUICK = Plan(draws=20, test=2000, pilot=2000)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what is missing and prints the table; 1 when a target is missed, 2 when the model
     cannot be trained."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.guarantee", description=__doc__)
+    parser = make_parser("guarantee", __doc__, quick="a short training, 20 draws")
     parser.add_argument("--exits", nargs="+", default=EXITS, help="only these")
-    parser.add_argument("--draws", type=int, default=Plan.draws, help="calibrations")
-    parser.add_argument(
-        "--quick", action="store_true", help="a short training, 20 draws: does it run at all?"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
+    parser.add_argument("--draws", type=at_least_one, default=Plan.draws, help="calibrations")
     options = parser.parse_args(argv)
     plan = QUICK if options.quick else Plan(draws=options.draws)
     figures = in_closed_form(1000 if options.quick else 5000)
@@ -100,8 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if folder is None:
         return 2
     run = load_run(folder)
-    kept = RESULTS / ("guarantee-quick.jsonl" if options.quick else "guarantee.jsonl")
-    measured = Calibrations(run, plan, kept)
+    measured = Calibrations(run, plan, open_rows("guarantee", options, code_digest(*MEASURED)))
     for spec in options.exits:
         given = open_exit(run, spec)
         close = measured.of(spec, close_to_the_risk(run, given, plan))
@@ -114,10 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{spec}: share of {_REPEATED} calibrations in which calibrate() itself takes the same"
         )
         figures.append(Figure(words, same, "1", same == 1))
-    print("\n" + told(figures))
-    if options.json is not None:
-        write(figures, options.json)
-    return 0 if options.quick else exit_code(figures)
+    return finish(options, figures)
 
 
 def trained(quick: bool) -> Path | None:
@@ -151,7 +138,7 @@ def as_calibrate_tries(run: Run, given: OpenExit, plan: Plan) -> list[list[Exit]
     than a quarter of the allowed risk on a few training examples: those before it hold always, and
     would cost most of the time."""
     orders = chains(run, given, Examples.of(run.task, "train", 0, LOOKED_AT, LOOKED_AT), SETTINGS)
-    pilot = _Measured(run, Examples.of(run.task, "train", 0, plan.pilot // 5, _BATCH))
+    pilot = Measured(run, Examples.of(run.task, "train", 0, plan.pilot // 5, BATCH))
 
     def loses(setting: Exit) -> bool:
         return bool(pilot.against_full_depth(setting)[0].mean() > plan.risk / 4)
@@ -164,7 +151,7 @@ def close_to_the_risk(run: Run, given: OpenExit, plan: Plan) -> list[list[Exit]]
     training examples show it; like those of calibrate one from the safest setting on, and one from
     that of the training."""
     assert given.threshold is not None
-    pilot = _Measured(run, Examples.of(run.task, "train", 0, plan.pilot, _BATCH))
+    pilot = Measured(run, Examples.of(run.task, "train", 0, plan.pilot, BATCH))
     threshold = given.threshold
     seen = dict[float, float]()
 
@@ -197,7 +184,7 @@ def repeated(
     """Whether `ponder calibrate`'s own code takes the threshold in a calibration that the rows
     say."""
     examples = Examples.of(
-        run.task, "validation", FIRST + number * plan.sequences, plan.sequences, _BATCH
+        run.task, "validation", FIRST + number * plan.sequences, plan.sequences, BATCH
     )
     found = calibrate(run, [given], examples, CalibrationPlan(plan.risk, plan.confidence))
     expected = taken(orders, plan)[number]
@@ -207,100 +194,3 @@ def repeated(
         flush=True,
     )
     return (found.exit if found.found else None) == expected
-
-
-class Calibrations:
-    """All calibrations of a run at once: each threshold is run on the sequences of all of them
-    together.
-
-    Args:
-        run: the model.
-        plan: what is measured.
-        kept: the file of rows.
-    """
-
-    def __init__(self, run: Run, plan: Plan, kept: Path):
-        self.run = run
-        self.plan = plan
-        self.kept = kept
-        self.weights = fingerprint(run.weights)[:16]
-        self.test: _Measured | None = None
-        self.calibration: _Measured | None = None
-
-    def of(self, spec: str, orders: Sequence[Sequence[Exit]]) -> list[list[Row]]:
-        """For each order of tests a row a threshold, from its first on as far as any calibration,
-        the best choice, or a careless one goes."""
-        level = self.plan.level / len(orders)
-        found = []
-        for order in orders:
-            alive = np.ones(self.plan.draws, dtype=bool)
-            safe = True
-            rows = []
-            for setting in order:
-                row = self._row(spec, setting)
-                rows.append(row)
-                losses = np.array(row["losses"])
-                alive = alive & (p_values(losses, self.plan) <= level)
-                safe = safe and row["risk"] <= self.plan.risk
-                print(
-                    f"{spec:16} {setting.name:40} risk {row['risk']:.5f} ± {row['error']:.5f}  of "
-                    f"full {row['cost']:.3f}  holds in {alive.sum():4d} of {self.plan.draws}",
-                    flush=True,
-                )
-                if not (alive.any() or safe or (losses <= self.plan.risk).any()):
-                    break
-            found.append(rows)
-        return found
-
-    def _row(self, spec: str, setting: Exit) -> Row:
-        about = {
-            "exit": spec,
-            "setting": setting.name,
-            "weights": self.weights,
-            "sequences": self.plan.sequences,
-            "test": self.plan.test,
-        }
-        lines = self.kept.read_text(encoding="utf-8").splitlines() if self.kept.exists() else []
-        for row in map(json.loads, reversed(lines)):
-            same = all(row[name] == value for name, value in about.items())
-            if same and len(row["losses"]) >= self.plan.draws:
-                return {**row, "losses": row["losses"][: self.plan.draws]}
-        if self.test is None or self.calibration is None:
-            count = self.plan.draws * self.plan.sequences
-            self.test = _Measured(
-                self.run, Examples.of(self.run.task, "test", 0, self.plan.test, _BATCH)
-            )
-            self.calibration = _Measured(
-                self.run, Examples.of(self.run.task, "validation", FIRST, count, _BATCH)
-            )
-        risks, cost = self.test.against_full_depth(setting)
-        losses, _ = self.calibration.against_full_depth(setting)
-        means = losses.reshape(self.plan.draws, self.plan.sequences).mean(1)
-        figures = {
-            "risk": float(risks.mean()),
-            "error": float(risks.std() / len(risks) ** 0.5),
-            "cost": cost,
-        }
-        row = {**about, **figures, **hardware(), "losses": means.round(9).tolist()}
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
-        with self.kept.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, separators=(",", ":")) + "\n")
-        return row
-
-
-class _Measured:
-    """Sequences, and what the model says of them at full depth."""
-
-    def __init__(self, run: Run, examples: Examples):
-        self.run = run
-        self.examples = examples
-        limit = run.model.recurrence.max_steps
-        self.full = answer(run, Exit(f"fixed:{limit}", steps=limit), examples)
-        self.targets = examples.targets
-        self.asked = examples.has_target
-
-    def against_full_depth(self, setting: Exit) -> tuple[np.ndarray, float]:
-        """What each sequence loses, and the executed FLOPs as a share of those of full depth."""
-        early = answer(self.run, setting, self.examples)
-        losses = quality_loss("lost", early, self.full, self.targets, self.asked)
-        return losses, early.flops_per_token / self.full.flops_per_token

@@ -4,12 +4,11 @@ carelessness would do."""
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from benchmarks.harness.report import Figure
-from training.console.table import aligned
+from benchmarks.harness.rows import Row
 from training.exits.learn_then_test import (
     fixed_sequence,
     hoeffding_bentkus,
@@ -20,7 +19,6 @@ from training.exits.learn_then_test import (
 KEPT = 0.7
 GRID = 0.95
 _ERRORS = 2  # standard errors of the test set
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -243,17 +241,3 @@ def in_closed_form(draws: int) -> list[Figure]:
             bool(off.max() <= 4),
         ),
     ]
-
-
-def told(figures: Sequence[Figure]) -> str:
-    """A row a figure."""
-    rows = [
-        (
-            each.figure,
-            "–" if each.value is None else f"{each.value:.4f}",
-            each.target,
-            "" if each.met else "MISSED",
-        )
-        for each in figures
-    ]
-    return aligned(("figure", "value", "target", ""), rows)

@@ -6,16 +6,69 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.harness.digest import ROOT
 from training.distributed.process_group import free_port
 
+Processes = Sequence[subprocess.Popen[bytes]]
+
+
+def start_ranks(
+    module: str, arguments: Sequence[str], logs: Sequence[Path]
+) -> list[subprocess.Popen[bytes]]:
+    """Starts a module as ranks on the CPU, one thread each, each in a process group of its own.
+
+    Args:
+        module: as `python -m` takes it.
+        arguments: its command line.
+        logs: where each rank's output is added, a file a rank; it may be the same one.
+    """
+    shared = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "WORLD_SIZE": str(len(logs)),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    ranks: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank, log in enumerate(logs):
+            environment = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            with log.open("ab") as out:
+                ranks.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", module, *arguments],
+                        env=environment,
+                        cwd=ROOT,
+                        stdout=out,
+                        stderr=out,
+                        start_new_session=True,
+                    )
+                )
+    except BaseException:
+        kill_ranks(ranks)
+        raise
+    return ranks
+
+
+def kill_ranks(ranks: Processes, grace: float = 0.0) -> None:
+    """Ends what still runs, each by its process group, after so many seconds in which all may end
+    by themselves."""
+    deadline = time.monotonic() + grace
+    for rank in ranks:
+        try:
+            rank.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(rank.pid, signal.SIGKILL)
+            rank.wait()
+
 
 def launch(
     module: str,
-    arguments: list[str],
+    arguments: Sequence[str],
     ranks: int,
     log: Path,
     sign: Callable[[], object],
@@ -34,41 +87,16 @@ def launch(
     Returns:
         the end of the log where they failed or were killed; "" where they ended well.
     """
-    shared = {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONFAULTHANDLER": "1",
-        "WORLD_SIZE": str(ranks),
-    }
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    children: list[subprocess.Popen[bytes]] = []
-    with log.open("wb") as out:
-        try:
-            for rank in range(ranks):
-                environment = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-                command = [sys.executable, "-m", module, *arguments]
-                children.append(
-                    subprocess.Popen(
-                        command,
-                        env=environment,
-                        cwd=ROOT,
-                        stdout=out,
-                        stderr=out,
-                        start_new_session=True,
-                    )
-                )
-            failed = _wait(children, sign, patience)
-        finally:
-            for child in children:
-                if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGKILL)
-                    child.wait()
+    log.write_bytes(b"")
+    children = start_ranks(module, arguments, [log] * ranks)
+    try:
+        failed = _wait(children, sign, patience)
+    finally:
+        kill_ranks(children)
     return f"{failed}\n{log.read_text(errors='replace')[-4000:]}" if failed else ""
 
 
-def _wait(
-    children: list[subprocess.Popen[bytes]], sign: Callable[[], object], patience: float
-) -> str:
+def _wait(children: Processes, sign: Callable[[], object], patience: float) -> str:
     """Until all ended well, or one failed, or there was no sign for too long; says which, "" for
     well."""
     last = sign()

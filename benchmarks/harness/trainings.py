@@ -1,10 +1,11 @@
 """Whole trainings as rows of a benchmark: each in a process of its own on one thread, kept as it
 ends.
 
-Rows that are done are not run again while their command is the same, so a benchmark that is stopped
-goes on where it was. A training that is cut short leaves no row.
+Rows that are done are not run again while their command and the code are the same, so a benchmark
+that is stopped goes on where it was. A training that is cut short leaves no row.
 """
 
+import inspect
 import json
 import os
 import shlex
@@ -13,19 +14,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.harness.digest import ROOT
-from benchmarks.harness.hardware import hardware
+from benchmarks.harness.cli import open_rows
+from benchmarks.harness.digest import PACKAGES, ROOT, code_digest
+from benchmarks.harness.rows import Row
+from halting.errors import UsageError
 
-RESULTS = ROOT / "benchmarks" / "results"
 _QUICK = ("--updates", "60", "--eval-every", "60", "--eval-examples", "64", "--test-examples", "64")
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Training:
     def run(self, children: "_Children", measure: Callable[[list[Path]], Row]) -> Row:
         """Trains; the row: who, how, on what, and what `measure` finds in the run folders of the
         stages."""
-        row: Row = {"name": self.name, "seed": self.seed, "commands": self.commands, **hardware()}
+        row: Row = {"name": self.name, "seed": self.seed, "commands": self.commands}
         with tempfile.TemporaryDirectory() as folder:
             homes: list[Path] = []
             for number, words in enumerate(self.stages):
@@ -86,70 +86,93 @@ class Training:
             return {**row, **measure(homes)}
 
 
-class Kept:
-    """The rows of a results file.
+class TrainingRows:
+    """Runs the trainings that have no row yet, and keeps their rows.
 
     Args:
-        name: of the benchmark; quick rows have a file of their own.
-        quick: whether these are they.
+        name: of the benchmark and its results file.
+        options: from `make_parser` and `add_training_arguments`.
+        measure: the figures of a row, from the run folders of its stages. The file where it stands
+            is part of the code that rows depend on, beside the packages.
+        also: more such files.
     """
 
-    def __init__(self, name: str, quick: bool):
-        self.path = RESULTS / (f"{name}-quick.jsonl" if quick else f"{name}.jsonl")
+    def __init__(
+        self,
+        name: str,
+        options: Namespace,
+        measure: Callable[[list[Path]], Row],
+        also: Sequence[str] = (),
+    ):
+        self.options = options
+        self.measure = measure
+        places = [Path(__file__), Path(inspect.getfile(measure))]
+        own = [place.resolve().relative_to(ROOT).as_posix() for place in places]
+        self.rows = open_rows(name, options, code_digest(*PACKAGES, *own, *also))
+        self._of_other_code = 0
+        self._of_other_commands = 0
 
-    def row(self, training: Training) -> Row | None:
-        """The newest row of this training, made by the same commands; None where there is none."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        found = [row for row in map(json.loads, lines) if row["commands"] == training.commands]
-        return found[-1] if found else None
+    def run(self, trainings: Sequence[Training]) -> Iterator[Row]:
+        """The row of each training: those that are kept at once, the others as they end. Failed
+        ones are not kept. With --kept, the newest row of each name and seed.
 
-    def keep(self, row: Row) -> None:
-        """Writes a row down."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        Ctrl-C and SIGTERM end the trainings that run, and they leave no row.
 
-
-def run_all(
-    trainings: Sequence[Training], kept: Kept, workers: int, measure: Callable[[list[Path]], Row]
-) -> Iterator[Row]:
-    """The row of each training: those that are kept at once, the others as they end. Failed ones
-    are not kept.
-
-    Ctrl-C and SIGTERM end the trainings that run, and they leave no row.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    missing = []
-    for training in trainings:
-        row = kept.row(training)
-        if row is None:
-            missing.append(training)
-        else:
-            yield row
-    children = _Children()
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(training.run, children, measure) for training in missing]
-        try:
-            for future in as_completed(futures):
-                row = future.result()
-                if "failed" not in row:
-                    kept.keep(row)
+        Raises:
+            UsageError: with --kept, where there is no row of one of them.
+        """
+        if self.options.kept:
+            yield from self._kept(trainings)
+            return
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        missing = []
+        for training in trainings:
+            row = self.rows.find(commands=training.commands)
+            if row is None:
+                missing.append(training)
+            else:
                 yield row
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            children.end()
-            raise
+        children = _Children()
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            futures = [pool.submit(training.run, children, self.measure) for training in missing]
+            try:
+                for future in as_completed(futures):
+                    row = future.result()
+                    yield row if "failed" in row else self.rows.add(row)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                children.end()
+                raise
 
+    def run_and_print(self, trainings: Sequence[Training]) -> list[Row]:
+        """The rows of `run`, each of them printed as it comes: one line of JSON."""
+        rows = []
+        for row in self.run(trainings):
+            rows.append(row)
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        return rows
 
-def run_and_tell(
-    trainings: Sequence[Training], kept: Kept, workers: int, measure: Callable[[list[Path]], Row]
-) -> list[Row]:
-    """The rows of `run_all`, each of them printed as it comes: one line of JSON."""
-    rows = []
-    for row in run_all(trainings, kept, workers, measure):
-        rows.append(row)
-        print(json.dumps(row, ensure_ascii=False), flush=True)
-    return rows
+    def provenance(self) -> str:
+        """Where the rows of --kept come from, in words; "" without it."""
+        if not self.options.kept:
+            return ""
+        return (
+            f"kept rows: {self._of_other_code} by other code than this, {self._of_other_commands} "
+            "by another command"
+        )
+
+    def _kept(self, trainings: Sequence[Training]) -> Iterator[Row]:
+        for training in trainings:
+            row = self.rows.newest(name=training.name, seed=training.seed)
+            if row is None:
+                raise UsageError(
+                    f"--kept finds no row of {training.name!r}, seed {training.seed}.",
+                    f"{self.rows.path or 'A quick run without --results'} keeps none.",
+                    "Ask for what is there, or leave --kept out and have it trained.",
+                )
+            self._of_other_code += row.get("code") != self.rows.made_by["code"]
+            self._of_other_commands += row["commands"] != training.commands
+            yield row
 
 
 class _Children:

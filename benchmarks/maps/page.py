@@ -1,17 +1,16 @@
-"""How fast the page of a large ponder map opens and follows its slider, in a headless browser.
-
-    python -m benchmarks.maps.page [--json FILE]
+"""`python -m benchmarks.maps.page`: how fast the page of a large ponder map opens and follows its
+slider, in a headless browser.
 
 64 sequences of 512 tokens and 32 steps, at three widths of the window. Beside the time of a move
 stands the processor time that all of the browser's processes took for it, which other work on the
 machine hardly changes. Exits 1 where a target is missed, 2 where there is no browser.
 """
 
-import argparse
 import contextlib
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -19,13 +18,16 @@ import numpy as np
 import psutil
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks.harness.cli import finish, make_parser
 from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
+from benchmarks.harness.report import Figure
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page.page import to_html
 from tools import browser
+from training.console.entry import run_entry
 
 SEQUENCES = 64
+QUICK_SEQUENCES = 4
 LENGTH = 512
 STEPS = 32
 WINDOWS = ((360, 740), (1280, 900), (1920, 1080))
@@ -45,10 +47,10 @@ _SLIDE = """async () => {
 }"""
 
 
-def large_map() -> PonderMap:
+def large_map(sequences: int) -> PonderMap:
     """A map of random numbers, which nothing can compress."""
     random = np.random.default_rng(0)
-    shape = (SEQUENCES, LENGTH, STEPS)
+    shape = (sequences, LENGTH, STEPS)
     steps = random.integers(1, STEPS + 1, shape[:2], dtype=np.int16)
     ran = np.arange(STEPS) < steps[..., None]
     mass = random.random(shape, np.float32) * ran
@@ -109,11 +111,11 @@ def _processor_seconds() -> float:
     return total
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; 1 when a target is missed, 2 where there is no browser."""
+    parser = make_parser(
+        "maps.page", __doc__, quick="a small map, one width of the window", rows=False
     )
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args(argv)
     program = browser.find()
     if program is None:
@@ -124,7 +126,7 @@ def main(argv: list[str]) -> int:
         return 2
     print(", ".join(f"{name} {value}" for name, value in hardware().items()))
     start = time.perf_counter()
-    text = to_html(large_map())
+    text = to_html(large_map(QUICK_SEQUENCES if options.quick else SEQUENCES))
     print(f"written in {time.perf_counter() - start:.2f} s, {len(text) / 1e6:.1f} MB")
     figures = []
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
@@ -132,18 +134,11 @@ def main(argv: list[str]) -> int:
         path.write_text(text, encoding="utf-8")
         chromium = playwright.chromium.launch(executable_path=program, args=list(browser.FLAGS))
         print(f"Chromium {chromium.version}")
-        for width, height in WINDOWS:
-            for figure in measure(chromium, path, width, height):
-                figures.append(figure)
-                print(
-                    f"{figure.figure}: {figure.value} (target {figure.target}) "
-                    f"{'✓' if figure.met else '✗ missed'}"
-                )
+        for width, height in WINDOWS[:1] if options.quick else WINDOWS:
+            figures += measure(chromium, path, width, height)
         chromium.close()
-    if options.json is not None:
-        write(figures, options.json)
-    return exit_code(figures)
+    return finish(options, figures)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_entry(main, sys.argv[1:]))

@@ -7,7 +7,6 @@ that is promised: 1,000 sequences of 256 tokens and 16 steps, of random numbers,
 compresses.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -17,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.harness.cli import at_least_one, finish, make_parser
 from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
+from benchmarks.harness.report import Figure
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
+from training.console.entry import run_entry
 from training.console.table import aligned
 from training.recipes.load import load_recipe
 from training.resources.workload import race
@@ -37,16 +38,11 @@ _VOCABULARY = 50_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures and prints; 1 when a target is missed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.maps.recording", description=__doc__
-    )
-    parser.add_argument("--repeats", type=int, default=15, help="of which medians are taken")
+    short = "three repeats, a hundred sequences"
+    parser = make_parser("maps.recording", __doc__, quick=short, rows=False)
     parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="three repeats, a hundred sequences: does it run at all?",
+        "--repeats", type=at_least_one, default=15, help="of which medians are taken"
     )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     figures = []
@@ -78,9 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"\n{sequences:,} sequences of {_LENGTH} tokens and {_STEPS} steps: {megabytes:.1f} MB, "
         f"written in {took:.1f} s"
     )
-    if options.json is not None:
-        write(figures, options.json)
-    return 0 if options.quick else exit_code(figures)
+    return finish(options, figures)
 
 
 def seconds(recipe: str, repeats: int) -> tuple[float, float, float]:
@@ -149,4 +143,4 @@ def size_on_disk(sequences: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_entry(main, sys.argv[1:]))

@@ -6,20 +6,18 @@ log of collectives shows, over what was foretold. Rows that this code gave on th
 measured again, so a benchmark that is stopped goes on where it was.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.harness.cli import finish, make_parser, open_rows
 from benchmarks.harness.digest import ROOT, code_digest
-from benchmarks.harness.hardware import hardware
 from benchmarks.harness.ranks import launch
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import RESULTS, Row
+from benchmarks.harness.report import Figure, Table, print_table
+from benchmarks.harness.rows import Row
 from benchmarks.memory.worker import config_of
-from training.console.table import aligned, markdown
 from training.resources.dry_run import plan
 
 RANKS = 2
@@ -48,45 +46,29 @@ less then."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when ranks
     failed or hung."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="a small model, nothing kept: does it run?"
-    )
-    parser.add_argument("--again", action="store_true", help="measure also what is there already")
+    parser = make_parser("memory", __doc__, quick="a small model")
     parser.add_argument(
         "--patience",
         type=float,
         default=900.0,
         help="seconds without a sign before ranks are killed",
     )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
-    width, path = (QUICK_WIDTH, None) if options.quick else (WIDTH, RESULTS / "memory.jsonl")
-    rows = {} if path is None or options.again else _there(path)
+    width = QUICK_WIDTH if options.quick else WIDTH
+    kept = open_rows("memory", options, code_digest(*MEASURED), same_machine=True)
+    rows = []
     for way in WAYS:
-        if way in rows:
-            continue
-        row = _measure(way, width, options.patience)
-        if isinstance(row, str):
-            print(row, file=sys.stderr)
-            return 2
-        rows[way] = row
-        print(_line(row), flush=True)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(row) + "\n")
-    ordered = [rows[way] for way in WAYS]
-    head, lines = table(ordered)
-    print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines) + "\n")
-    figures = against_targets(ordered)
-    for each in figures:
-        print(
-            f"{each.value:>8.3f}  {each.target:>12}  {each.figure}{'' if each.met else ': missed'}"
-        )
-    if options.json is not None:
-        write(figures, options.json)
-    return exit_code(figures)
+        row = kept.find(way=way)
+        if row is None:
+            row = _measure(way, width, options.patience)
+            if isinstance(row, str):
+                print(row, file=sys.stderr)
+                return 2
+            kept.add(row)
+            print(_line(row), flush=True)
+        rows.append(row)
+    print_table(table(rows))
+    return finish(options, against_targets(rows), judges_quick=True)
 
 
 def _measure(way: str, width: int, patience: float) -> Row | str:
@@ -118,22 +100,7 @@ def _measure(way: str, width: int, patience: float) -> Row | str:
             "process": said.own.peak(said.activations.bytes),
             "sent": sent,
         },
-        "code": code_digest(*MEASURED),
-        **hardware(),
     }
-
-
-def _there(path: Path) -> dict[str, Row]:
-    """The newest row of each way that this code gave on this machine."""
-    wanted = {**hardware(), "code": code_digest(*MEASURED)}
-    del wanted["date"]
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [
-        row
-        for row in map(json.loads, lines)
-        if all(row.get(key) == value for key, value in wanted.items())
-    ]
-    return {row["way"]: row for row in rows}
 
 
 def _ratio(row: Row, what: str) -> float:
@@ -145,7 +112,7 @@ def _line(row: Row) -> str:
     return f"{row['way']}: measured / foretold: {ratios}"
 
 
-def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(rows: Sequence[Row]) -> Table:
     """Measured bytes, and in brackets over what was foretold."""
 
     def cell(row: Row, what: str) -> str:

@@ -7,16 +7,13 @@ position; beside it, a Transformer reads an element a position. Each row is a tr
 of its own on one thread, not run again once it is kept.
 """
 
-import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import Kept, Row, Training, run_and_tell
-from benchmarks.rules.benchmark import ranged
-from training.console.table import aligned, markdown
-from training.runs.metrics import read_metrics
+from benchmarks.harness.cli import finish, make_training_parser, seeds_of
+from benchmarks.harness.report import Figure, Table, extent, print_table
+from benchmarks.harness.rows import Row
+from benchmarks.harness.trainings import Training, TrainingRows
+from benchmarks.parity_extrapolation.measure import measure
 
 PUBLISHED = 0.98
 SIZES = {
@@ -46,36 +43,24 @@ BLOCKS = {"cell": (), "Transformer": ("--data.layout", "tokens", "--model.block"
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs what is missing and prints the table; 1 when it is not as published, 2 when a row could
     not be run."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.parity_extrapolation", description=__doc__
-    )
+    parser = make_training_parser("parity_extrapolation", __doc__)
     parser.add_argument(
         "--size", choices=SIZES, default="small", help="small: 16 elements; full: the paper's 96"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at once")
-    parser.add_argument(
-        "--quick", action="store_true", help="60 updates and one seed: does it run at all?"
-    )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     trainings = [
         training(options.size, rule, block, seed, options.quick)
-        for seed in range(1 if options.quick else options.seeds)
+        for seed in seeds_of(options)
         for block in BLOCKS
         for rule in RULES
     ]
-    rows = run_and_tell(
-        trainings, Kept(f"parity-{options.size}", options.quick), options.workers, measure
-    )
-    head, lines = table(rows)
-    print("\n" + aligned(head, lines) + "\n\n" + markdown(head, lines))
+    runs = TrainingRows(f"parity-{options.size}", options, measure)
+    rows = runs.run_and_print(trainings)
+    print_table(table(rows))
+    print(runs.provenance())
     if any("failed" in row for row in rows):
         return 2
-    figures = against_the_paper(rows)
-    if options.json is not None:
-        write(figures, options.json)
-    return 0 if options.quick else exit_code(figures)
+    return finish(options, against_the_paper(rows))
 
 
 def training(size: str, rule: str, block: str, seed: int, quick: bool) -> Training:
@@ -91,23 +76,6 @@ def training(size: str, rule: str, block: str, seed: int, quick: bool) -> Traini
     )
     flags = (*SIZES[size], *RULES[rule], *BLOCKS[block], *length)
     return Training(f"{rule}, {block}", seed, (("parity_extrapolation", *flags),), quick)
-
-
-def measure(homes: list[Path]) -> Row:
-    """What the run folder says of both splits: like training (validation), and with more non-zero
-    elements (test)."""
-    summary = json.loads((homes[-1] / "summary.json").read_text(encoding="utf-8"))
-    within = read_metrics(homes[-1], "evaluation")[-1]
-    return {
-        "within": within["accuracy"],
-        "beyond": summary["accuracy"],
-        "beyond_by_count": summary["accuracy_by_difficulty"],
-        "steps_within": within["mean_steps"],
-        "steps_beyond": summary["mean_steps"],
-        "ponder_within": within["mean_ponder"],
-        "ponder_beyond": summary["mean_ponder"],
-        "seconds": summary["train_seconds"],
-    }
 
 
 def against_the_paper(rows: Sequence[Row]) -> list[Figure]:
@@ -126,7 +94,7 @@ def against_the_paper(rows: Sequence[Row]) -> list[Figure]:
     ]
 
 
-def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(rows: Sequence[Row]) -> Table:
     """Head and rows: a row a rule and block, over its seeds as the least and the most."""
     head = (
         "rule, block",
@@ -149,5 +117,5 @@ def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             ([row["ponder_beyond"] for row in mine], ".2f"),
             ([row["seconds"] for row in mine], ".0f"),
         ]
-        lines.append((name, *(ranged(values, form) for values, form in columns), str(len(mine))))
+        lines.append((name, *(extent(values, form) for values, form in columns), str(len(mine))))
     return head, lines

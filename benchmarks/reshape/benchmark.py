@@ -6,7 +6,6 @@ held against the source's. Pairs that were measured by this code are not measure
 benchmark that is stopped goes on where it was.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -14,13 +13,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from benchmarks.harness.cli import finish, make_parser, open_rows
 from benchmarks.harness.digest import PACKAGES, code_digest
-from benchmarks.harness.hardware import hardware
 from benchmarks.harness.ranks import launch
-from benchmarks.harness.report import Figure, exit_code, write
-from benchmarks.harness.trainings import RESULTS, Row
+from benchmarks.harness.report import Figure, Table, print_table
+from benchmarks.harness.rows import Row, Rows
 from benchmarks.reshape.worker import FOLLOWING, PLAIN, Shape, to_json
-from training.console.table import aligned, markdown
 
 FIRST = 1e-6
 LATER = 1e-5
@@ -37,53 +35,40 @@ Pair = tuple[Shape, Shape]
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures what is missing; 0 when all targets are met, 1 when one is missed, 2 when ranks
     failed or hung."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reshape", description=__doc__)
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="a path through a few shapes, nothing kept: does it run?",
-    )
-    parser.add_argument("--again", action="store_true", help="measure also what is there already")
+    parser = make_parser("reshape", __doc__, quick="a path through a few shapes")
     parser.add_argument(
         "--patience",
         type=float,
         default=180.0,
         help="seconds without a pair before ranks are killed",
     )
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     pairs = list(pairwise(QUICK)) if options.quick else [(a, b) for a in SHAPES for b in SHAPES]
+    code = code_digest(*MEASURED)
+    there = open_rows("reshape", options, code, same_machine=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = folder / "rows.jsonl" if options.quick else RESULTS / "reshape.jsonl"
-        there = {} if options.again else _there(path)
-        missing = [pair for pair in pairs if _key(pair) not in there]
-        failed = _measure(missing, folder, path, options.patience)
-        if failed:
+        path = there.path or folder / "rows.jsonl"
+        missing = [pair for pair in pairs if there.find(**_key(pair)) is None]
+        if failed := _measure(missing, folder, path, there.made_by, options.patience):
             print(failed, file=sys.stderr)
             return 2
-        there = _there(path)
-    rows = [there[_key(pair)] for pair in pairs]
-    head, lines = table(rows)
-    print(aligned(head, lines) + "\n\n" + markdown(head, lines))
-    figures = against_targets(rows)
-    for figure in figures:
-        print(
-            f"{figure.value:>10.3g}  {figure.target:>8}  "
-            f"{figure.figure}{'' if figure.met else ': missed'}"
-        )
-    if options.json is not None:
-        write(figures, options.json)
-    return exit_code(figures)
+        measured = Rows(path, code, same_machine=True)
+    rows = [row for pair in pairs if (row := measured.find(**_key(pair))) is not None]
+    assert len(rows) == len(pairs), "the ranks ended well, and have left a row for each pair"
+    print_table(table(rows))
+    return finish(options, against_targets(rows), judges_quick=True)
 
 
-def _measure(pairs: Sequence[Pair], folder: Path, path: Path, patience: float) -> str:
-    """Runs pairs, in one launch a number of ranks for the sources and one for the targets; "" if
-    all went well."""
+def _measure(
+    pairs: Sequence[Pair], folder: Path, path: Path, made_by: dict[str, str], patience: float
+) -> str:
+    """Runs pairs, in one launch a number of ranks for the sources and one for the targets, whose
+    rank 0 adds the rows to the file; "" if all went well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     sources = sorted({source for source, _ in pairs}, key=str)
-    about = json.dumps({"code": code_digest(*MEASURED), **hardware()})
+    about = json.dumps(made_by)
     jobs: list[tuple[str, int, list[str], Callable[[], object]]] = []
     for ranks in (1, 2, 3):
         mine = to_json([source for source in sources if source.ranks == ranks])
@@ -101,24 +86,11 @@ def _measure(pairs: Sequence[Pair], folder: Path, path: Path, patience: float) -
     return ""
 
 
-def _key(pair: Pair) -> tuple[str, str]:
-    return str(pair[0]), str(pair[1])
+def _key(pair: Pair) -> dict[str, str]:
+    return {"from": str(pair[0]), "to": str(pair[1])}
 
 
-def _there(path: Path) -> dict[tuple[str, str], Row]:
-    """The newest row of each pair that this code gave on this machine."""
-    wanted = {**hardware(), "code": code_digest(*MEASURED)}
-    del wanted["date"]
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [
-        row
-        for row in map(json.loads, lines)
-        if all(row.get(key) == value for key, value in wanted.items())
-    ]
-    return {(row["from"], row["to"]): row for row in rows}
-
-
-def table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def table(rows: Sequence[Row]) -> Table:
     """Head and rows: a row a target, over all its sources."""
     lines = []
     for target in dict.fromkeys(row["to"] for row in rows):

@@ -6,14 +6,14 @@ Simulated for 8 to 1,024 ranks from the step counts of real trainings, which are
 its figures are of time).
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.report import Figure, exit_code, write
+from benchmarks.harness.cli import at_least_one, finish, make_parser, results_file
+from benchmarks.harness.report import Figure
 from benchmarks.stragglers.counts import counts_of
 from benchmarks.stragglers.measured import (
     MICRO_BATCH,
@@ -25,7 +25,7 @@ from benchmarks.stragglers.measured import (
 from benchmarks.stragglers.picture import save_stragglers_picture
 from benchmarks.stragglers.simulated import RANKS as SIMULATED
 from benchmarks.stragglers.simulated import WAYS, Efficiency, simulate
-from training.console.table import aligned, markdown
+from training.console.table import markdown
 
 RECIPES = ("pointer_chase", "addition")
 MICRO_BATCHES = (8, 2, 32)
@@ -38,23 +38,22 @@ SAME = 1e-5
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints tables and figures; 1 when a target is missed, 2 when something could not be run."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stragglers", description=__doc__)
+    parser = make_parser("stragglers", __doc__, quick="60 updates to record, few ranks")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), help="whose step counts")
     parser.add_argument("--measure", action="store_true", help="train on two real ranks too")
-    parser.add_argument("--updates", type=int, default=30, help="of each of these trainings")
     parser.add_argument(
-        "--repeats", type=int, default=12, help="of them; of each update the least counts"
+        "--updates", type=at_least_one, default=30, help="of each of these trainings"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="60 updates to record, few ranks: does it run at all?"
+        "--repeats", type=at_least_one, default=12, help="of them; of each update the least counts"
     )
     parser.add_argument("--picture", type=Path, default=None, help="write the plot")
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
     options = parser.parse_args(argv)
     ranks = SIMULATED[:2] if options.quick else SIMULATED
     found: list[Efficiency] = []
     for recipe in options.recipes:
-        counts = counts_of(recipe, options.quick)
+        file = results_file(f"stragglers-{recipe}.npz", options)
+        counts = counts_of(recipe, file, quick=options.quick, again=options.again)
         for micro_batch in MICRO_BATCHES:
             for number in ranks:
                 found += simulate(recipe, counts, number, micro_batch)
@@ -79,10 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except RuntimeError as error:
             print(error, file=sys.stderr)
             return 2
-    print("\n" + aligned(*told(figures)))
-    if options.json is not None:
-        write(figures, options.json)
-    return 0 if options.quick else exit_code(figures)
+    return finish(options, figures)
 
 
 def table(found: Sequence[Efficiency]) -> str:
@@ -149,12 +145,3 @@ def of_real_ranks(found: Mapping[str, MeasuredEfficiency]) -> list[Figure]:
             f"{about}: largest relative difference of losses", apart, f"≤ {SAME:g}", apart <= SAME
         ),
     ]
-
-
-def told(figures: Sequence[Figure]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Head and rows of a table of figures."""
-    rows = [
-        (each.figure, f"{each.value:.3g}", each.target, "yes" if each.met else "NO")
-        for each in figures
-    ]
-    return ("figure", "value", "target", "met"), rows

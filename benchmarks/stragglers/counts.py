@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.harness.trainings import RESULTS
+from benchmarks.harness.updates import UpdatesAlone
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.dealing import BatchBalancer, ByDifficulty, ByLength, ByPonder, Predictor, RankBatches
 from training.engine.local import LocalEngine
-from training.loop.loop import Training
 from training.recipes.load import load_recipe
 from training.runs.metrics import Metrics
 from training.tasks.task import Batch
@@ -61,30 +60,29 @@ class Counts:
         return float(self.steps.std() / self.steps.mean())
 
 
-def path_of(recipe: str, quick: bool) -> Path:
-    """Where a recipe's counts are kept; quick ones are thrown away."""
-    return (
-        Path(tempfile.gettempdir()) if quick else RESULTS
-    ) / f"stragglers-{recipe}{'-quick' if quick else ''}.npz"
-
-
-def counts_of(recipe: str, quick: bool) -> Counts:
+def counts_of(recipe: str, path: Path | None, *, quick: bool, again: bool) -> Counts:
     """The counts of a recipe, from the file where they are kept, else from a training of some
     minutes.
 
+    The counts are data, like those of a published trace: other code doesn't make them wrong, so
+    they are recorded again only where that is asked for.
+
     Args:
         recipe: its name.
+        path: of the file; None: nothing is kept.
         quick: 60 updates.
+        again: record them although they are there.
     """
-    path = path_of(recipe, quick)
-    if quick or not path.exists():
-        config = load_recipe(recipe)
-        config = RunConfig(
-            **{**config.model_dump(), **({"updates": 60} if quick else {}), "threads": 1}
-        )
-        np.savez_compressed(path, **vars(record(config)))
-    with np.load(path) as kept:
-        return Counts(**{field.name: kept[field.name] for field in fields(Counts)})
+    if path is not None and path.exists() and not again:
+        with np.load(path) as kept:
+            return Counts(**{field.name: kept[field.name] for field in fields(Counts)})
+    shorter = {"updates": 60} if quick else {}
+    config = RunConfig(**{**load_recipe(recipe).model_dump(), **shorter, "threads": 1})
+    found = record(config)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **vars(found))
+    return found
 
 
 def record(config: RunConfig) -> Counts:
@@ -97,7 +95,7 @@ def record(config: RunConfig) -> Counts:
         predictors[1] = ByDifficulty(built.task)
     engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        training = Updates(
+        training = UpdatesAlone(
             config, built, engine, Path(folder), Metrics(None), Screen(None), Progress()
         )
         training.balancer = balancer = _Listening(training.balancer, predictors)
@@ -111,21 +109,6 @@ def record(config: RunConfig) -> Counts:
         np.concatenate(balancer.steps).astype(np.int32),
         *(column.astype(np.float32) for column in expected),
     )
-
-
-class Updates(Training):
-    """Updates alone."""
-
-    def evaluate(self, last: bool) -> bool:
-        """Not now, and so nothing has collapsed."""
-        return False
-
-    def save(self) -> None:
-        """Not now."""
-
-    def is_sound(self) -> bool:
-        """Nobody asks."""
-        return True
 
 
 class _Listening(BatchBalancer):

@@ -1,13 +1,7 @@
 """Two real ranks that train by order and by the last map, in turns: what they waited."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.digest import ROOT
+from benchmarks.harness.ranks import launch
 
 RANKS = 2
 MICRO_BATCH = 4
@@ -65,7 +59,11 @@ def measure(updates: int, repeats: int) -> dict[str, MeasuredEfficiency]:
         RuntimeError: where a rank fails, or takes too long.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _launch([folder, str(updates), str(repeats), str(MICRO_BATCH)], Path(folder))
+        words = [folder, str(updates), str(repeats), str(MICRO_BATCH)]
+        log = Path(folder) / "ranks.log"
+        worker = "benchmarks.stragglers.worker"
+        if failed := launch(worker, words, RANKS, log, lambda: None, _WATCHDOG):
+            raise RuntimeError(failed)
         written = [
             json.loads((Path(folder) / f"rank-{rank}.json").read_text()) for rank in range(RANKS)
         ]
@@ -87,44 +85,3 @@ def seconds_a_step(found: Sequence[MeasuredEfficiency]) -> float:
     return float(
         np.polyfit(steps, np.concatenate([each.computing.flatten() for each in found]), 1)[0]
     )
-
-
-def _launch(words: Sequence[str], folder: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    shared = {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(ROOT),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    logs = [folder / f"rank-{rank}.log" for rank in range(RANKS)]
-    ranks: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank, log in enumerate(logs):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(RANKS)}
-            with log.open("wb") as out:
-                ranks.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", "benchmarks.stragglers.worker", *words],
-                        env={**os.environ, **shared, **own},
-                        cwd=ROOT,
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                )
-        until = time.monotonic() + _WATCHDOG
-        while any(rank.poll() is None for rank in ranks):
-            if time.monotonic() > until or any(rank.poll() for rank in ranks):
-                break  # one that has failed leaves the other waiting
-            time.sleep(0.2)
-    finally:
-        for rank in ranks:
-            if rank.poll() is None:
-                os.killpg(rank.pid, signal.SIGKILL)
-                rank.wait()
-    if any(rank.returncode for rank in ranks):
-        said = "\n".join(log.read_text(encoding="utf-8", errors="replace")[-800:] for log in logs)
-        raise RuntimeError(f"the ranks ended with {[rank.returncode for rank in ranks]}:\n{said}")

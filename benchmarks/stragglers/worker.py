@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness.digest import ROOT
-from benchmarks.stragglers.counts import Updates
+from benchmarks.harness.updates import UpdatesAlone
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
@@ -78,7 +78,7 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
             engine = DeepSpeedEngine(built.model, config)
             with tempfile.TemporaryDirectory() as place:
                 metrics = Metrics(Path(place))
-                training = Updates(
+                training = UpdatesAlone(
                     config, built, engine, Path(place), metrics, Screen(None), Progress()
                 )
                 training.ranks = listening = _Listening(engine.device)

@@ -7,14 +7,9 @@ import pytest
 from matplotlib import image
 from scipy import stats
 
-from benchmarks.babi.benchmark import (
-    PUBLISHED,
-    against_the_paper,
-    partial_correlation,
-    stories,
-    table,
-)
+from benchmarks.babi.benchmark import PUBLISHED, against_the_paper, table
 from benchmarks.babi.picture import draw
+from benchmarks.babi.stories import partial_correlation, stories
 from benchmarks.harness.report import exit_code, write
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.collapse.benchmark import CASES, against_targets, measure, table
+from benchmarks.collapse.benchmark import CASES, against_targets, table
+from benchmarks.collapse.measure import measure
 
 
 def row(name: str, **changes: Any) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from benchmarks.compute.packing import (
 )
 from benchmarks.compute.shape import Shape
 from benchmarks.compute.suites import Case, Suite
+from benchmarks.harness import cli, rows
+from benchmarks.harness.digest import ROOT
 from benchmarks.harness.hardware import hardware
 from halting import FixedSteps
 from training.reports.leave_at import LeaveAt
@@ -118,7 +120,7 @@ def few(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setitem(
         benchmark.SUITES, "cpu", suite_of(fake("one thing", 0.9), fake("another", 1.2))
     )
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(cli, "RESULTS", tmp_path)
     monkeypatch.setattr(benchmark, "is_right", lambda tests: True)
     return tmp_path
 
@@ -128,16 +130,16 @@ def test_figures_are_kept_told_and_not_measured_twice(
 ) -> None:
     target = few / "figures.json"
     assert benchmark.main(["--turns", "3", "--json", str(target)]) == 1, "one target is missed"
-    rows = [json.loads(line) for line in (few / "cpu.jsonl").read_text().splitlines()]
-    assert [(row["name"], row["value"], row["turns"]) for row in rows] == [
+    kept = [json.loads(line) for line in (few / "cpu.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["value"], row["turns"]) for row in kept] == [
         ("one thing", 0.9, 3),
         ("another", 1.2, 3),
     ]
-    assert {"processor", "torch", "date", "code", "low", "high"} <= rows[0].keys()
+    assert {"processor", "torch", "date", "code", "low", "high"} <= kept[0].keys()
     told = {figure["figure"]: figure["met"] for figure in json.loads(target.read_text())}
     assert told == {"one thing": True, "another": False}
     page = (few / "cpu.md").read_text()
-    assert "| one thing | 0.900 | ≤ 1 |" in page and "missed" in page and rows[0]["torch"] in page
+    assert "| one thing | 0.900 | ≤ 1 |" in page and "missed" in page and kept[0]["torch"] in page
     capsys.readouterr()
     assert benchmark.main([]) == 1 and len((few / "cpu.jsonl").read_text().splitlines()) == 2
     assert (
@@ -149,17 +151,19 @@ def test_figures_are_kept_told_and_not_measured_twice(
 def test_a_figure_of_other_code_or_another_machine_does_not_count(
     few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    benchmark.main([])
-    cases = benchmark.SUITES["cpu"].cases
-    assert benchmark._there(few / "cpu.jsonl", cases).keys() == {"one thing", "another"}
-    monkeypatch.setattr(benchmark, "hardware", lambda: {**hardware(), "processor": "another"})
-    assert benchmark._there(few / "cpu.jsonl", cases) == {}
-    monkeypatch.undo()
-    assert benchmark.code_version(cases[0]) != benchmark.code_version(
-        replace(cases[0], source=benchmark)
-    )
-    monkeypatch.setattr(benchmark, "code_version", lambda case: "other")
-    assert benchmark._there(few / "cpu.jsonl", cases) == {}
+    def rows_after(words: list[str]) -> int:
+        assert benchmark.main(words) == 1
+        return len((few / "cpu.jsonl").read_text().splitlines())
+
+    assert rows_after([]) == rows_after([]) == 2
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(rows, "hardware", lambda: {**hardware(), "processor": "another"})
+        assert rows_after([]) == 4
+    first, _ = benchmark.SUITES["cpu"].cases
+    assert benchmark.code_version(first) != benchmark.code_version(replace(first, source=benchmark))
+    with monkeypatch.context() as changed:
+        changed.setattr(benchmark, "code_version", lambda case: "other")
+        assert rows_after([]) == 6
 
 
 def test_a_quick_run_keeps_nothing(few: Path) -> None:
@@ -169,7 +173,7 @@ def test_a_quick_run_keeps_nothing(few: Path) -> None:
 def test_nothing_is_measured_while_a_test_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path)
+    monkeypatch.setattr(cli, "RESULTS", tmp_path)
     red = tmp_path / "test_red.py"
     red.write_text("def test_red():\n    assert 1 == 2\n")
     monkeypatch.setitem(
@@ -192,7 +196,8 @@ def test_a_figure_that_needs_more_than_is_here_is_not_met(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["--only", "nothing"], "no figure"), (["--turns", "0"], "one turn")]
+    ("words", "says"),
+    [(["--only", "nothing"], "no figure"), (["--turns", "0"], "0 is less than 1")],
 )
 def test_what_it_refuses(
     few: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]
@@ -252,7 +257,7 @@ def test_the_tests_of_what_is_timed_exist() -> None:
     found."""
     named = sorted({test for suite in ("cpu", "gpu") for test in suites.SUITES[suite].correct})
     collect = [sys.executable, "-m", "pytest", "-q", "--collect-only", *named]
-    done = subprocess.run(collect, cwd=benchmark.ROOT, capture_output=True, text=True)
+    done = subprocess.run(collect, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 

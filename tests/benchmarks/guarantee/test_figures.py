@@ -13,8 +13,8 @@ from benchmarks.guarantee.figures import (
     last_of_all,
     most_breaks,
     taken,
-    told,
 )
+from benchmarks.harness.report import figures_text
 
 PLAN = Plan(risk=0.05, draws=40, sequences=300, test=100_000)
 
@@ -108,4 +108,4 @@ def test_the_closed_form_is_met_and_the_share_of_breaks_allows_for_sampling():
     exact, off = in_closed_form(300)
     assert exact.met and off.met and exact.value is not None and 0.005 < exact.value < 0.05
     assert 0.05 < most_breaks(200, 0.05) < 0.11 < most_breaks(20, 0.05)
-    assert "≤ 4" in told([exact, off])
+    assert "≤ 4" in figures_text([exact, off])

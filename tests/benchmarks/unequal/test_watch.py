@@ -8,8 +8,9 @@ import psutil
 import pytest
 
 from benchmarks.harness.report import exit_code
-from benchmarks.unequal.benchmark import against_targets, all_cases, main, run_all, table
+from benchmarks.unequal.benchmark import against_targets, all_cases, main, table
 from benchmarks.unequal.case import Case
+from benchmarks.unequal.watch import run_all
 
 GOOD = Case(ranks=1, stage=0, accumulation=1, backprop="full", optimizer="SGD", updates=2)
 INDIVISIBLE = Case(ranks=1, stage=0, accumulation=3, backprop="full", optimizer="SGD", updates=2)

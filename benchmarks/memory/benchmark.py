@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.harness.cli import finish, make_parser, open_rows
-from benchmarks.harness.digest import ROOT, code_digest
+from benchmarks.harness.digest import PACKAGES, ROOT, code_digest
 from benchmarks.harness.ranks import launch
 from benchmarks.harness.report import Figure, Table, print_table
 from benchmarks.harness.rows import Row
@@ -27,11 +27,8 @@ WAYS = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 TENSORS, PROCESS, SENT = 0.1, 0.2, 0.05
 """How far what was measured may be from what was foretold."""
 MEASURED = (
-    "act",
+    *PACKAGES,
     "ds_configs",
-    "halting",
-    "training/engine",
-    "training/resources",
     "benchmarks/harness/ranks.py",
     "benchmarks/memory/case.py",
     "benchmarks/memory/live_tensors.py",

@@ -31,12 +31,9 @@ MEASURED = (
     "halting",
     "benchmarks/unequal/case.py",
     "training/distributed/collectives.py",
-    "training/objectives/objective.py",
-    "training/engine/ds_config.py",
-    "training/engine/engine.py",
-    "training/engine/local.py",
-    "training/engine/deferred_gradients.py",
-    "training/engine/zero.py",
+    "training/engine",
+    "training/objectives",
+    "training/optimizers",
 )
 """What a row depends on."""
 

@@ -22,7 +22,7 @@ LONGEST_FIRST = tuple(
         "distributed/test_unequal.py",
         "distributed/test_precision.py",
         "training/test_train.py",
-        "benchmarks/test_run.py",
+        "benchmarks/compute/test_compute.py",
         "learning/test_learning.py",
         "distributed/test_stop.py",
         "act/layers/test_compiled.py",
@@ -33,7 +33,7 @@ LONGEST_FIRST = tuple(
         "training/cli/test_doctor.py",
         "distributed/test_engine_start.py",
         "distributed/test_frozen.py",
-        "benchmarks/test_trainings.py",
+        "benchmarks/harness/test_trainings.py",
         "training/tuning/test_tune.py",
         "training/checkpoints/test_start_from.py",
     )

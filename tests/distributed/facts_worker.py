@@ -22,7 +22,7 @@ import act.loop.zero_gradient
 import training.engine.zero
 from act.loop.zero_gradient import attach_zero_gradient
 from act.models.looped_transformer import LoopedTransformer
-from benchmarks.unequal_case import (
+from benchmarks.unequal.case import (
     MAX_STEPS,
     ROWS,
     SETTINGS,

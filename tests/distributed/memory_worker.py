@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from memory_shapes import WAYS, make_config
 
-from benchmarks.memory_case import held_tensors, resident
+from benchmarks.memory.case import held_tensors, resident
 from training.distributed import collectives
 from training.distributed.process_group import leave
 from training.engine import start

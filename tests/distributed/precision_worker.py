@@ -26,7 +26,7 @@ from tiny import (
 from torch import Tensor
 
 import training.loop.loop
-from benchmarks.halting_replay import NarrowOperations
+from benchmarks.precision.halting_replay import NarrowOperations
 from halting import Memory, StepDecision, StepView, StickBreaking
 from training.build import build_all
 from training.checkpoints.checkpoint import Progress

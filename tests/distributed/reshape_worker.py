@@ -12,7 +12,7 @@ import torch
 from tiny import Balanced, make_config, make_model, train
 
 from act.models.looped_transformer import LoopedTransformer
-from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
+from benchmarks.reshape.worker import PLAIN, Shape, go_on, save_source
 from training.checkpoints import checkpoint
 from training.distributed import collectives
 from training.distributed.process_group import leave

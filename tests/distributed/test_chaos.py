@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from benchmarks.chaos import Seen, figures_of, torment, undisturbed
-from benchmarks.targets import exit_code
+from benchmarks.chaos.benchmark import Seen, figures_of, torment, undisturbed
+from benchmarks.harness.report import exit_code
+from benchmarks.harness.rows import Rows
 
 STAGE = 3
 KILLS = 3  # the third while a checkpoint is being written
@@ -11,7 +12,7 @@ KILLS = 3  # the third while a checkpoint is being written
 
 def test_killed_ranks_go_on_and_every_loss_is_that_of_an_undisturbed_run(tmp_path: Path):
     seen = Seen()
-    kills = torment(tmp_path / "killed", STAGE, KILLS, seen, rows=None)
+    kills = torment(tmp_path / "killed", STAGE, KILLS, seen, Rows(None, "this code"))
     assert [kill.loadable for kill in kills] == [True] * KILLS, kills
     assert [kill.saving for kill in kills] == [False, False, True]
     reference = undisturbed(tmp_path / "undisturbed", STAGE, max(seen.losses))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from small_runs import small
 
-from benchmarks.reshape import FIRST, LATER
-from benchmarks.reshape_worker import PLAIN, Shape, go_on, save_source
+from benchmarks.reshape.benchmark import FIRST, LATER
+from benchmarks.reshape.worker import PLAIN, Shape, go_on, save_source
 from training.cli.main import main as ponder
 from training.runs import metrics
 from training.start import train

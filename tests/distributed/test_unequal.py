@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.unequal import GRADIENTS, LOSSES, PARAMETERS
-from benchmarks.unequal_case import kind_of
+from benchmarks.unequal.benchmark import GRADIENTS, LOSSES, PARAMETERS
+from benchmarks.unequal.case import kind_of
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2 ranks", "3 ranks"])

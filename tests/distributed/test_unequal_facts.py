@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import free_port
 
-from benchmarks.unequal import GRADIENTS
+from benchmarks.unequal.benchmark import GRADIENTS
 
 
 @pytest.fixture(scope="module")

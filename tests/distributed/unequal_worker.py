@@ -1,4 +1,4 @@
-"""One rank: the short form of benchmarks/unequal.py, and a loop in which ranks exchange tokens at
+"""One rank: the short form of benchmarks/unequal, and a loop in which ranks exchange tokens at
 every step."""
 
 import functools
@@ -13,7 +13,7 @@ from experts import ExpertBlock
 from torch import Tensor
 
 from act.models.looped_transformer import LoopedTransformer
-from benchmarks.unequal_case import (
+from benchmarks.unequal.case import (
     BACKPROPS,
     RATES,
     ROWS,

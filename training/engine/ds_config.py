@@ -87,7 +87,7 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
     for fact in decided:
         _settle(path, given, fact)
     # The optimizer is torch's own also under CPU offload: DeepSpeed's would be compiled at the
-    # first step. Others of torch's than its Adams are "untested" under ZeRO: benchmarks/unequal.py
+    # first step. Others of torch's than its Adams are "untested" under ZeRO: benchmarks/unequal
     # does test them.
     return {**given, "zero_force_ds_cpu_optimizer": False, "zero_allow_untested_optimizer": True}
 

@@ -20,7 +20,7 @@ from act import (
 )
 from act.slots import Slots
 from act.testing import assert_close
-from benchmarks.saved_bytes import saved_bytes
+from benchmarks.compute.saved_bytes import saved_bytes
 from halting import GravesACT, LoopTrace
 
 BATCH, LENGTH, DIM, LIMIT = 3, 5, 8, 6

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from act.models.looped_transformer import LoopedTransformer
-from benchmarks.halting_replay import Watched, moved
+from benchmarks.precision.halting_replay import Watched, moved
 from halting import (
     CorrectnessHalt,
     ExitGate,

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from act.accounting.activation_memory import activation_bytes
-from benchmarks.live_tensors import LiveTensors
+from benchmarks.memory.live_tensors import LiveTensors
 from halting.errors import UsageError
 from training.build import build_all, build_model, build_task
 from training.config.model_part import ModelPart

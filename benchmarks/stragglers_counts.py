@@ -20,6 +20,7 @@ from training.dealing import BatchBalancer, ByDifficulty, ByLength, ByPonder, Pr
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
 from training.recipes.load import load_recipe
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics
 from training.tasks.task import Batch
 
@@ -98,7 +99,9 @@ def record(config: RunConfig) -> Counts:
     engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         training = Updates(
-            config, built, engine, Path(folder), Metrics(None), Screen(None), Progress()
+            TrainingContext(
+                config, built, engine, Path(folder), Metrics(None), Screen(None), Progress()
+            )
         )
         training.balancer = balancer = _Listening(training.balancer, predictors)
         ended = training.run()

@@ -15,8 +15,8 @@ from act.slots import LoopPath
 from halting.trace import LoopTrace
 from training.build import build_cost, build_objective
 from training.config.precision import ARITHMETIC
-from training.exits.exit import LEARNED, Exit
 from training.engine.model_inputs import extra_inputs
+from training.exits.exit import LEARNED, Exit
 from training.objectives.objective import Objective
 from training.ponder_penalty import coefficient
 from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer

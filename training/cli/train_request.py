@@ -10,13 +10,15 @@ from training.config.flags import parse
 from training.config.run_config import RunConfig
 from training.console.screen import standard_screen
 from training.distributed import collectives
-from training.recipes.load import load_recipe, recipe_names
+from training.recipes.load import load_config, load_recipe, recipe_names
 from training.runs.loaded import read_config
+from training.runs.run_path import RunPath
 
 USAGE = """usage: ponder train RECIPE [flags]        train a recipe
        ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains
                                           nothing (--ranks N)
-       ponder train --resume RUN [flags]  go on with a run
+       ponder train --config FILE [flags]  train a run's config.json, or YAML
+       ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
        ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
        ponder train RECIPE --help         every flag of a recipe
 
@@ -29,7 +31,7 @@ class Request:
 
     Args:
         config: the run.
-        resume: the run folder to go on with.
+        resume: the run to go on with: its folder, or RUN@500 or RUN@best.
         dry_run: say what would happen, and train nothing.
         ranks: for how many ranks to say it.
     """
@@ -52,6 +54,7 @@ def read_request(argv: Sequence[str]) -> Request:
     _take(rest, "--local-rank")  # the launcher puts it first; the environment says the same
     resume = _take(rest, "--resume")
     ranks = _take(rest, "--ranks")
+    file = _take(rest, "--config")
     tuned = _take(rest, "--from-tune")
     picked = _take(rest, "--pick")
     if (picked is not None and tuned is None) or (tuned is not None and resume is not None):
@@ -61,6 +64,14 @@ def read_request(argv: Sequence[str]) -> Request:
             else f"--from-tune {tuned} with --resume.",
             "A point is picked from a sweep, and for a run that begins.",
             "Write ponder train RECIPE --from-tune DIR --pick knee.",
+        )
+    named = [rest[0]] if rest and not rest[0].startswith("-") else []
+    others = [*named, *(["--resume"] if resume else []), *(["--from-tune"] if tuned else [])]
+    if file is not None and others:
+        raise UsageError(
+            f"--config {file} comes with {others[0]}.",
+            "Each says what is trained.",
+            f"Drop {others[0]}, or drop --config.",
         )
     is_dry = "--dry-run" in rest or "--dry_run" in rest
     rest = [word for word in rest if word not in ("--dry-run", "--dry_run")]
@@ -73,8 +84,11 @@ def read_request(argv: Sequence[str]) -> Request:
                 "A run goes on with its own config.",
                 f"Drop {rest[0]}, or drop --resume to start anew.",
             )
-        config = read_config(Path(resume))
+        config = read_config(RunPath.parse(resume).home)
         config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
+    elif file is not None:
+        config = load_config(Path(file))
+        config = parse(config, rest, f"ponder train --config {file}") if rest else config
     else:
         if not rest or rest[0].startswith("-"):
             raise UsageError(

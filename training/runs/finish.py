@@ -13,6 +13,7 @@ from training.config.run_config import RunConfig
 from training.console.output_files import write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
+from training.distributed.launcher_watch import LauncherWatch
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.runs.context import TrainingContext
@@ -56,12 +57,13 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     collectives.barrier()
     engine.save_weights(final)
     if first:
+        launcher = LauncherWatch.of_this_process().words
         write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")
         latest, before = grown(found, read_growth(folder)[0])
         write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
         picture.save_map_picture(found, folder / "ponder_map.png")
-        write_text(folder / "report.md", run_report(config, summary, folder))
+        write_text(folder / "report.md", run_report(config, summary, folder, launcher))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
         context.metrics.write("test", progress.update, **tally.figures())
         _say(screen, summary, found, folder)

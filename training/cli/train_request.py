@@ -7,8 +7,9 @@ from pathlib import Path
 
 from halting.errors import UsageError
 from training.config.flags import parse
+from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
-from training.console.screen import standard_screen
+from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
 from training.recipes.load import load_config, load_recipe, recipe_names
 from training.runs.loaded import read_config
@@ -85,10 +86,10 @@ def read_request(argv: Sequence[str]) -> Request:
                 f"Drop {rest[0]}, or drop --resume to start anew.",
             )
         config = read_config(RunPath.parse(resume).home)
-        config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
+        config = _parsed(config, rest, f"ponder train --resume {resume}")
     elif file is not None:
         config = load_config(Path(file))
-        config = parse(config, rest, f"ponder train --config {file}") if rest else config
+        config = _parsed(config, rest, f"ponder train --config {file}")
     else:
         if not rest or rest[0].startswith("-"):
             raise UsageError(
@@ -98,7 +99,7 @@ def read_request(argv: Sequence[str]) -> Request:
                 "your own file.py:function.",
             )
         words = [*_chosen(rest, tuned, picked), *rest[1:]] if tuned is not None else rest[1:]
-        config = parse(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
+        config = _parsed(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
     here = (
         collectives.world_size()
         if collectives.is_distributed()
@@ -107,12 +108,26 @@ def read_request(argv: Sequence[str]) -> Request:
     return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
 
 
+def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:
+    """The config with the flags on top, and on the screen what of it they replaced unasked."""
+    if not words:
+        return recipe
+    config = parse(recipe, words, prog)
+    if (says := replaced_parts(recipe, config)) is not None:
+        _screen().say(says)
+    return config
+
+
+def _screen() -> Screen:
+    return standard_screen(0 if os.environ.get("RANK", "0") == "0" else 1)
+
+
 def _chosen(rest: Sequence[str], tuned: str, picked: str | None) -> Sequence[str]:
     """The flags of a sweep's point."""
     from training.tuning.chosen import chosen  # late: a sweep's own trials come through here
 
     found = chosen(Path(tuned), picked or "knee", rest[0], rest[1:])
-    standard_screen(0 if os.environ.get("RANK", "0") == "0" else 1).say(found.says)
+    _screen().say(found.says)
     return found.words
 
 

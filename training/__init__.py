@@ -1,5 +1,5 @@
-"""Training looped Transformers: recipes, engines, checkpoints, evaluation; `load_run` reads a run
-back, `apply_exit` lets its tokens leave another way."""
+"""Training looped Transformers: recipes, engines, checkpoints, evaluation. `fit` trains, `load_run`
+reads a run back, `apply_exit` lets its tokens leave another way."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -9,6 +9,14 @@ if TYPE_CHECKING:
     from training.config.run_config import RunConfig
     from training.config.sections import HaltingPart, Part
     from training.exits.calibrated import apply_exit
+    from training.fitting import (
+        TrainingCollapsed,
+        TrainingFailed,
+        TrainingLost,
+        TrainingStopped,
+        fit,
+    )
+    from training.recipes.load import load_recipe
     from training.runs.loaded import Run, load_run
     from training.tasks.task import Batch, Task
 
@@ -20,7 +28,13 @@ __all__ = [
     "Run",
     "RunConfig",
     "Task",
+    "TrainingCollapsed",
+    "TrainingFailed",
+    "TrainingLost",
+    "TrainingStopped",
     "apply_exit",
+    "fit",
+    "load_recipe",
     "load_run",
 ]
 
@@ -32,7 +46,13 @@ _HOMES = {
     "Run": "training.runs.loaded",
     "RunConfig": "training.config.run_config",
     "Task": "training.tasks.task",
+    "TrainingCollapsed": "training.fitting",
+    "TrainingFailed": "training.fitting",
+    "TrainingLost": "training.fitting",
+    "TrainingStopped": "training.fitting",
     "apply_exit": "training.exits.calibrated",
+    "fit": "training.fitting",
+    "load_recipe": "training.recipes.load",
     "load_run": "training.runs.loaded",
 }
 

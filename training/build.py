@@ -45,6 +45,7 @@ class Built:
         task, model, cost: of the run.
         objective: what is minimised beside the cost; `prepare` comes before a training.
         schedule: of the learning rate.
+        penalty: what the cost weighs; it moves with the training.
         predictor: what guesses the costs of sequences, where they are dealt by that.
         flops: of a token of the longest sequence; counted here, while each parameter is whole.
     """
@@ -52,6 +53,7 @@ class Built:
     task: Task
     model: LoopedModel
     cost: PonderCost | None
+    penalty: Penalty
     objective: Objective
     schedule: Schedule
     predictor: Predictor | None = None
@@ -172,14 +174,15 @@ def build_predictor(config: RunConfig, task: Task) -> Predictor | None:
     return ByPonder(task) if config.balance_by == "ponder" else None
 
 
-def build_model(config: RunConfig, task: Task) -> LoopedModel:
-    """The model, initialised from the run's seed whatever was drawn before; frozen where the run
-    does not train it."""
+def build_model(config: RunConfig, task: Task) -> tuple[LoopedModel, PonderCost | None]:
+    """The model, initialised from the run's seed whatever was drawn before, and frozen where the
+    run does not train it; with the ponder cost that its readout has to suit."""
     part = config.model
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         rule = build_rule(config)
-        readout = build_readout(config, rule, build_cost(config, rule))
+        cost = build_cost(config, rule)
+        readout = build_readout(config, rule, cost)
         loop = {
             "max_steps": config.loop.max_steps,
             "path": config.loop.path,
@@ -218,7 +221,7 @@ def build_model(config: RunConfig, task: Task) -> LoopedModel:
             check_block(model.recurrence.block, model.width, task.causal, model.max_length)
     if config.train_only == "rule":
         _freeze_all_but_rule(model, config)
-    return model
+    return model, cost
 
 
 def _freeze_all_but_rule(model: LoopedModel, config: RunConfig) -> None:
@@ -244,18 +247,16 @@ def _freeze_all_but_rule(model: LoopedModel, config: RunConfig) -> None:
 
 
 def build_all(config: RunConfig) -> Built:
-    """Task, model and cost; everything that cannot work together is refused here, before anything
-    is written."""
+    """Task, model, cost and penalty; everything that cannot work together is refused here, before
+    anything is written."""
     task = build_task(config)
-    model = build_model(config, task)
-    cost = build_cost(config, model.recurrence.rule)
-    make_penalty(config, cost)
+    model, cost = build_model(config, task)
+    penalty = make_penalty(config, cost)
     check_parts(config, task, model)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
     predictor = build_predictor(config, task)
-    return Built(
-        task, model, cost, build_objective(config), build_schedule(config), predictor, flops
-    )
+    objective = build_objective(config)
+    return Built(task, model, cost, penalty, objective, build_schedule(config), predictor, flops)
 
 
 def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
@@ -273,26 +274,16 @@ def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
     build_objective(config)
 
 
-def make_penalty(
-    config: RunConfig, cost: PonderCost | None, state: dict[str, Any] | None = None
-) -> Penalty:
-    """The penalty of a run.
+def make_penalty(config: RunConfig, cost: PonderCost | None) -> Penalty:
+    """The penalty of a run, as it stands before the first update.
 
     Args:
         config: the run.
         cost: what it weighs; a target may move its prior.
-        state: where it stood, from a checkpoint; None at the start.
 
     Raises:
         UsageError: for a target or a ramp that this run cannot have.
     """
-    penalty = _new_penalty(config, cost)
-    if state:  # empty where the penalty was set by hand before
-        penalty.load_state_dict(state)
-    return penalty
-
-
-def _new_penalty(config: RunConfig, cost: PonderCost | None) -> Penalty:
     given = config.penalty
     weight = coefficient(config.penalty.value, cost)
     if given.target_steps is not None:

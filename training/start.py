@@ -3,9 +3,12 @@
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,45 +20,83 @@ from training.checkpoints.random_state import seed_rank
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console.entry import in_three_parts
-from training.console.screen import Screen, standard_screen
+from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.distributed import process_group as launch
 from training.distributed.fingerprint import facts
 from training.distributed.launch_command import check_command
 from training.distributed.launcher_watch import LauncherWatch
 from training.distributed.members import Members, end_without
+from training.distributed.stop_request import StopRequest
 from training.doctor.compiling import check_can_compile
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
 from training.loop.loop import Training
+from training.loop.outcome import TrainingOutcome
 from training.loop.remedies import deeper_flags
 from training.runs import folder as run_folder
 from training.runs import shape as run_shape
+from training.runs.context import TrainingContext
 from training.runs.finish import finish
 from training.runs.metrics import Metrics
+from training.runs.resume import check_resumable, resume_point
+from training.runs.run_path import RunPath
 from training.runs.start_from import read_start
-from training.runs.trained import Trained
+
+
+@dataclass(frozen=True)
+class EndedTraining:
+    """A training that has ended, one way or another.
+
+    Args:
+        folder: the run folder.
+        device: where it trained.
+        outcome: how it ended.
+    """
+
+    folder: Path
+    device: torch.device
+    outcome: TrainingOutcome
 
 
 def train(
-    config: RunConfig, resume: Path | None = None, finishing: Callable[[Trained], object] = finish
+    config: RunConfig,
+    resume: str | Path | None = None,
+    finishing: Callable[[TrainingContext], object] = finish,
 ) -> int:
-    """Trains a config, or goes on with a run; gives the exit code.
+    """Trains a config, or goes on with a run; gives the exit code: 1 for a run that was lost or has
+    collapsed, else 0. See `train_run`."""
+    return int(train_run(config, resume, finishing).outcome.failed)
+
+
+def train_run(
+    config: RunConfig,
+    resume: str | Path | None = None,
+    finishing: Callable[[TrainingContext], object] = finish,
+    stop: threading.Event | None = None,
+) -> EndedTraining:
+    """Trains a config, or goes on with a run, and says on the screen how it goes.
 
     Args:
         config: the run.
-        resume: the run folder to go on with.
+        resume: the run to go on with: RUN, from its newest whole checkpoint, or RUN@500 or
+            RUN@best, from that one.
         finishing: what is done with a run that has come to its end.
+        stop: asks to stop when it is set, as a signal does.
+
+    Raises:
+        UsageError: for what cannot be, before anything is trained.
     """
     launcher = LauncherWatch.of_this_process()
     check_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
     _check_ranks(config)
     if config.loop.compiled:
         check_can_compile()
-    if resume is not None:
-        _check_has_checkpoint(resume)
+    run_path = None if resume is None else RunPath.parse(resume)
+    if run_path is not None:
+        check_resumable(run_path)
     built = build_all(config)
     built.objective.prepare(built.task)
     # A run that goes on has its weights in its own checkpoint.
@@ -72,14 +113,16 @@ def train(
     device, members = _start(config, library_log)
     screen = standard_screen(collectives.rank())
     check_precision(config.precision, device, config.deepspeed_config is not None)
-    if config.deepspeed_config is not None:
-        deepspeed_settings(
-            config, collectives.world_size()
-        )  # conflicts are refused before a folder is made
+    # Conflicts are refused before a folder is made.
+    settings = (
+        deepspeed_settings(config, collectives.world_size())
+        if config.deepspeed_config is not None
+        else None
+    )
     if config.report_to:
         check_installed(config.report_to)
-    kept = _newest_whole(resume, screen) if resume is not None else None
-    folder = resume or run_folder.create(config, device)
+    kept = resume_point(run_path, screen) if run_path is not None else None
+    folder = run_path.home if run_path is not None else run_folder.create(config, device)
     run_folder.check_shared_folder(folder)
     _keep_library_log(library_log, folder)
     if collectives.rank() == 0:
@@ -89,12 +132,26 @@ def train(
         start.load_into(built.model)
         screen.say(start.says())
     try:
-        engine = _engine(config, built, device)
+        engine = _engine(config, built, device, settings)
         seed_rank(config.seed, collectives.rank())
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
         if members is not None:
             members.watch(folder)
-        code = _run(config, built, engine, folder, screen, progress, launcher, finishing)
+        reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+        metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
+        outcome = _run(
+            TrainingContext(
+                config,
+                built,
+                engine,
+                folder,
+                metrics,
+                screen,
+                progress,
+                StopRequest(launcher, stop),
+            ),
+            finishing,
+        )
     except (RuntimeError, OSError):
         # What a collective raises when a rank dies says which connection broke, and not who is
         # gone.
@@ -106,59 +163,50 @@ def train(
             members.stop_watching()
     engine.close()
     launch.stop()
-    return code
+    return EndedTraining(folder, device, outcome)
 
 
 def _run(
-    config: RunConfig,
-    built: Built,
-    engine: Engine,
-    folder: Path,
-    screen: Screen,
-    progress: Progress,
-    launcher: LauncherWatch,
-    finishing: Callable[[Trained], object],
-) -> int:
-    reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-    metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
-    if progress.update:
-        _say_resumed(engine, folder, screen, metrics, progress.update)
+    context: TrainingContext, finishing: Callable[[TrainingContext], object]
+) -> TrainingOutcome:
+    """Trains, says how it ended, and does what is done at the end."""
+    config = context.config
+    screen = context.screen
     try:
-        ended = Training(config, built, engine, folder, metrics, screen, progress, launcher).run()
-        if ended.reason == "lost":
-            assert ended.error is not None
-            screen.say(in_three_parts(ended.error))
-            return 1
-        if ended.reason == "collapsed":
-            screen.warn(f"training stopped: {ended.says}")
+        if context.progress.update:
+            _say_resumed(context)
+        outcome = Training(context).run()
+        update = outcome.progress.update
+        if outcome.reason == "lost":
+            assert outcome.error is not None
+            screen.say(in_three_parts(outcome.error))
+        elif outcome.reason == "collapsed":
+            screen.warn(f"training stopped: {outcome.says}")
             screen.say(
                 "to begin again deeper, give the same command with "
-                f"{deeper_flags(config, built.cost)}"
+                f"{deeper_flags(config, context.built.cost)}"
             )
-            return 1
-        if ended.reason == "stopped":
+        elif outcome.reason == "stopped":
             screen.say(
-                f"stopped {ended.says}, saved at update {ended.progress.update} of "
-                f"{config.updates}\n"
-                f"to go on: ponder train --resume {folder}"
+                f"stopped {outcome.says}, saved at update {update} of {config.updates}\n"
+                f"to go on: ponder train --resume {context.folder}"
             )
-            return 0
-        if ended.reason == "limit":
-            of = "" if config.stretch_to == "limit" else f" of {config.updates}"
-            screen.say(f"ended {ended.says}, at update {ended.progress.update}{of}")
-        finishing(Trained(config, built, engine, folder, screen, metrics, ended.progress))
-        return 0
+        else:
+            if outcome.reason == "limit":
+                of = "" if config.stretch_to == "limit" else f" of {config.updates}"
+                screen.say(f"ended {outcome.says}, at update {update}{of}")
+            finishing(replace(context, progress=outcome.progress))
+        return outcome
     finally:
-        metrics.close()
+        context.metrics.close()
 
 
-def _say_resumed(
-    engine: Engine, folder: Path, screen: Screen, metrics: Metrics, update: int
-) -> None:
+def _say_resumed(context: TrainingContext) -> None:
     """Tells where a run goes on, and from what shape to what."""
-    before = run_shape.written(checkpoint.folder_of(folder / "checkpoints", update))
-    now = run_shape.here(engine)
-    screen.say(
+    update = context.progress.update
+    before = run_shape.written(checkpoint.folder_of(context.folder / "checkpoints", update))
+    now = run_shape.here(context.engine)
+    context.screen.say(
         f"going on after update {update}{f', from {before} to {now}' if before != now else ''}"
     )
     about = {
@@ -167,7 +215,7 @@ def _say_resumed(
         "ranks_before": before.ranks,
         "stage_before": before.stage,
     }
-    metrics.write("resumed", update, **about)
+    context.metrics.write("resumed", update, **about)
 
 
 def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members | None]:
@@ -195,12 +243,14 @@ def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members 
     ), None
 
 
-def _engine(config: RunConfig, built: Built, device: torch.device) -> Engine:
-    if config.deepspeed_config is None:
+def _engine(
+    config: RunConfig, built: Built, device: torch.device, settings: dict[str, Any] | None
+) -> Engine:
+    if settings is None:
         return LocalEngine(built.model, config.optimizer, device, config.precision)
     from training.engine.zero import DeepSpeedEngine  # late: it needs what `launch.start` prepares
 
-    return DeepSpeedEngine(built.model, config)
+    return DeepSpeedEngine(built.model, config, settings=settings)
 
 
 def _check_ranks(config: RunConfig) -> None:
@@ -220,30 +270,6 @@ def _check_ranks(config: RunConfig) -> None:
             "Each takes an equal share of the examples of an update.",
             f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
         )
-
-
-def _check_has_checkpoint(resume: Path) -> None:
-    if not checkpoint.found(resume / "checkpoints"):
-        raise UsageError(
-            f"{resume} holds no checkpoint.",
-            "There is nothing to go on from; starting from scratch in silence would hide that.",
-            "Start anew: ponder train RECIPE",
-        )
-
-
-def _newest_whole(resume: Path, screen: Screen) -> Path:
-    """The checkpoint to go on from, on all ranks the same; damaged ones are named and passed
-    over."""
-    kept, wrong = checkpoint.newest_whole(resume / "checkpoints")
-    if kept is None:
-        raise UsageError(
-            f"{resume} holds no whole checkpoint: {' | '.join(wrong)}.",
-            "There is nothing to go on from; starting from scratch in silence would hide that.",
-            "Bring the files back from a copy, or start anew: ponder train RECIPE",
-        )
-    for text in wrong:
-        screen.warn(f"damaged, and passed over: {text}")
-    return kept
 
 
 def _write_config(config: RunConfig, folder: Path, kept: Path | None) -> None:

@@ -23,6 +23,7 @@ from training.console.screen import standard_screen
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
 from training.recipes.load import load_recipe
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics, read_metrics
 
 
@@ -127,7 +128,9 @@ def training_loop(device: str, bf16: bool, repeats: int, updates: int = 4) -> li
             ours.model, config.optimizer, torch.device(device), "bf16" if bf16 else "float32"
         )
         training = UpdatesAlone(
-            config, ours, engine, Path(folder), metrics, standard_screen(0), Progress()
+            TrainingContext(
+                config, ours, engine, Path(folder), metrics, standard_screen(0), Progress()
+            )
         )
         our_updates = _Updates(training, updates)
         above, below = in_turns((our_updates, bare_updates), repeats, least=0.0)

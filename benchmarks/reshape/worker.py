@@ -23,6 +23,7 @@ from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
 from training.engine.portable import OPTIMIZER, WEIGHTS
 from training.loop.loop import Training
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics
 
 SAVED_AT = 4
@@ -113,7 +114,9 @@ def train(
     """The losses from there to the last update, by the trainer itself; checkpoints go into the
     folder."""
     metrics = Losses()
-    Training(config, built, engine, folder, metrics, standard_screen(1), progress).run()
+    Training(
+        TrainingContext(config, built, engine, folder, metrics, standard_screen(1), progress)
+    ).run()
     return metrics.losses
 
 

@@ -26,6 +26,7 @@ from training.distributed.dealing import (
 )
 from training.engine.local import LocalEngine
 from training.recipes.load import load_recipe
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics
 from training.tasks.task import Batch
 
@@ -103,7 +104,9 @@ def record(config: RunConfig) -> Counts:
     engine = LocalEngine(built.model, config.optimizer, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
         training = UpdatesAlone(
-            config, built, engine, Path(folder), Metrics(None), Screen(None), Progress()
+            TrainingContext(
+                config, built, engine, Path(folder), Metrics(None), Screen(None), Progress()
+            )
         )
         training.balancer = balancer = _Listening(training.balancer, predictors)
         ended = training.run()

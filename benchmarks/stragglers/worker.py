@@ -20,6 +20,7 @@ from training.console.screen import Screen
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, start, stop
 from training.recipes.load import load_recipe
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics, read_metrics
 from training.runs.rank_report import Ranks
 
@@ -79,7 +80,9 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
             with tempfile.TemporaryDirectory() as place:
                 metrics = Metrics(Path(place))
                 training = UpdatesAlone(
-                    config, built, engine, Path(place), metrics, Screen(None), Progress()
+                    TrainingContext(
+                        config, built, engine, Path(place), metrics, Screen(None), Progress()
+                    )
                 )
                 training.ranks = listening = _Listening(engine.device)
                 training.run()

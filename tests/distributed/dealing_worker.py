@@ -19,6 +19,7 @@ from training.distributed.process_group import leave
 from training.engine import DeepSpeedEngine, LocalEngine, start
 from training.loop.loop import Training
 from training.objectives import CrossEntropy
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics
 
 DS_CONFIG = Path(__file__).parent.parent.parent / "ds_configs" / "zero1.json"
@@ -113,7 +114,9 @@ def train(config: RunConfig, folder: Path, resumed: bool = False) -> list[dict]:
     collectives.barrier()
     progress = load(found(folder / "checkpoints")[0], engine) if resumed else Progress()
     metrics = Metrics(folder if first else None, progress.update)
-    ended = Training(config, built, engine, folder, metrics, Screen(None), progress).run()
+    ended = Training(
+        TrainingContext(config, built, engine, folder, metrics, Screen(None), progress)
+    ).run()
     metrics.close()
     assert ended.reason == "finished"
     return (

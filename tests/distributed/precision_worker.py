@@ -36,6 +36,7 @@ from training.distributed import collectives
 from training.distributed.process_group import leave
 from training.engine import DeepSpeedEngine, Engine, start
 from training.engine.loss_scale import LossScale
+from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics
 
 UPDATES, SAVED_AT = 9, 6
@@ -168,9 +169,8 @@ def loop(folder: Path, path: Path) -> list:
     built = build_all(config)
     engine = DeepSpeedEngine(built.model, config)
     training.loop.loop.objective = damaging(torch.nan)
-    ended = training.loop.loop.Training(
-        config, built, engine, home, Metrics(None), Screen(None), Progress()
-    ).run()
+    context = TrainingContext(config, built, engine, home, Metrics(None), Screen(None), Progress())
+    ended = training.loop.loop.Training(context).run()
     return collectives.all_gather_object(
         [ended.reason, ended.progress.update, ended.progress.skipped]
     )

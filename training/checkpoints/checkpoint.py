@@ -35,6 +35,7 @@ class Progress:
         train_seconds: spent training, evaluation left out.
         penalty: state of the ponder penalty.
         best: the best validation accuracy so far.
+        best_checkpoint: the best evaluation by `--best-by`: state of a `BestTracker`.
         dealing: what the dealer has learned.
         flops: floating-point operations of training so far, over all ranks, by the steps that
             tokens took.
@@ -50,6 +51,7 @@ class Progress:
     train_seconds: float = 0.0
     penalty: dict | None = None
     best: float = -1.0
+    best_checkpoint: dict | None = None
     dealing: dict | None = None
     flops: float = 0.0
     mean_steps: float | None = None
@@ -64,12 +66,18 @@ def folder_of(checkpoints: Path, update: int) -> Path:
     return checkpoints / f"update-{update:06d}"
 
 
+def update_of(folder: Path) -> int | None:
+    """The update of a checkpoint, by its folder's name; None for another name."""
+    match = _NAME.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
 def found(checkpoints: Path) -> list[Path]:
     """The finished checkpoints, oldest first."""
     named = [
-        (int(match[1]), path)
+        (update, path)
         for path in checkpoints.glob("update-*")
-        if (match := _NAME.fullmatch(path.name))
+        if (update := update_of(path)) is not None
     ]
     return [path for _, path in sorted(named) if (path / manifest.FILE).is_file()]
 
@@ -99,6 +107,7 @@ def save(
     keep_last: int,
     keep_every: int | None = None,
     keep_good: bool = False,
+    keep_best: int | None = None,
 ) -> Path:
     """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole and
     on the disk, and older ones are removed only after that.
@@ -110,6 +119,7 @@ def save(
         keep_last: how many are kept.
         keep_every: those of every so many updates are kept as well.
         keep_good: so is the last good one, as `last_good` means it.
+        keep_best: and that of this update.
 
     Raises:
         UsageError: where the disk is full, or cannot be written to.
@@ -140,7 +150,9 @@ def save(
             final.rename(checkpoints / f"{_REPLACED}{final.name}")
         partial.rename(final)
         manifest.sync_folder(checkpoints)
-        _drop_old(final, keep_last, keep_every, last_good(checkpoints) if keep_good else None)
+        spared = [last_good(checkpoints)] if keep_good else []
+        spared += [folder_of(checkpoints, keep_best)] if keep_best is not None else []
+        _drop_old(final, keep_last, keep_every, spared)
     collectives.barrier()
     return final
 
@@ -179,15 +191,17 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
     ) from failure
 
 
-def _drop_old(newest: Path, keep_last: int, keep_every: int | None, spared: Path | None) -> None:
+def _drop_old(
+    newest: Path, keep_last: int, keep_every: int | None, spared: list[Path | None]
+) -> None:
     """Removes what is older than the last few. Those of later updates than the one just written do
     not count: the run has passed them over as damaged, and they must not take the places of whole
     ones."""
     checkpoints = newest.parent
     there = found(checkpoints)
     for old in there[: there.index(newest) + 1][: -max(1, keep_last)]:
-        update = int(old.name.rpartition("-")[2])
-        if old != spared and (keep_every is None or update == 0 or update % keep_every):
+        update = update_of(old)
+        if old not in spared and (keep_every is None or not update or update % keep_every):
             _remove(old)
     _tidy(checkpoints)
 
@@ -200,6 +214,18 @@ def last_good(checkpoints: Path) -> Path | None:
         if steps is None or steps > _DEEP_ENOUGH:
             return path
     return None
+
+
+def best(checkpoints: Path) -> Path | None:
+    """The best checkpoint by `--best-by`, as the newest one has it written down; None where there
+    is none."""
+    there = found(checkpoints)
+    if not there:
+        return None
+    about = json.loads((there[-1] / "progress.json").read_text(encoding="utf-8"))
+    update = (about.get("best_checkpoint") or {}).get("update")
+    kept = None if update is None else folder_of(checkpoints, update)
+    return kept if kept in there else None
 
 
 def drop_after(kept: Path) -> None:

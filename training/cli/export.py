@@ -39,7 +39,9 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Options, args=list(argv), prog="ponder export", description=Options.__doc__)
     given = Path(options.run) if options.run is not None else newest_run()
     home, weights = locate(given)
-    output = options.output or home / ("export" if given == home else f"export-{given.name}")
+    output = options.output or home / (
+        "export" if given == home else f"export-{weights.parent.name}"
+    )
     num_parameters = export(home, weights, output)
     print(
         f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS} and "

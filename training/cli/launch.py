@@ -19,6 +19,7 @@ from training.cli.train_request import read_request
 from training.distributed.launch_command import check_command
 from training.runs import folder as run_folder
 from training.runs.metrics import FILE, read_metrics
+from training.runs.run_path import RunPath
 
 _USAGE = """usage: ponder launch [--max-restarts N] [--wait SECONDS] -- DEEPSPEED'S ARGUMENTS
 
@@ -118,7 +119,7 @@ def job_of(given: Sequence[str]) -> LaunchedJob:
     mine = words[place + 1 :]
     request = read_request(mine)
     if request.resume is not None:
-        return LaunchedJob(launcher, tuple(mine), request.resume)
+        return LaunchedJob(launcher, tuple(mine), RunPath.parse(request.resume).home)
     folder = run_folder.next_free(request.config)
     named = [] if request.config.name is not None else ["--name", folder.name]
     return LaunchedJob(launcher, (*mine, *named), folder)

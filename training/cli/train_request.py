@@ -7,16 +7,19 @@ from pathlib import Path
 
 from halting.errors import UsageError
 from training.config.flags import parse
+from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
-from training.console.screen import standard_screen
+from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
-from training.recipes.load import load_recipe, recipe_names
+from training.recipes.load import load_config, load_recipe, recipe_names
 from training.runs.loaded import read_config
+from training.runs.run_path import RunPath
 
 USAGE = """usage: ponder train RECIPE [flags]        train a recipe
        ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains
                                           nothing (--ranks N)
-       ponder train --resume RUN [flags]  go on with a run
+       ponder train --config FILE [flags]  train a run's config.json, or YAML
+       ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
        ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
        ponder train RECIPE --help         every flag of a recipe
 
@@ -29,7 +32,7 @@ class Request:
 
     Args:
         config: the run.
-        resume: the run folder to go on with.
+        resume: the run to go on with: its folder, or RUN@500 or RUN@best.
         dry_run: say what would happen, and train nothing.
         ranks: for how many ranks to say it.
     """
@@ -52,6 +55,7 @@ def read_request(argv: Sequence[str]) -> Request:
     _take(rest, "--local-rank")  # the launcher puts it first; the environment says the same
     resume = _take(rest, "--resume")
     ranks = _take(rest, "--ranks")
+    file = _take(rest, "--config")
     tuned = _take(rest, "--from-tune")
     picked = _take(rest, "--pick")
     if (picked is not None and tuned is None) or (tuned is not None and resume is not None):
@@ -61,6 +65,14 @@ def read_request(argv: Sequence[str]) -> Request:
             else f"--from-tune {tuned} with --resume.",
             "A point is picked from a sweep, and for a run that begins.",
             "Write ponder train RECIPE --from-tune DIR --pick knee.",
+        )
+    named = [rest[0]] if rest and not rest[0].startswith("-") else []
+    others = [*named, *(["--resume"] if resume else []), *(["--from-tune"] if tuned else [])]
+    if file is not None and others:
+        raise UsageError(
+            f"--config {file} comes with {others[0]}.",
+            "Each says what is trained.",
+            f"Drop {others[0]}, or drop --config.",
         )
     is_dry = "--dry-run" in rest or "--dry_run" in rest
     rest = [word for word in rest if word not in ("--dry-run", "--dry_run")]
@@ -73,8 +85,11 @@ def read_request(argv: Sequence[str]) -> Request:
                 "A run goes on with its own config.",
                 f"Drop {rest[0]}, or drop --resume to start anew.",
             )
-        config = read_config(Path(resume))
-        config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
+        config = read_config(RunPath.parse(resume).home)
+        config = _parsed(config, rest, f"ponder train --resume {resume}")
+    elif file is not None:
+        config = load_config(Path(file))
+        config = _parsed(config, rest, f"ponder train --config {file}")
     else:
         if not rest or rest[0].startswith("-"):
             raise UsageError(
@@ -84,7 +99,7 @@ def read_request(argv: Sequence[str]) -> Request:
                 "your own file.py:function.",
             )
         words = [*_chosen(rest, tuned, picked), *rest[1:]] if tuned is not None else rest[1:]
-        config = parse(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
+        config = _parsed(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
     here = (
         collectives.world_size()
         if collectives.is_distributed()
@@ -93,12 +108,26 @@ def read_request(argv: Sequence[str]) -> Request:
     return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
 
 
+def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:
+    """The config with the flags on top, and on the screen what of it they replaced unasked."""
+    if not words:
+        return recipe
+    config = parse(recipe, words, prog)
+    if (says := replaced_parts(recipe, config)) is not None:
+        _screen().say(says)
+    return config
+
+
+def _screen() -> Screen:
+    return standard_screen(0 if os.environ.get("RANK", "0") == "0" else 1)
+
+
 def _chosen(rest: Sequence[str], tuned: str, picked: str | None) -> Sequence[str]:
     """The flags of a sweep's point."""
     from training.tuning.chosen import chosen  # late: a sweep's own trials come through here
 
     found = chosen(Path(tuned), picked or "knee", rest[0], rest[1:])
-    standard_screen(0 if os.environ.get("RANK", "0") == "0" else 1).say(found.says)
+    _screen().say(found.says)
     return found.words
 
 

@@ -1,7 +1,7 @@
 """A frozen record of a config, and what is said where one cannot be made."""
 
 import typing
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -44,6 +44,22 @@ class Record(BaseModel, metaclass=_RaisesUsageErrors):
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
     group: ClassVar[str] = ""
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with other values, checked as those of a new one. A dict changes the keys of a
+        record that it names, `config.replace(updates=300, penalty={"value": 0.02})`; one with a
+        `kind` is a whole part.
+
+        Raises:
+            UsageError: for an unknown key and a value that cannot be.
+        """
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        for name, change in changes.items():
+            old = values.get(name)
+            if isinstance(change, dict) and isinstance(old, Record) and "kind" not in change:
+                change = old.replace(**change)
+            values[name] = change
+        return type(self)(**values)
 
 
 def flag_name(*path: str | int) -> str:

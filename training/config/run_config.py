@@ -10,6 +10,7 @@ from pydantic import (
 )
 
 from halting.errors import UsageError
+from training.config.best_metric import check_best_by
 from training.config.model_part import ModelPart
 from training.config.parts import ROLES, check_options, resolve
 from training.config.precision import Precision
@@ -68,6 +69,12 @@ class RunConfig(Record):
     """checkpoints that are kept, the newest ones"""
     keep_every: int | None = Field(None, ge=1)
     """updates between checkpoints that are kept for good; None: none is"""
+    best_by: str | None = None
+    """what an evaluation is judged by: accuracy, sequence_accuracy, loss or bits; the checkpoint of
+    the best one is kept, and read as RUN@best. None: nothing is judged"""
+    patience: int | None = Field(None, ge=1)
+    """evaluations without a better one by best_by after which the run ends early; None: it trains
+    to its end"""
     max_skipped: int = Field(10, ge=1)
     """updates in a row that may be skipped, because their loss or gradient is not finite, before
     the run stops"""
@@ -143,6 +150,7 @@ class RunConfig(Record):
                 "is neither.",
                 "Write one of them, or drop --stretch-to.",
             )
+        check_best_by(self.best_by, self.patience)
         check_penalty(
             self.penalty.target_steps,
             self.penalty.ramp,

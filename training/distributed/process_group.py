@@ -8,8 +8,9 @@ import logging
 import os
 import socket
 import sys
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +30,8 @@ from training.distributed.rendezvous import Place, meet
 
 TIMEOUT = timedelta(minutes=30)
 """How long a rank waits for the others before it gives up."""
+_LOGGERS = ("DeepSpeed", "torch", "py.warnings")
+_started = threading.Event()
 
 
 def under_launcher() -> bool:
@@ -75,6 +78,7 @@ def start(
         UsageError: where DeepSpeed is not installed, and for what keeps ranks from meeting
             (`rendezvous.meet`).
     """
+    _started.set()
     cpu = cpu or not torch.cuda.is_available()
     _prepare_environment(cpu)
     if library_log is not None:
@@ -116,6 +120,17 @@ def start(
     )
 
 
+def check_not_started() -> None:
+    """Raises UsageError where `start` was called in this process before."""
+    if _started.is_set():
+        raise UsageError(
+            "DeepSpeed was started in this process before.",
+            "Once it has let go of its process group, it does not start again there.",
+            "Start a new process (in a notebook: restart the kernel), or leave deepspeed_config "
+            "and report_to out.",
+        )
+
+
 def stop() -> None:
     """Leaves the process group, and so ends its threads: those that outlive Python can abort it."""
     if dist.is_initialized():
@@ -138,6 +153,25 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+@contextlib.contextmanager
+def library_logs_kept() -> Iterator[None]:
+    """Undoes at its end what `redirect_library_logs` has done within it."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [(logger, logger.handlers, logger.propagate) for logger in loggers]
+    shows = warnings.showwarning
+    try:
+        yield
+    finally:
+        for logger, handlers, propagate in before:
+            for added in logger.handlers:
+                if added not in handlers:
+                    added.close()
+            logger.handlers = handlers
+            logger.propagate = propagate
+        if warnings.showwarning is not shows:
+            logging.captureWarnings(False)
+
+
 def redirect_library_logs(path: Path) -> None:
     """Sends the log lines of DeepSpeed and torch, and Python's warnings, to a file instead of the
     screen."""
@@ -146,7 +180,7 @@ def redirect_library_logs(path: Path) -> None:
     logging.captureWarnings(True)
     # DeepSpeed calls these at every step, and Python would write each of them down.
     warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-    for name in ("DeepSpeed", "torch", "py.warnings"):
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         for old in logger.handlers:
             old.close()

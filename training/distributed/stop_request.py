@@ -3,6 +3,7 @@ asks, too."""
 
 import os
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -20,27 +21,37 @@ class StopRequest:
     second one. A SIGHUP that is ignored, as under nohup, stays so. A launcher that has gone asks to
     stop as a signal does.
 
+    Outside of the main thread Python lets nobody listen to signals; there an event may ask.
+
     Args:
         launcher: what started this process, as it was at the start; None where nobody has to stay.
+        event: asks to stop when it is set; None where there is none.
     """
 
-    def __init__(self, launcher: LauncherWatch | None = None) -> None:
+    def __init__(
+        self, launcher: LauncherWatch | None = None, event: threading.Event | None = None
+    ) -> None:
         self.signal_name: str | None = None
         self._launcher = launcher or LauncherWatch(None, None)
+        self._event = event
         self._heard_at = 0.0
         self._before: dict[signal.Signals, object] = {}
 
     @property
     def asked(self) -> bool:
-        """Whether a signal has come, or the launcher gone."""
+        """Whether a signal has come, the launcher gone, or the event been set."""
         return self.why is not None
 
     @property
     def why(self) -> str | None:
         """What asks, in words; None while nothing does."""
+        if self._event is not None and self._event.is_set():
+            return "being asked to"
         return self.signal_name or self._launcher.gone
 
     def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is not threading.main_thread():
+            return self
         heard = [
             number
             for number in _SIGNALS

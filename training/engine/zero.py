@@ -48,6 +48,8 @@ class DeepSpeedEngine(Engine):
         model: the model, the same on all ranks.
         config: batch size, accumulation, precision, optimizer, and the file with ZeRO settings.
         make_optimizer: another optimizer than the config's, as in `LocalEngine`.
+        settings: what `deepspeed_settings` has made of the config for this number of ranks; None to
+            make it here.
 
     Raises:
         UsageError: for a ds_config that cannot be, or that conflicts with the run.
@@ -58,8 +60,10 @@ class DeepSpeedEngine(Engine):
         model: LoopedModel,
         config: RunConfig,
         make_optimizer: MakeOptimizer = build_optimizer,
+        settings: dict[str, Any] | None = None,
     ):
-        settings = deepspeed_settings(config, collectives.world_size())
+        if settings is None:
+            settings = deepspeed_settings(config, collectives.world_size())
         # late: it takes its time, and `launch.start` has to prepare the environment
         import deepspeed
         from deepspeed.runtime import torch_autocast

@@ -3,24 +3,18 @@
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from training.build import Built, make_penalty
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
 from training.checkpoints.recovery import MOST, PENALTY_FACTOR, take_back
-from training.config.run_config import RunConfig
-from training.console.screen import Screen
 from training.distributed import collectives
 from training.distributed.dealing import BatchBalancer
-from training.distributed.launcher_watch import LauncherWatch
 from training.distributed.stop_request import StopRequest
-from training.engine.engine import Engine
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
+from training.loop.best_tracker import BestTracker
 from training.loop.gate_gradient import enough, gate_gradient, over_ranks
 from training.loop.outcome import TrainingOutcome, collapsed, lost_by_skipping, lost_weights
 from training.loop.remedies import remedies
@@ -29,8 +23,8 @@ from training.loop.training_depth import training_depth
 from training.loop.training_log import TrainingLog
 from training.loop.update import MetricsSinceEvaluation, Update
 from training.ponder_penalty import Observed, coefficient
+from training.runs.context import TrainingContext
 from training.runs.growth import Growth, show_fixed_example
-from training.runs.metrics import Metrics
 from training.runs.rank_report import KIND, RankReport, Ranks
 
 _SHALLOW = 1.02
@@ -41,40 +35,32 @@ class Training:
     """One run from where its progress stands to its end.
 
     Args:
-        config: the run.
-        built: its task, model and cost.
-        engine: runs the model.
-        folder: the run folder.
-        metrics, screen: where figures go; silent on all ranks but the first.
-        progress: where to start.
-        launcher: what started this rank; the training stops when it has gone.
+        context: the run with all its parts.
     """
 
-    def __init__(
-        self,
-        config: RunConfig,
-        built: Built,
-        engine: Engine,
-        folder: Path,
-        metrics: Metrics,
-        screen: Screen,
-        progress: Progress,
-        launcher: LauncherWatch | None = None,
-    ):
+    def __init__(self, context: TrainingContext):
+        config = context.config
+        built = context.built
+        engine = context.engine
+        progress = context.progress
+        self.context = context
         self.config = config
         self.task = built.task
         self.cost = built.cost
         self.objective = built.objective
         self.schedule = built.schedule
         self.engine = engine
-        self.metrics = metrics
-        self.screen = screen
-        self.checkpoints = folder / "checkpoints"
+        self.metrics = context.metrics
+        self.screen = context.screen
+        self.checkpoints = context.folder / "checkpoints"
         self.progress = progress
-        self.launcher = launcher
-        self.penalty = make_penalty(config, built.cost, progress.penalty)
+        self.penalty = built.penalty
+        if progress.penalty:  # empty where the penalty was set by hand before
+            self.penalty.load_state_dict(progress.penalty)
+        self.best = BestTracker(config)
+        self.best.load_state_dict(progress.best_checkpoint, self.checkpoints)
         self.limits = RunLimits(config)
-        self.log = TrainingLog(config, engine, self.limits, metrics, screen)
+        self.log = TrainingLog(config, engine, self.limits, context.metrics, context.screen)
         self.flops = built.flops
         self.seconds = 0.0
         self.micro_batch = config.batch_size // (collectives.world_size() * config.accumulation)
@@ -85,7 +71,7 @@ class Training:
         self.since = MetricsSinceEvaluation()
         self.ranks = Ranks(engine.device)
         self.evaluations = progress.update // config.eval_every
-        self.growth = Growth(config, engine, built.task, folder, progress.update)
+        self.growth = Growth(config, engine, built.task, context.folder, progress.update)
         self.shallow = 0
 
     def run(self) -> TrainingOutcome:
@@ -97,9 +83,10 @@ class Training:
             # whatever comes, the run can go on; and a disk that is full is noticed before the work
             self.save()
             self.growth.record(0)
-        with StopRequest(self.launcher) as request:
+        with self.context.stop_request as request:
             while (
-                not self.limits.done(self.progress)
+                not self.best.exhausted
+                and not self.limits.done(self.progress)
                 and self.limits.reached(self.progress, self.seconds) is None
             ):
                 before = time.perf_counter()
@@ -174,10 +161,12 @@ class Training:
                         if not self.recover():
                             return self._end(collapsed(self.progress))
                         continue
-                if saves:
+                if saves or self.best.exhausted or self.best.update == self.progress.update:
                     self.save()
                 if late and not self.limits.done(self.progress):
                     return TrainingOutcome(self.progress, "limit", late)
+                if self.best.exhausted and not last:
+                    return TrainingOutcome(self.progress, "limit", self.best.says())
         return TrainingOutcome(self.progress, "finished")
 
     def update(self, weight: float, rate: float, request: StopRequest) -> Update:
@@ -243,7 +232,13 @@ class Training:
             self.engine, self.task, "validation", config.eval_examples, self.micro_batch
         )
         figures = tally.figures()
-        self.progress = replace(self.progress, best=max(self.progress.best, figures["accuracy"]))
+        if last or update % config.eval_every == 0:
+            self.best.observe(figures, update)
+        self.progress = replace(
+            self.progress,
+            best=max(self.progress.best, figures["accuracy"]),
+            best_checkpoint=self.best.state_dict(),
+        )
         self.log.evaluation(self.progress, tally, self.since, self.seconds)
         ranks = self.ranks.report()
         if collectives.world_size() > 1:
@@ -307,6 +302,7 @@ class Training:
         if self.progress.penalty:
             self.penalty.load_state_dict(self.progress.penalty)
         self.balancer.load_state_dict(self.progress.dealing)
+        self.best.load_state_dict(self.progress.best_checkpoint, self.checkpoints)
         self.metrics.rewind(update, f"metrics.collapsed-{count}.jsonl")
         self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
         self.evaluations = update // self.config.eval_every
@@ -348,6 +344,7 @@ class Training:
             config.keep_last,
             config.keep_every,
             keep_good,
+            self.best.update,
         )
         self.screen.clear()
 

@@ -17,10 +17,10 @@ class TrainingOutcome:
 
     Args:
         progress: where it stands.
-        reason: "finished" and "limit" have trained all that was asked for; "stopped" was told to by
-            a signal; "lost" met too many updates that are not finite, or weights that give no
-            answers; "collapsed" was told to stop when halting collapsed, or to recover and could
-            not.
+        reason: "finished" and "limit" (of time, computation or patience) have trained all that
+            was asked for; "stopped" was told to by a signal or another request; "lost" met too many
+            updates that are not finite, or weights that give no answers; "collapsed" was told to
+            stop when halting collapsed, or to recover and could not.
         says: why, in words.
         error: of a lost one, what to do about it.
         note: what the metrics keep; `says` where empty.
@@ -31,6 +31,11 @@ class TrainingOutcome:
     says: str = ""
     error: UsageError | None = None
     note: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run came to nothing that is worth testing."""
+        return self.reason in ("lost", "collapsed")
 
 
 def collapsed(progress: Progress) -> TrainingOutcome:

@@ -1,10 +1,13 @@
 """Recipes by name."""
 
 import importlib
+import json
 import pkgutil
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from halting import UsageError
+from training.config.config_file import read_config_file
 from training.config.importing import absolute, load
 from training.config.spelling import did_you_mean
 
@@ -57,3 +60,34 @@ def load_recipe(name: str) -> RunConfig:
     if ":" not in name and config.recipe.replace("-", "_") == module:
         return config
     return config.model_copy(update={"recipe": found})
+
+
+def load_config(path: Path) -> RunConfig:
+    """The config in a file: a run's config.json, or YAML.
+
+    A file that names its task (`data` with a `kind`) is a whole config, whose missing keys have
+    their defaults. Another one gives changes to its `recipe`: a record is changed key by key, and a
+    part that names its `kind` is a new one.
+
+    Raises:
+        UsageError: for a file that cannot be read, an unknown key or recipe, and a value that
+            cannot be.
+    """
+    from training.config.run_config import RunConfig
+
+    values = read_config_file(path)
+    data = values.get("data")
+    if "recipe" in values and not (isinstance(data, dict) and "kind" in data):
+        values = _changed(json.loads(load_recipe(str(values["recipe"])).to_json()), values)
+    # Through JSON, so that strictness is JSON's; what JSON has no word for is no value of a config.
+    return RunConfig.from_json(json.dumps(values, default=str))
+
+
+def _changed(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    changed = dict(before)
+    for key, value in changes.items():
+        old = before.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and "kind" not in value:
+            value = _changed(old, value)
+        changed[key] = value
+    return changed

@@ -16,7 +16,7 @@ from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.wrappers.min_steps import MinSteps
 from halting.wrappers.per_sequence import PerSequence
-from training.build import build_cost, build_model, build_task, check_parts, penalty_text
+from training.build import build_model, build_task, check_parts, penalty_text
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
@@ -90,10 +90,9 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     _check_batch_shares(config, ranks)
     settings = deepspeed_settings(config, ranks) if config.deepspeed_config is not None else {}
     task = build_task(config)
-    model = _shape_of(config, task)
+    model, cost = _shape_of(config, task)
     if config.start_from is not None:
         read_start(config, model)
-    cost = build_cost(config, model.recurrence.rule)
     check_parts(config, task, model)
     sequences = config.batch_size // (ranks * config.accumulation)
     steps = config.loop.max_steps
@@ -166,12 +165,12 @@ def _memory(
     )
 
 
-def _shape_of(config: RunConfig, task: Task) -> LoopedModel:
-    """The model without its weights, or with them where a part of somebody's own asks for numbers
-    while it is built, or has to run to tell what it costs."""
+def _shape_of(config: RunConfig, task: Task) -> tuple[LoopedModel, PonderCost | None]:
+    """Model and cost; the model without its weights, or with them where a part of somebody's own
+    asks for numbers while it is built, or has to run to tell what it costs."""
     try:
         with _NoDraws(), torch.device("meta"):
-            model = build_model(config, task)
+            model, cost = build_model(config, task)
     except (NotImplementedError, RuntimeError):
         return build_model(config, task)
     block = model.recurrence.block
@@ -181,7 +180,7 @@ def _shape_of(config: RunConfig, task: Task) -> LoopedModel:
         model.outside_flops(1),
         model.outside_numbers(),
     )
-    return build_model(config, task) if None in said else model
+    return build_model(config, task) if None in said else (model, cost)
 
 
 class _NoDraws(TorchFunctionMode):

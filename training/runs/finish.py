@@ -7,34 +7,35 @@ from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
-from training.build import Built, make_penalty
+from training.build import Built
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
 from training.console.output_files import write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
+from training.distributed.launcher_watch import LauncherWatch
 from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally, rank_correlation_of_steps
+from training.runs.context import TrainingContext
 from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
 from training.runs.metrics import to_json
 from training.runs.rank_report import RankReport
 from training.runs.report import run_report, target_told
-from training.runs.trained import Trained
 
 
-def finish(trained: Trained) -> dict[str, Any]:
+def finish(context: TrainingContext) -> dict[str, Any]:
     """Writes summary.json, final/, ponder_map.* and report.md, and says what was found; called by
     all ranks.
 
     Returns:
         the summary.
     """
-    config = trained.config
-    built = trained.built
-    engine = trained.engine
-    folder = trained.folder
-    screen = trained.screen
-    progress = trained.progress
+    config = context.config
+    built = context.built
+    engine = context.engine
+    folder = context.folder
+    screen = context.screen
+    progress = context.progress
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
     tally = evaluate(engine, built.task, "test", config.test_examples, micro_batch)
@@ -42,7 +43,7 @@ def finish(trained: Trained) -> dict[str, Any]:
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)
-    if budget := make_penalty(config, built.cost, progress.penalty).summary():
+    if budget := built.penalty.summary():
         summary["budget"] = {
             **budget,
             "unseen": summary["mean_ponder"] / budget["target_steps"] - 1,
@@ -56,14 +57,15 @@ def finish(trained: Trained) -> dict[str, Any]:
     collectives.barrier()
     engine.save_weights(final)
     if first:
+        launcher = LauncherWatch.of_this_process().words
         write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")
         latest, before = grown(found, read_growth(folder)[0])
         write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
         picture.save_map_picture(found, folder / "ponder_map.png")
-        write_text(folder / "report.md", run_report(config, summary, folder))
+        write_text(folder / "report.md", run_report(config, summary, folder, launcher))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
-        trained.metrics.write("test", progress.update, **tally.figures())
+        context.metrics.write("test", progress.update, **tally.figures())
         _say(screen, summary, found, folder)
     collectives.barrier()
     return summary
@@ -83,6 +85,7 @@ def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally)
         "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in built.model.parameters()),
         "max_steps": config.loop.max_steps,
         **figures,
+        "best": progress.best_checkpoint,
         "best_validation_accuracy": progress.best,
         "steps_by_difficulty": {
             difficulty: row["steps"] for difficulty, row in by_difficulty.items()
@@ -131,6 +134,11 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
     )
     width = max(len(name) for name, _ in rows)
     screen.say("\n" + "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows))
+    if (best := summary["best"]) and best["update"] is not None:
+        screen.say(
+            f"\nbest {best['by']} of the evaluations: {best['value']:.6g} at update "
+            f"{best['update']}, kept as {folder}@best"
+        )
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
     screen.say(f"\nwritten to {folder}: {written}")
     screen.say(

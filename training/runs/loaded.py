@@ -1,7 +1,11 @@
 """A run read back from its folder: model, task and config, ready to use."""
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,8 +19,15 @@ from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.engine.model_inputs import extra_inputs
+from training.runs.metric_arrays import MetricArrays
+from training.runs.metrics import read_metrics
+from training.runs.metrics_plot import CURVES, plot_metrics
 from training.runs.recording import about_run, record_map
+from training.runs.run_path import RunPath
 from training.tasks.task import IGNORE, Batch, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 WEIGHTS = "model.safetensors"
 
@@ -43,6 +54,55 @@ class Run:
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
+
+    @cached_property
+    def metrics(self) -> MetricArrays:
+        """What was measured when the run was read: `metrics["loss"]` of every update,
+        `metrics["evaluation/accuracy"]` of every evaluation, and so on."""
+        return MetricArrays(read_metrics(self.folder))
+
+    @cached_property
+    def summary(self) -> dict[str, Any] | None:
+        """The final figures on the test split, as summary.json has them; None for a run that has
+        not come to its end."""
+        path = self.folder / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def plot(self, *names: str) -> "Figure":
+        """The curves of the run, one panel a name.
+
+        Args:
+            names: loss, accuracy, mean_steps and penalty where none is given; any other metric of
+                training or evaluation.
+
+        Raises:
+            UsageError: for a name that was not measured.
+        """
+        return plot_metrics(self.metrics, names or CURVES, self.folder.name)
+
+    def _repr_html_(self) -> str:
+        """The run in a few words, for notebooks."""
+        summary = self.summary
+        rows = [
+            ("task", self.config.data.kind.rpartition("/")[2]),
+            ("halting rule", self.config.halting.kind.rpartition("/")[2]),
+            ("weights", str(self.weights)),
+        ]
+        if summary is None:
+            rows.append(("test figures", "none yet: the run has not come to its end"))
+        else:
+            of = f" of {summary['max_steps']}"
+            rows += [
+                ("updates", f"{summary['updates']:,}"),
+                ("accuracy", f"{summary['accuracy']:.2%} of tokens, unseen"),
+                ("loss", f"{summary['loss']:.4f} nats a token"),
+                ("steps", f"{summary['mean_steps']:.2f}{of} a token"),
+            ]
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th><td>{escape(text)}</td></tr>"
+            for name, text in rows
+        )
+        return f"<table><caption>{escape(self.folder.name)}</caption>{cells}</table>"
 
     def forward(
         self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
@@ -106,14 +166,14 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has
-            not finished), or "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of
-            a checkpoint.
+            not finished), "runs/NAME@best" for those of the best evaluation by `--best-by`, or
+            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
         device: where the model goes.
 
     Raises:
         UsageError: for a folder that holds no run, no weights yet, or damaged ones.
     """
-    home, weights = locate(Path(folder))
+    home, weights = locate(folder)
     config = read_config(home)
     state = read_weights(weights)
     built = build_all(config)
@@ -124,41 +184,16 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     return Run(home, config, built.task, built.model.to(device).eval(), weights)
 
 
-def locate(given: Path) -> tuple[Path, Path]:
+def locate(given: str | Path) -> tuple[Path, Path]:
     """The run folder, and the weights file, of a run folder or one of its checkpoints.
 
     Raises:
         UsageError: for a folder that holds no run, or no weights yet.
     """
-    given = _at_update(given)
-    inside = given.parent.name == "checkpoints"
-    home = given.parent.parent if inside else given
-    read_config(home)
-    return home, _weights_file(given, inside)
-
-
-def _at_update(given: Path) -> Path:
-    """The folder of "runs/NAME@500", the checkpoint of update 500; any other path as it is.
-
-    Raises:
-        UsageError: where that update has no whole checkpoint.
-    """
-    name, at, update = given.name.rpartition("@")
-    if not at or not update.isdecimal() or given.exists():
-        return given
-    home = given.with_name(name)
-    read_config(home)
-    kept = checkpoint.found(home / "checkpoints")
-    wanted = checkpoint.folder_of(home / "checkpoints", int(update))
-    if wanted not in kept:
-        there = ", ".join(str(int(path.name.rpartition("-")[2])) for path in kept) or "none"
-        raise UsageError(
-            f"{home} has no checkpoint of update {int(update)}.",
-            f"Those that it has are of the updates {there}; older ones are removed while it "
-            "trains.",
-            "Name one of these, or train with --keep-every to keep more.",
-        )
-    return wanted
+    run = RunPath.parse(given)
+    read_config(run.home)
+    kept = run.checkpoint()
+    return run.home, _final_weights(run.home) if kept is None else kept / WEIGHTS
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -214,16 +249,14 @@ def newest_run(output: Path = Path("runs")) -> Path:
     return found[-1].parent
 
 
-def _weights_file(given: Path, inside: bool) -> Path:
-    if inside and (given / WEIGHTS).is_file():
-        return given / WEIGHTS
-    final = given / "final" / WEIGHTS
-    if not inside and final.is_file():
+def _final_weights(home: Path) -> Path:
+    final = home / "final" / WEIGHTS
+    if final.is_file():
         return final
-    kept = [] if inside else checkpoint.found(given / "checkpoints")
+    kept = checkpoint.found(home / "checkpoints")
     if not kept:
         raise UsageError(
-            f"{given} holds no weights yet.",
+            f"{home} holds no weights yet.",
             "A run has some once its first checkpoint is written.",
             "Wait for it, or train on: ponder train --resume RUN",
         )

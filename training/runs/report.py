@@ -1,6 +1,8 @@
 """report.md: a run told on one page."""
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,16 @@ _OFF_UNSEEN = (
 )
 
 
-def run_report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
+def run_report(
+    config: RunConfig, summary: dict[str, Any], folder: Path, launcher: Sequence[str] = ()
+) -> str:
     """The page, in Markdown.
 
     Args:
         config: of the run.
         summary: its final figures.
         folder: the run folder, whose metrics hold the warnings.
+        launcher: deepspeed's own words, where it started the run.
     """
     difficulty = summary["difficulty"] or "difficulty"
     parts = [
@@ -47,12 +52,44 @@ def run_report(config: RunConfig, summary: dict[str, Any], folder: Path) -> str:
     parts += ["## Warnings", _warnings(folder)]
     parts += [
         "## How to make it again",
-        f"```bash\nponder train {config.recipe} --seed {config.seed}   # and the values of "
-        "config.json\n```",
+        f"```bash\n{command_again(config, folder, summary['ranks'], launcher)}\n```",
+        *_config_changed(folder),
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {summary['ranks']} "
         "rank(s). Every value is in `config.json`, every update in `metrics.jsonl`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def command_again(
+    config: RunConfig, folder: Path, ranks: int = 1, launcher: Sequence[str] = ()
+) -> str:
+    """What to type to make a run again, its losses bit for bit the same, in a folder of its own.
+
+    Args:
+        config: of the run.
+        folder: the run folder.
+        ranks: how many trained it.
+        launcher: deepspeed's own words, where it started the run.
+    """
+    words = ["ponder", "train"]
+    if launcher or ranks > 1:
+        words = ["deepspeed", *(launcher or ("--num_gpus", str(ranks)))]
+        words += ["--module", "training.train"]
+    words += ["--config", str(folder / "config.json")]
+    if config.name is not None:
+        words += ["--name", f"{config.name}-again"]
+    return shlex.join(words)
+
+
+def _config_changed(folder: Path) -> list[str]:
+    """A sentence for a run whose config was changed when it went on."""
+    before = sorted(path.name for path in folder.glob("config.before-*.json"))
+    if not before:
+        return []
+    return [
+        f"The run went on with another config than it began with ({', '.join(before)}); the "
+        "command trains by the last one from the start, so it is not the same run."
+    ]
 
 
 def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -71,7 +108,13 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("of them skipped: loss or gradient not finite", f"{summary['skipped_updates']:,}"),
         ("training", f"{summary['train_seconds']:.0f} s"),
     ]
+    if (best := summary.get("best")) and best["update"] is not None:
+        rows.append((f"best {best['by']} of the evaluations", _best_told(best)))
     return rows
+
+
+def _best_told(best: dict[str, Any]) -> str:
+    return f"{best['value']:.6g} at update {best['update']}: `RUN@best`"
 
 
 def _by_difficulty(summary: dict[str, Any], difficulty: str) -> str:

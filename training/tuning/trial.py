@@ -14,8 +14,8 @@ from training.config.run_config import RunConfig
 from training.console.entry import run_entry
 from training.evaluation.evaluate import evaluate
 from training.loop.alarms import single_step
+from training.runs.context import TrainingContext
 from training.runs.metrics import to_json
-from training.runs.trained import Trained
 from training.start import train
 
 FIGURES = "trial.json"
@@ -28,18 +28,18 @@ def main(argv: Sequence[str]) -> int:
     return train(RunConfig.from_json(Path(argv[0]).read_text(encoding="utf-8")), finishing=measure)
 
 
-def measure(trained: Trained) -> dict[str, Any]:
+def measure(context: TrainingContext) -> dict[str, Any]:
     """Writes what the sweep compares, of as many validation examples as the run's test has: what is
     chosen by a sweep has then not been chosen by the test split."""
-    config = trained.config
-    engine = trained.engine
-    progress = trained.progress
-    trained.screen.progress("measuring …")
+    config = context.config
+    engine = context.engine
+    progress = context.progress
+    context.screen.progress("measuring …")
     tally = evaluate(
-        engine, trained.built.task, "validation", config.test_examples, config.batch_size
+        engine, context.built.task, "validation", config.test_examples, config.batch_size
     )
     figures = tally.figures()
-    flops = count_flops(engine.model, trained.built.task.max_length, inference=True)
+    flops = count_flops(engine.model, context.built.task.max_length, inference=True)
     adaptive = any(True for _ in engine.model.recurrence.rule.parameters())
     found = {
         **figures,
@@ -50,7 +50,7 @@ def measure(trained: Trained) -> dict[str, Any]:
         "train_seconds": progress.train_seconds,
         "training_flops": progress.flops,
     }
-    (trained.folder / FIGURES).write_text(to_json(found, indent=2) + "\n", encoding="utf-8")
+    (context.folder / FIGURES).write_text(to_json(found, indent=2) + "\n", encoding="utf-8")
     return found
 
 

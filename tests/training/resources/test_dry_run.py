@@ -67,7 +67,7 @@ def test_flops_of_checkpointed_backprop(shape):
 @pytest.mark.parametrize("halting", [FIXED, NEVER], ids=["fixed", "act"])
 def test_parameters_are_those_of_the_real_model(shape, halting):
     config = make(shape, halting)
-    found, model = plan(config).parameters, build_model(config, build_task(config))
+    found, (model, _) = plan(config).parameters, build_model(config, build_task(config))
     assert found["total"] == sum(each.numel() for each in model.parameters())
     assert sum(found.values()) == 2 * found["total"], "the parts make up the whole"
     assert found["looped block"] == sum(
@@ -130,7 +130,7 @@ def held(config: RunConfig, bf16: bool) -> int:
 )
 def test_activations_are_near_what_autograd_holds(shape, readout, bf16):
     config = make(shape, NEVER, 4, batch_size=16, readout=Part(kind=readout))
-    model = build_model(config, build_task(config))
+    model, _ = build_model(config, build_task(config))
     assert activation_bytes(model, 16 * LENGTH, 4, bf16=bf16) == pytest.approx(
         held(config, bf16), rel=0.1
     )
@@ -141,7 +141,7 @@ def test_activations_are_near_what_autograd_holds(shape, readout, bf16):
 def test_what_a_step_more_keeps_under_checkpointing(shape, bf16):
     # By differences: the step that is computed again exists in the backward pass only.
     made = [make(shape, NEVER, steps, loop={"backprop": "checkpointed"}) for steps in (2, 6)]
-    model = build_model(made[0], build_task(made[0]))
+    model, _ = build_model(made[0], build_task(made[0]))
     few, many = (
         activation_bytes(model, 8 * LENGTH, steps, checkpointed=True, bf16=bf16) for steps in (2, 6)
     )

@@ -258,7 +258,7 @@ def build_all(config: RunConfig) -> Built:
     )
 
 
-def check_parts(config: RunConfig, task: Task, model: LoopedTransformer) -> None:
+def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
     """Refuses batches that the model cannot read, and an optimizer, schedule or objective that
     cannot be built.
 

@@ -34,6 +34,7 @@ from training.loop.remedies import deeper_flags
 from training.runs import folder as run_folder
 from training.runs import shape as run_shape
 from training.runs.finish import finish
+from training.runs.loaded import load_run
 from training.runs.metrics import Metrics
 from training.runs.start_from import read_start
 from training.runs.trained import Trained
@@ -57,7 +58,7 @@ def train(
     if resume is not None:
         _check_has_checkpoint(resume)
     built = build_all(config)
-    built.objective.prepare(built.task)
+    built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
         read_start(config, built.model)

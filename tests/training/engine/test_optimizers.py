@@ -162,11 +162,8 @@ def test_flags_choose_optimizer_and_schedule(tmp_path, own):
     recipe = small(tmp_path, optimizer={"learning_rate": 0.5, "options": {"beta1": 0.8}})
     kept = parse(recipe, ["--optimizer.beta2", "0.9"])
     assert kept.optimizer.options == {"beta1": 0.8, "beta2": 0.9}
-    chosen = parse(
-        recipe,
-        ["--optimizer.kind", own, "--optimizer.bend=3", "--schedule.kind=WarmupStableDecay"]
-        + ["--schedule.decay-share=0.5"],
-    )
+    given = ["--optimizer.kind", own, "--optimizer.bend=3", "--schedule.kind=WarmupStableDecay"]
+    chosen = parse(recipe, [*given, "--schedule.decay-share=0.5"])
     assert (chosen.optimizer.learning_rate, chosen.optimizer.options) == (0.5, {"bend": 3.0})
     assert chosen.schedule == Part(kind="WarmupStableDecay", options={"decay_share": 0.5})
     assert type(chosen).from_json(chosen.to_json()) == chosen

@@ -24,15 +24,15 @@ from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
 from training.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.engine.model_inputs import extra_inputs
+from training.engine.optimizer import check_optimizer
 from training.objectives.objective import Objective
-from training.optimizers.build import check_optimizer
+from training.optimizers.schedules.schedule import Schedule
 from training.ponder_penalty.actuator import actuator_of
 from training.ponder_penalty.constant import ConstantPenalty, coefficient
 from training.ponder_penalty.penalty import Penalty
 from training.ponder_penalty.ramp import RampPenalty
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
-from training.schedules.schedule import Schedule
 from training.tasks.check_batch import check_batch
 from training.tasks.task import Task
 

@@ -26,13 +26,13 @@ from training.engine.engine import (
 )
 from training.engine.loss_scale import LossScale
 from training.engine.model_inputs import extra_inputs
+from training.engine.optimizer import build_optimizer, set_learning_rate
 from training.engine.state_access import (
     StateAccess,
     WholeStateAccess,
     ZeroStage3Access,
     ZeroStage12Access,
 )
-from training.optimizers.build import build_optimizer, set_learning_rate
 from training.tasks.task import Batch
 
 

@@ -14,12 +14,12 @@ from training.checkpoints import checkpoint
 from training.config.flags import parse
 from training.config.sections import OptimizerConfig, Part
 from training.engine import LocalEngine
+from training.engine.optimizer import build_optimizer, groups_of
 from training.optimizers import AdamW
-from training.optimizers.build import build_optimizer, groups_of
 from training.optimizers.groups import parameter_groups
+from training.optimizers.schedules import Schedule, WarmupConstant, WarmupCosine, WarmupStableDecay
 from training.resources.dry_run import plan
 from training.resources.optimizer_memory import state_per_element
-from training.schedules import Schedule, WarmupConstant, WarmupCosine, WarmupStableDecay
 
 OWN = '''
 import torch

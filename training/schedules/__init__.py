@@ -1,6 +1,0 @@
-"""The learning rate over a run: one schedule a file."""
-
-from training.schedules.schedule import Schedule
-from training.schedules.warmup import WarmupConstant, WarmupCosine, WarmupLinear, WarmupStableDecay
-
-__all__ = ["Schedule", "WarmupConstant", "WarmupCosine", "WarmupLinear", "WarmupStableDecay"]

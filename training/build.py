@@ -23,10 +23,10 @@ from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
 from training.distributed.dealing import ByDifficulty, ByLength, ByPonder, Predictor
-from training.engine.build_optimizer import check_optimizer
 from training.engine.model_inputs import extra_inputs
+from training.engine.optimizer import check_optimizer
 from training.objectives.objective import Objective
-from training.optimizers.schedule import Schedule
+from training.optimizers.schedules.schedule import Schedule
 from training.ponder_penalty.actuator import actuator_of
 from training.ponder_penalty.penalty import Penalty
 from training.ponder_penalty.ramp import RampPenalty

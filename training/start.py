@@ -40,6 +40,7 @@ from training.runs import folder as run_folder
 from training.runs import shape as run_shape
 from training.runs.context import TrainingContext
 from training.runs.finish import finish
+from training.runs.loaded import load_run
 from training.runs.metrics import Metrics
 from training.runs.resume import check_resumable, resume_point
 from training.runs.run_path import RunPath
@@ -98,7 +99,7 @@ def train_run(
     if run_path is not None:
         check_resumable(run_path)
     built = build_all(config)
-    built.objective.prepare(built.task)
+    built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
         read_start(config, built.model)

@@ -23,8 +23,8 @@ from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine
-from training.engine.build_optimizer import build_optimizer
 from training.engine.engine import MakeOptimizer
+from training.engine.optimizer import build_optimizer
 from training.objectives import CrossEntropy
 from training.optimizers.groups import parameter_groups
 from training.tasks.task import IGNORE, Batch

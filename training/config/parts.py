@@ -20,7 +20,7 @@ from halting import HaltingRule, PonderCost, Readout, UsageError
 from training.config.importing import load
 from training.config.spelling import did_you_mean
 from training.objectives.objective import Objective
-from training.optimizers.schedule import Schedule
+from training.optimizers.schedules.schedule import Schedule
 from training.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ ROLES = {
             "optimizer",
             ("params", "lr", "weight_decay"),
         ),
-        Role("schedule", Schedule, "training.optimizers", "schedule"),
+        Role("schedule", Schedule, "training.optimizers.schedules", "schedule"),
     )
 }
 BLOCK = Role("block", nn.Module, "act", "model", OF_BLOCK, selector="block")

@@ -14,7 +14,7 @@ from training.config.parts import did_you_mean
 from training.config.precision import ARITHMETIC, Precision
 from training.config.record import flag_name
 from training.config.run_config import RunConfig
-from training.engine.build_optimizer import check_sharding
+from training.engine.optimizer import check_sharding
 
 SECTIONS = (
     "zero_optimization",

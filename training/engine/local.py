@@ -8,7 +8,6 @@ from torch import Tensor
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.precision import ARITHMETIC, Precision
 from training.config.sections import OptimizerConfig
-from training.engine.build_optimizer import build_optimizer, set_learning_rate
 from training.engine.engine import (
     Engine,
     MakeOptimizer,
@@ -18,6 +17,7 @@ from training.engine.engine import (
 )
 from training.engine.loss_scale import LossScale
 from training.engine.model_inputs import extra_inputs
+from training.engine.optimizer import build_optimizer, set_learning_rate
 from training.engine.state_access import WholeStateAccess
 from training.tasks.task import Batch
 

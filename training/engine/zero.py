@@ -15,7 +15,6 @@ from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.distributed import collectives
 from training.distributed.process_group import stop
-from training.engine.build_optimizer import build_optimizer, set_learning_rate
 from training.engine.deferred_gradients import defer_parameter_gradients
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import (
@@ -27,6 +26,7 @@ from training.engine.engine import (
 )
 from training.engine.loss_scale import LossScale
 from training.engine.model_inputs import extra_inputs
+from training.engine.optimizer import build_optimizer, set_learning_rate
 from training.engine.state_access import (
     StateAccess,
     WholeStateAccess,

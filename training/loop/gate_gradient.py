@@ -88,6 +88,8 @@ def gate_gradient(
     if cost is not None and penalty > 0:
         alone = _norm(torch.autograd.grad(terms().cost, gate, allow_unused=True))
         loss = loss + penalty * now.cost / batch.valid.sum()
+    if now.block is not None:
+        loss = loss + now.block / batch.valid.sum()
     gradients = torch.autograd.grad(loss, [*gate, *rest], allow_unused=True)
     return GateGradient(alone, _norm(gradients[: len(gate)]), _norm(gradients))
 

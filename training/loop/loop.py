@@ -178,13 +178,16 @@ class Training:
         target_weight = given.target_weight
         valid = given.valid
         depth = training_depth(self.config, self.progress.update)
-        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        sums = torch.zeros(6, dtype=torch.float64, device=device)
         for batch in given.batches:
             output = engine.forward(batch, max_steps=depth)
             terms = self.objective(output, batch, self.cost)
             loss = terms.task / target_weight.to(terms.task.dtype)
             if self.cost is not None:
                 loss = loss + weight * terms.cost / valid.to(terms.cost.dtype)
+            if terms.block is not None:
+                loss = loss + terms.block / valid.to(terms.block.dtype)
+                sums[5] += terms.block.detach().double()
             engine.backward(loss)
             self.balancer.count(batch, output.trace.steps)
             steps = output.trace.steps.sum()
@@ -202,11 +205,13 @@ class Training:
         )
         self.ranks.met(of_ranks)
         self.balancer.learn(taught)
-        task, cost, steps, ponder, stop = total.tolist()
+        task, cost, steps, ponder, stop, block = total.tolist()
         task_loss = task / float(target_weight)
         ponder_cost = cost / float(valid)
         measured = Update(
-            loss=task_loss + (weight * ponder_cost if self.cost is not None else 0.0),
+            loss=task_loss
+            + (weight * ponder_cost if self.cost is not None else 0.0)
+            + block / float(valid),
             task_loss=task_loss,
             ponder_cost=ponder_cost,
             mean_steps=steps / float(valid),

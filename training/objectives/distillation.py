@@ -1,18 +1,15 @@
 """Learning from what a trained run answers."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from halting.errors import UsageError
-from training.objectives.objective import Objective
+from training.objectives.objective import Objective, TrainedRun
 from training.objectives.outcomes import token_losses
 from training.tasks.task import IGNORE, Batch, Task
-
-if TYPE_CHECKING:
-    from training.runs.loaded import Run
 
 
 class Distillation(Objective):
@@ -48,11 +45,9 @@ class Distillation(Objective):
         self.teacher = teacher
         self.weight = weight
         self.temperature = temperature
-        self._run: Run | None = None
+        self._run: TrainedRun | None = None
 
-    def prepare(self, task: Task) -> None:
-        from training.runs.loaded import load_run  # late: reading a run back builds its parts
-
+    def prepare(self, task: Task, load_run: Callable[[str], TrainedRun]) -> None:
         run = load_run(self.teacher)
         if run.task.vocab_size != task.vocab_size:
             raise UsageError(

@@ -2,12 +2,14 @@
 counts divides."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from act.models.looped_model import ModelOutput
+from act.models.looped_model import LoopedModel, ModelOutput
 from halting.costs.cost import PonderCost
 from training.objectives.outcomes import step_outcomes
 from training.tasks.task import Batch, Task
@@ -21,10 +23,27 @@ class Terms:
         task: Σ weight · loss over the targets, with gradient; to be divided by
             `Batch.target_weight` of the global batch.
         cost: Σ ponder cost over valid tokens, in the cost's unit, with gradient.
+        block: Σ what the block adds to the loss over valid tokens, with gradient; None where it has
+            nothing to add. Divided by the valid tokens of the global batch.
     """
 
     task: Tensor
     cost: Tensor
+    block: Tensor | None = None
+
+
+class TrainedRun(Protocol):
+    """A run read back (`training.load_run`), as far as an objective needs it."""
+
+    @property
+    def task(self) -> Task: ...
+
+    @property
+    def model(self) -> LoopedModel: ...
+
+    def forward(self, batch: Batch) -> ModelOutput:
+        """The model's output for a batch, in evaluation mode and without gradient."""
+        ...
 
 
 class Objective(ABC):
@@ -37,12 +56,13 @@ class Objective(ABC):
     `Batch.loss_weights` weigh each target's loss; and the ponder cost sees the losses unweighted.
     """
 
-    def prepare(self, task: Task) -> None:
+    def prepare(self, task: Task, load_run: Callable[[str], TrainedRun]) -> None:
         """Loads what training needs beside its options; called once before a training, and not by
         what only reads a run back.
 
         Args:
             task: of the run.
+            load_run: reads another run's folder.
 
         Raises:
             UsageError: where that is not there, or does not fit.
@@ -85,7 +105,8 @@ class Objective(ABC):
             losses = by_step * outcomes.loss  # [B L N]
             losses = losses if weights is None else losses * weights.unsqueeze(-1)
         task = losses.sum()
+        block = None if output.trace.block_loss is None else output.trace.block_loss.sum()
         if cost is None:
-            return Terms(task, task.new_zeros(()))
+            return Terms(task, task.new_zeros(()), block)
         costs = cost(output.trace, outcomes)
-        return Terms(task, torch.where(batch.valid, costs, 0.0).sum())
+        return Terms(task, torch.where(batch.valid, costs, 0.0).sum(), block)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config.sections import OptimizerConfig
-from training.engine.build_optimizer import build_groups, groups_of
+from training.engine.optimizer import build_groups, groups_of
 
 
 def state_per_element(model: nn.Module, config: OptimizerConfig) -> float:

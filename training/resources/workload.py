@@ -20,7 +20,7 @@ from training.exits.exit import LEARNED, Exit
 from training.objectives.objective import Objective
 from training.ponder_penalty import coefficient
 from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer
-from training.runs.loaded import Run
+from training.runs.loaded import Run, load_run
 from training.tasks.task import Batch
 
 
@@ -58,7 +58,7 @@ class Workload:
     def objective(self) -> Objective:
         """What a training step minimises."""
         objective = build_objective(self.run.config)
-        objective.prepare(self.run.task)
+        objective.prepare(self.run.task, load_run)
         return objective
 
     @property
@@ -124,6 +124,8 @@ class Workload:
         loss = terms.task / torch.where(weight > 0, weight, 1.0).to(terms.task.dtype)
         if self.cost is not None:
             loss = loss + self.penalty * terms.cost / max(1, self.tokens)
+        if terms.block is not None:
+            loss = loss + terms.block / max(1, self.tokens)
         self.backward(loss)
         return output.trace
 

@@ -9,7 +9,7 @@ from halting.errors import UsageError
 from training.config.parts import resolve, signature_fields
 from training.config.run_config import RunConfig
 from training.config.sections import Part
-from training.optimizers.schedule import Schedule
+from training.optimizers.schedules.schedule import Schedule
 
 _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|updates?|flops)", re.IGNORECASE)
 

@@ -14,9 +14,10 @@ from training.checkpoints import checkpoint
 from training.config.flags import parse
 from training.config.sections import OptimizerConfig, Part
 from training.engine import LocalEngine
-from training.engine.build_optimizer import build_optimizer, groups_of
-from training.optimizers import AdamW, Schedule, WarmupConstant, WarmupCosine, WarmupStableDecay
+from training.engine.optimizer import build_optimizer, groups_of
+from training.optimizers import AdamW
 from training.optimizers.groups import parameter_groups
+from training.optimizers.schedules import Schedule, WarmupConstant, WarmupCosine, WarmupStableDecay
 from training.resources.dry_run import plan
 from training.resources.optimizer_memory import state_per_element
 
@@ -161,16 +162,8 @@ def test_flags_choose_optimizer_and_schedule(tmp_path, own):
     recipe = small(tmp_path, optimizer={"learning_rate": 0.5, "options": {"beta1": 0.8}})
     kept = parse(recipe, ["--optimizer.beta2", "0.9"])
     assert kept.optimizer.options == {"beta1": 0.8, "beta2": 0.9}
-    chosen = parse(
-        recipe,
-        [
-            "--optimizer.kind",
-            own,
-            "--optimizer.bend=3",
-            "--schedule.kind=WarmupStableDecay",
-            "--schedule.decay-share=0.5",
-        ],
-    )
+    given = ["--optimizer.kind", own, "--optimizer.bend=3", "--schedule.kind=WarmupStableDecay"]
+    chosen = parse(recipe, [*given, "--schedule.decay-share=0.5"])
     assert (chosen.optimizer.learning_rate, chosen.optimizer.options) == (0.5, {"bend": 3.0})
     assert chosen.schedule == Part(kind="WarmupStableDecay", options={"decay_share": 0.5})
     assert type(chosen).from_json(chosen.to_json()) == chosen

@@ -74,7 +74,7 @@ def test_distillation_by_hand(tmp_path, teacher, halting):
         penalty={"value": 0.01},
     )
     built = build_all(config)
-    built.objective.prepare(built.task)
+    built.objective.prepare(built.task, load_run)
     batch = built.task.batch("train", 0, 3)
     output = built.model(batch.tokens, batch.valid)
     found = float(built.objective(output, batch, None).task)
@@ -148,7 +148,7 @@ def test_a_teacher_of_another_task_is_refused(tmp_path, teacher):
     )
     built = build_all(config)
     with pytest.raises(UsageError, match=r"answers with \d+ tokens, and this run's task with"):
-        built.objective.prepare(built.task)
+        built.objective.prepare(built.task, load_run)
 
 
 def test_an_objective_of_ones_own_by_its_file(tmp_path):

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 
 from halting.errors import UsageError
-from training.optimizers.schedule import Schedule
+from training.optimizers.schedules.schedule import Schedule
 
 
 class _Warmup(Schedule):

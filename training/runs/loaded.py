@@ -15,7 +15,6 @@ from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.engine.model_inputs import extra_inputs
-from training.engine.model_inputs import extra_inputs
 from training.runs.recording import about_run, record_map
 from training.tasks.task import IGNORE, Batch, Task
 

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from act.accounting.activation_memory import activation_bytes
 from act.accounting.flops import Flops, count_flops
 from act.models.looped_model import LoopedModel
+from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from training.build import build_model, build_task, check_parts
 from training.config.precision import ARITHMETIC
@@ -29,14 +30,6 @@ from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
 from training.runs.start_from import read_start
 from training.tasks.task import Task
-
-_PARTS = {
-    "embedding": "embeddings",
-    "position_embedding": "position embeddings",
-    "norm": "final norm",
-    "head": "output head",
-}
-"""What parts of a model are called, where not as in its code."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def test_records_are_frozen():
             ("LoopedTransformer of Linear lacks its option in_features",),
         ),
         (
-            lambda: run_config(model={"kind": f"{__name__}:Widthless"}),
+            lambda: run_config(model={"kind": f"{__name__}:Widthless", "block": "GRUBlock"}),
             ("takes no width", "`width: int`"),
         ),
         (

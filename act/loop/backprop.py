@@ -108,9 +108,9 @@ class Checkpointed(Backprop):
         if slots.full and slots.computes is None:
             # This step writes every row, so what was there need not be kept for it.
             cache = cache.blank()
-        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. The block
-        # draws no numbers. What the second run returns is dropped, so an auxiliary loss counts
-        # once.
+        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. A
+        # block may draw (dropout): the second run draws the same. What that returns is dropped, so
+        # an auxiliary loss counts once.
         result = checkpoint(
             step,
             state,
@@ -119,7 +119,6 @@ class Checkpointed(Backprop):
             cache,
             context,
             use_reentrant=False,
-            preserve_rng_state=False,
         )
         assert isinstance(result, BlockStep)
         return result

@@ -117,6 +117,13 @@ class LoopedTransformer(LoopedModel):
                 "Leave tie_embeddings out.",
             )
 
+        if block_options and (block is not None or make_block is not None):
+            raise UsageError(
+                f"{', '.join(block_options)} cannot be had with a block.",
+                "They are options of the `act.Block` that is made where none is given.",
+                "Give them to the block, or leave the block out.",
+            )
+
         def layers(**options: Any) -> Block:
             return Block(
                 width,

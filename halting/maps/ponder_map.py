@@ -4,14 +4,18 @@ keep."""
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from halting.errors import UsageError
 from halting.maps import file as ponder_file
+from halting.maps.from_trace import arrays_of
 from halting.maps.grouping import grouped
+
+if TYPE_CHECKING:
+    from halting.trace import LoopTrace
 
 IGNORE = -100
 """The target of a position at which there is no target."""
@@ -317,6 +321,36 @@ class PonderMap:
         except UsageError as error:
             raise ponder_file.refusal(path, str(error).rstrip(".")) from error
 
+    @classmethod
+    def from_trace(
+        cls, trace: "LoopTrace", texts: Sequence[Sequence[str]], **given: Any
+    ) -> "PonderMap":
+        """The map of a loop of one's own, from the record that `Recurrence` returns.
+
+        Args:
+            trace: the record.
+            texts: the text of each token, [B][L] or of the valid ones alone.
+            given: any other field, as an array or a tensor: `targets`, `final_prediction`,
+                `predictions`, `difficulty`, `metadata`, ...; `ponder` is the executed steps unless
+                given (the rule's own: `rule.ponder(trace)`).
+
+        Raises:
+            UsageError: for what does not fit together.
+        """
+        return cls(metadata=given.pop("metadata", {}), **arrays_of(trace, texts, given))
+
+    def to_html(self, sequences: int | None = None) -> str:
+        """The page of the map, one file that needs nothing else; of its first `sequences`."""
+        from halting.maps.viewers.page.page import to_html  # viewers import this file
+
+        return to_html(self, sequences)
+
+    def to_png(self, path: str | Path, sequence: int = 0) -> None:
+        """Draws one sequence into a picture (needs matplotlib); the ending says of which kind."""
+        from halting.maps.viewers.picture.map import save_map_picture
+
+        save_map_picture(self, path, sequence)
+
     def __repr__(self) -> str:
         mean = "no tokens" if self.mean_steps is None else f"mean steps {self.mean_steps:.2f}"
         sizes = (
@@ -331,9 +365,7 @@ class PonderMap:
         return f"PonderMap({sizes}; {mean}{'; with ' + ', '.join(given) if given else ''})"
 
     def __str__(self) -> str:
-        from halting.maps.viewers.terminal import (
-            map as terminal,
-        )  # viewers import this file, so not at the top
+        from halting.maps.viewers.terminal import map as terminal  # viewers import this file
 
         return terminal.render(self, colour=False)
 

@@ -61,7 +61,7 @@ def test_packed_equals_dense_and_padding_reaches_nobody(valid: Tensor | None) ->
 
 def test_a_model_reads_vectors_through_a_linear_map() -> None:
     model = LoopedTransformer(
-        2, DIM, 2, GravesACT(DIM), max_steps=3, block_kind="gru", vector_size=7
+        2, DIM, 2, GravesACT(DIM), max_steps=3, block=GRUBlock(DIM), vector_size=7
     )
     vectors = torch.randint(-1, 2, (5, 1, 7))
     output = model(vectors)

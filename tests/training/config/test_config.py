@@ -9,6 +9,7 @@ import pytest
 from echo_configs import ECHO, run_config
 from pydantic import BaseModel
 
+from act import LoopBlock, LoopedModel
 from halting import HaltingRule, UsageError
 from training.config.model_part import ModelPart
 from training.config.record import Record
@@ -20,6 +21,17 @@ from training.config.sections import (
     Part,
     PenaltyConfig,
 )
+
+
+class Widthless(LoopedModel):
+    """Has no width."""
+
+
+class Colliding(LoopBlock):
+    """Has an option that is called as a field of the part."""
+
+    def __init__(self, kind: str = "a"):
+        super().__init__()
 
 
 @pytest.fixture(autouse=True)
@@ -66,14 +78,40 @@ def test_records_are_frozen():
     ("make", "words"),
     [
         (
-            lambda: ModelPart(width=65),
-            ("--model.width 65", "--model.num-heads 4", "--model.width 68"),
+            lambda: run_config(model={"width": 65}),
+            ("dim 65", "num_heads=4", "multiple of the heads"),
         ),
-        (lambda: ModelPart(num_kv_heads=3), ("--model.num-heads 4", "--model.num-kv-heads 3")),
-        (lambda: ModelPart(width=12), ("rotary", "size 3", "--model.width 16")),
-        (lambda: ModelPart(width=-4), ("--model.width is -4", "greater than or equal to 1")),
-        (lambda: ModelPart(positions="rotray"), ("--model.positions is 'rotray'", "'rotary'")),  # pyright: ignore
-        (lambda: ModelPart(widht=3), ("no key widht", "Did you mean width?")),  # pyright: ignore
+        (lambda: run_config(model={"num_kv_heads": 3}), ("num_heads=4", "num_kv_heads=3")),
+        (lambda: run_config(model={"width": 12}), ("Rotary", "size 3", "dim 16")),
+        (lambda: run_config(model={"width": -4}), ("dim -4",)),
+        (
+            lambda: run_config(model={"width": "4"}),
+            ("--model.width is '4'", "LoopedTransformer of Block takes int there"),
+        ),
+        (
+            lambda: run_config(model={"positions": "rotray"}),
+            ("--model.positions is 'rotray'", "'rotary'"),
+        ),
+        (
+            lambda: run_config(model={"widht": 3}),
+            ("no option widht", "Did you mean --model.width?"),
+        ),
+        (
+            lambda: run_config(model={"block": "GRUBlock", "num_layers": 2}),
+            ("LoopedTransformer of GRUBlock has no option num_layers (--model.num-layers 2)",),
+        ),
+        (
+            lambda: run_config(model={"block": "torch.nn:Linear"}),
+            ("LoopedTransformer of Linear lacks its option in_features",),
+        ),
+        (
+            lambda: run_config(model={"kind": f"{__name__}:Widthless", "block": "GRUBlock"}),
+            ("takes no width", "`width: int`"),
+        ),
+        (
+            lambda: run_config(model={"block": f"{__name__}:Colliding"}),
+            ("has an argument kind", "already means something else"),
+        ),
         (
             lambda: LoopConfig(max_steps=0),
             ("--loop.max-steps is 0", "--loop.max-steps 10 (the default)"),

@@ -10,6 +10,7 @@ import pytest
 
 from halting import ExpectedSteps, FinalState, HaltingRule, PonderCost, UsageError, WeightedMean
 from training.config.flags import parse
+from training.config.model_part import ModelPart
 from training.config.parts import ROLES
 from training.config.record import Record
 from training.config.run_config import RunConfig
@@ -112,7 +113,7 @@ def leaves(
     found = []
     for name, info in record.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Record):
-            if info.annotation is not Part:
+            if info.annotation not in (Part, ModelPart):
                 found += leaves(info.annotation, (*path, name))
         elif name not in ("recipe", "readout", "cost", "kind", "options"):
             default = info.get_default(call_default_factory=True, validated_data={})
@@ -190,6 +191,25 @@ def test_options_of_parts_are_flags():
     assert config.cost == Part(kind=here(Prior), options={"prior_steps": 5.0})
     assert config.data.options == {"length": 8, "hops": [4, 5]}
     assert parsed("--halting.no-hard").halting.options == {"bias_init": -1.0, "hard": False}
+
+
+def test_options_of_model_and_block_are_flags_of_one_group():
+    config = parsed("--model.width", "32", "--model.num-layers", "2", "--model.no-tie-embeddings")
+    assert config.model.options == {"width": 32, "num_layers": 2, "tie_embeddings": False}
+    assert config.model.values()["injection"] == "concat", "what the model would have of its block"
+    cell = parsed("--model.block", "GRUBlock", recipe=config)
+    assert cell.model == ModelPart(block="GRUBlock", width=32, tie_embeddings=False)
+    layer = ["--model.block", "torch.nn:TransformerEncoderLayer", "--model.nhead", "2"]
+    wrapped = parsed(*layer, "--model.batch-first", "--model.positionwise").model
+    assert wrapped.options == {"nhead": 2, "batch_first": True, "positionwise": True}
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_a_required_option_of_a_block_is_asked_for(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as leaving:
+        parsed("--model.block", "torch.nn:TransformerEncoderLayer")
+    assert leaving.value.code == 2
+    assert "--model.nhead INT" in capsys.readouterr().err
 
 
 def test_an_option_given_at_its_default_is_kept():
@@ -285,7 +305,14 @@ def test_what_cannot_be_parsed_leaves_with_2(argv: list[str]):
         (["--halting.kind", "ExpectedSteps"], "is a ponder cost, not a halting rule"),
         (["--cost.kind", "GravesACT"], "is a halting rule, not a ponder cost"),
         (["--halting.kind", here(Colliding)], "--halting.min-steps already means something else"),
-        (["--model.width", "66"], "--model.width 68"),
+        (["--model.width", "66"], "dim 66 cannot be divided among num_heads=4"),
+        (["--model.block", "Blok"], "--model.block Blok: there is no block of this name"),
+        (["--model.block", "halting:GravesACT"], "is a halting rule, not a block"),
+        (["--model.kind", "Block"], "is something else, not a model"),
+        (
+            ["--model.block", "torch.nn:TransformerEncoder"],
+            "cannot be built from a config: it needs",
+        ),
     ],
 )
 def test_values_that_cannot_work_are_refused_in_three_parts(argv: list[str], words: str):

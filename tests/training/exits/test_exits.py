@@ -245,7 +245,7 @@ def test_a_model_with_a_coda_takes_exits_that_read_states_alone(tmp_path):
     )
     for spec in ("convergence:kl", "convergence:entropy", "convergence:argmax", "confidence"):
         with (
-            pytest.raises(UsageError, match=f"--exit {spec} reads logits.*coda_layers=1"),
+            pytest.raises(UsageError, match=f"--exit {spec} reads logits.*a coda"),
             parse_exit(spec).applied_to(run),
         ):
             raise AssertionError

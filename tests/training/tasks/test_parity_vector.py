@@ -157,7 +157,7 @@ def test_a_cell_over_one_position_is_a_run_like_any_other(run, capsys):
 
 
 @pytest.mark.parametrize("layout", ["vector", "tokens"])
-@pytest.mark.parametrize("block", ["gru", "transformer"])
+@pytest.mark.parametrize("block", ["GRUBlock", "Block"])
 def test_every_pairing_of_layout_and_block_trains_and_plans(tmp_path, layout, block):
     data = {"kind": "ParityVector", "options": {**SMALL, "layout": layout}}
     config = small(tmp_path, data=data, model={**GRU, "block": block}, updates=2, precision="bf16")
@@ -165,7 +165,7 @@ def test_every_pairing_of_layout_and_block_trains_and_plans(tmp_path, layout, bl
     assert train(config) == 0
 
 
-def test_settings_that_a_cell_has_not_are_refused():
+def test_settings_that_a_cell_has_not_are_refused(tmp_path):
     for changes in ({"num_layers": 2}, {"step_signal": "sinusoidal"}):
-        with pytest.raises(UsageError, match=r"--model\.block gru"):
-            ModelPart(**{**GRU, **changes})
+        with pytest.raises(UsageError, match="LoopedTransformer of GRUBlock has no option"):
+            small(tmp_path, model={**GRU, **changes})

@@ -11,16 +11,6 @@ from training.config.run_config import RunConfig
 from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.recipes.load import load_recipe, recipe_names
-from training.runs.loaded import read_config
-
-USAGE = """usage: ponder train RECIPE [flags]        train a recipe
-       ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains
-                                          nothing (--ranks N)
-       ponder train --resume RUN [flags]  go on with a run
-       ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
-       ponder train RECIPE --help         every flag of a recipe
-
-A recipe is a name ({recipes}) or your own: path/to/file.py:function."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +63,8 @@ def read_request(argv: Sequence[str]) -> Request:
                 "A run goes on with its own config.",
                 f"Drop {rest[0]}, or drop --resume to start anew.",
             )
+        from training.runs.loaded import read_config  # late: a recipe's flags need no model
+
         config = read_config(Path(resume))
         config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
     else:

@@ -4,7 +4,10 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FILE = "metrics.jsonl"
 
@@ -30,15 +33,7 @@ class Metrics:
             return
         self.cut_off = _cut_after(folder / FILE, update)
         self._file = (folder / FILE).open("a", encoding="utf-8")
-        try:  # late: it is slow to import, and other ranks don't need it
-            from torch.utils.tensorboard import SummaryWriter
-        except (
-            ImportError
-        ):  # the doctor says so; an error here would be rank 0's alone, and the others would wait
-            return
-        self._board = SummaryWriter(
-            str(folder), purge_step=update + 1 if update else None, flush_secs=30
-        )
+        self._board = _new_board(folder, update)
 
     def write(self, kind: str, update: int, **values: Any) -> None:
         """One line: {"kind": …, "update": …, values}. Numbers go to TensorBoard and to the reports
@@ -67,10 +62,8 @@ class Metrics:
             update: the last that counts.
             beside: name of the file for the others.
         """
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         folder = Path(self._file.name).parent
         self.close()
         lines = (folder / FILE).read_text(encoding="utf-8").splitlines(keepends=True)
@@ -78,7 +71,7 @@ class Metrics:
         (folder / beside).write_text("".join(later), encoding="utf-8")
         _cut_after(folder / FILE, update)
         self._file = (folder / FILE).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder), purge_step=update + 1, flush_secs=30)
+        self._board = _new_board(folder, update)
 
     def close(self) -> None:
         """Flushes and closes the files."""
@@ -86,6 +79,17 @@ class Metrics:
             self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def _new_board(folder: Path, update: int) -> "SummaryWriter | None":
+    """TensorBoard's writer, which hides what stands after an update; None where the extra
+    `tensorboard` is not installed."""
+    try:  # late: it is slow to import, and other ranks don't need it
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        # The doctor says so; an error here would be rank 0's alone, and the others would wait.
+        return None
+    return SummaryWriter(str(folder), purge_step=update + 1 if update else None, flush_secs=30)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

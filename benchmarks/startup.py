@@ -21,7 +21,7 @@ TARGETS = {
     ("--help",): 0.2,
     ("--version",): 0.2,
     ("train", "--help"): 1.3,
-    ("train", "pointer_chase", "--help"): 1.3,
+    ("train", "pointer_chase", "--help"): 1.5,
 }
 """What `ponder` is asked, and how long it may take, in imports of torch."""
 

@@ -49,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     code = run_entry(main, sys.argv[1:])
-    if launch.under_launcher():
-        launch.leave(code)
+    from training.distributed import process_group  # late, as above
+
+    if process_group.under_launcher():
+        process_group.leave(code)
     sys.exit(code)

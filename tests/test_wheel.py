@@ -11,10 +11,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = (
-    "--updates 3 --eval-every 3 --save-every 3 --batch-size 4 --eval-examples 8 --test-examples 8 "
-    "--data.length 6 --model.width 16 --model.num-heads 2 --loop.max-steps 3 --threads 1"
-).split()
+SMALL = [
+    "--updates",
+    "3",
+    "--eval-every",
+    "3",
+    "--save-every",
+    "3",
+    "--batch-size",
+    "4",
+    "--eval-examples",
+    "8",
+    "--test-examples",
+    "8",
+    "--data.length",
+    "6",
+    "--model.width",
+    "16",
+    "--model.num-heads",
+    "2",
+    "--loop.max-steps",
+    "3",
+    "--threads",
+    "1",
+]
 SOURCES = ("act", "halting", "training")
 FILES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE")
 

@@ -1,5 +1,6 @@
 # make demo: installs, trains pointer_chase for about two minutes on a CPU, shows its ponder map.
 # make test: installs what is missing, runs the whole suite.
+# make docs: builds the documentation site into site/, and fails on a broken link.
 # Needed beforehand: Python 3.11 or newer, make, a C++ compiler and git.
 
 PYTHON ?= python3
@@ -8,11 +9,12 @@ STAMP := .venv/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format clean
+.PHONY: help install demo test docs lint format clean
 
 help:
 	@echo "make demo     install, train pointer_chase (about 2 minutes on a CPU), show its ponder map"
 	@echo "make test     install what is missing, run the whole test suite"
+	@echo "make docs     build the documentation site into site/"
 	@echo "make lint     ruff, pyright, import-linter, lengths of files and folders"
 	@echo "make format   have ruff put the code in shape"
 	@echo "make clean    remove .venv and what tools left behind; runs/ stays"
@@ -40,6 +42,9 @@ test: $(STAMP)
 	$(BIN)/python tools/browser.py
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+docs: $(STAMP)
+	$(BIN)/zensical build --clean --strict
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,5 +57,5 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist ponderloop.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache
+	rm -rf .venv site .cache build dist ponderloop.egg-info .pytest_cache .hypothesis .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

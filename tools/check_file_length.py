@@ -13,7 +13,7 @@ LIMIT = 400
 NAMES = 25
 PRODUCT = ("act", "halting", "training")
 SUFFIXES = {".css", ".html", ".js", ".py", ".sh", ".toml"}
-NOT_OURS = {"build", "dist", "runs"}
+NOT_OURS = {"build", "dist", "runs", "site"}
 
 
 def sources(root: Path) -> Iterator[Path]:

@@ -5,37 +5,53 @@ import sys
 from collections.abc import Sequence
 
 from halting.errors import UsageError
-from training.cli.train_request import USAGE, read_request
 from training.console.entry import run_entry
-from training.distributed import process_group as launch
-from training.distributed import slurm
 from training.recipes.load import recipe_names
-from training.start import train
+
+_USAGE = """usage: ponder train RECIPE [flags]        train a recipe
+       ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains
+                                          nothing (--ranks N)
+       ponder train --config FILE [flags]  train a run's config.json, or YAML
+       ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
+       ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
+       ponder train RECIPE --help         every flag of a recipe
+
+A recipe is a name ({recipes}) or your own: path/to/file.py:function."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Trains; gives the exit code: 0 for a run that ended as asked (also one stopped by a signal),
     1 for a lost one."""
-    slurm.adopt()
-    rest = list(argv)
-    if not rest or rest in (["-h"], ["--help"]):
-        print(USAGE.format(recipes=", ".join(recipe_names())))
+    if not argv or list(argv) in (["-h"], ["--help"]):
+        print(_USAGE.format(recipes=", ".join(recipe_names())))
         return 0
-    request = read_request(rest)
+    # What follows imports torch, and is imported once it is needed: the usage in no time, a
+    # recipe's flags before the engines.
+    from training.cli.train_request import read_request
+    from training.distributed import slurm
+
+    slurm.adopt()
+    request = read_request(argv)
     if request.dry_run:
         from training.resources.dry_run_text import dry_run_text
 
         print(dry_run_text(request.config, request.ranks))
         return 0
+    from training.distributed import process_group
+    from training.start import train
+
     try:
         return train(request.config, request.resume)
     except UsageError:
-        launch.stop()  # a rank that has met the others and does not leave them may end in an abort
+        # A rank that has met the others and does not leave them may end in an abort.
+        process_group.stop()
         raise
 
 
 if __name__ == "__main__":
     code = run_entry(main, sys.argv[1:])
-    if launch.under_launcher():
-        launch.leave(code)
+    from training.distributed import process_group  # late, as above
+
+    if process_group.under_launcher():
+        process_group.leave(code)
     sys.exit(code)

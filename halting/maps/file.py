@@ -38,7 +38,7 @@ class Contents:
 
     Args:
         arrays: by name; mass [B L N] must be among them.
-        texts: [B][L] the text of each token.
+        texts: B lists of L, the text of each token.
         metadata: JSON values.
     """
 
@@ -163,7 +163,7 @@ def _numbers(
 
 
 def _spelt(arrays: dict[str, NDArray[Any]], distinct: list[str], npz: Path) -> list[list[str]]:
-    """[B][L] the text of each token; takes their numbers from the arrays."""
+    """B lists of L, the text of each token; takes their numbers from the arrays."""
     numbers = arrays.pop(_TEXTS, None)
     if (
         numbers is None

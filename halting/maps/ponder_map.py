@@ -73,7 +73,7 @@ class PonderMap:
 
     Args:
         tokens: [B L] int32.
-        texts: [B][L] the text of each token; anything (such as "") on padding.
+        texts: B lists of L, the text of each token; anything (such as "") on padding.
         valid: [B L] bool, False on padding.
         steps: [B L] int16, executed steps; 0 on padding.
         ponder: [B L] float32, the depth that the rule means, in steps; executed steps for ACT.

@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(_help())
         return 0
+    if given[0] in ("-V", "--version"):
+        print(f"ponder {_version()}")
+        return 0
     verb, *rest = given
     if verb not in VERBS:
         near = get_close_matches(verb, VERBS, n=1)
@@ -73,10 +76,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
 
 
+def _version() -> str:
+    from importlib import metadata  # late: only here
+
+    try:
+        return metadata.version("ponderloop")
+    except metadata.PackageNotFoundError:
+        return "from a clone, not installed"
+
+
 def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name.ljust(width)}  {says}" for name, (_, says) in VERBS.items())
-    return f"usage: ponder VERB …   (ponder VERB --help tells its flags)\n\n{verbs}"
+    return (
+        f"usage: ponder VERB …   (ponder VERB --help tells its flags; ponder --version)\n\n{verbs}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,18 +12,7 @@ from training.config.run_config import RunConfig
 from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
 from training.recipes.load import load_config, load_recipe, recipe_names
-from training.runs.loaded import read_config
 from training.runs.run_path import RunPath
-
-USAGE = """usage: ponder train RECIPE [flags]        train a recipe
-       ponder train RECIPE --dry-run      parameters, FLOPs, memory per rank, conflicts; trains
-                                          nothing (--ranks N)
-       ponder train --config FILE [flags]  train a run's config.json, or YAML
-       ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
-       ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
-       ponder train RECIPE --help         every flag of a recipe
-
-A recipe is a name ({recipes}) or your own: path/to/file.py:function."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +74,8 @@ def read_request(argv: Sequence[str]) -> Request:
                 "A run goes on with its own config.",
                 f"Drop {rest[0]}, or drop --resume to start anew.",
             )
+        from training.runs.loaded import read_config  # late: a recipe's flags need no model
+
         config = read_config(RunPath.parse(resume).home)
         config = _parsed(config, rest, f"ponder train --resume {resume}")
     elif file is not None:

@@ -12,6 +12,7 @@ import tyro
 from halting.errors import UsageError
 from training.build import build_all
 from training.console.entry import run_entry
+from training.console.extras import check_extra
 from training.recipes.load import recipe_names
 from training.runs.folder import base_name
 from training.tuning.display import Display
@@ -58,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(_USAGE.format(recipes=", ".join(recipe_names())) + "\n")
         tyro.cli(Options, args=["--help"], prog="ponder tune RECIPE", description=Options.__doc__)
+    check_extra("tune", "ponder tune")
     recipe = None if words[0].startswith("-") else words.pop(0)
     own, rest = _parted(words)
     options = tyro.cli(Options, args=own, prog="ponder tune RECIPE", description=Options.__doc__)

@@ -90,7 +90,7 @@ def start(
             "--deepspeed-config and --report-to need DeepSpeed, which cannot be imported: "
             f"{error}.",
             "ZeRO, offload and the monitors are DeepSpeed's; one process runs without.",
-            "Run `pip install deepspeed`, or leave these flags out.",
+            "Write pip install 'ponderloop[deepspeed]', or leave these flags out.",
         ) from error
     if library_log is not None:
         redirect_library_logs(

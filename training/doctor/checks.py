@@ -22,7 +22,7 @@ State = Literal["works", "warns", "broken"]
 _PYTHON = (3, 11)
 _TORCH = (2, 6)
 _DEEPSPEED = (0, 19)
-_NEEDED = ("jaxtyping", "numpy", "pydantic", "rich", "safetensors", "scipy", "tyro")
+_NEEDED = ("jaxtyping", "matplotlib", "numpy", "pydantic", "rich", "safetensors", "scipy", "tyro")
 _LITTLE = 2e9
 _TOO_LITTLE = 1e8  # bytes: some runs of the small recipes; not even one
 
@@ -59,7 +59,7 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Finding:
 
 def check_ponderloop() -> Finding:
     """Which ponderloop this is."""
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).parents[2]
     try:
         return Finding(
             "ponderloop", "works", f"{importlib.metadata.version('ponderloop')}, from {folder}"
@@ -94,18 +94,20 @@ def check_libraries(names: Sequence[str] = _NEEDED) -> Finding:
 
 
 def check_optional() -> Finding:
-    """What draws curves and pictures."""
-    found = {name: _version(name) for name in ("tensorboard", "matplotlib")}
+    """What a plain install leaves out."""
+    found = {name: _version(name) for name in ("tensorboard", "optuna")}
     missing = [name for name, version in found.items() if version is None]
     if missing:
-        lost = {"tensorboard": "TensorBoard's event files", "matplotlib": "pictures (--png)"}
+        lost = {"tensorboard": "TensorBoard's event files", "optuna": "ponder tune"}
+        extras = {"tensorboard": "tensorboard", "optuna": "tune"}
         says = (
-            f"missing: {', '.join(missing)}; without, there are no "
+            f"missing: {', '.join(missing)}; without, there is no "
             f"{' and no '.join(lost[name] for name in missing)}"
         )
-        return Finding("pictures", "warns", says, f"pip install {' '.join(missing)}")
+        fix = f"pip install 'ponderloop[{','.join(extras[name] for name in missing)}]'"
+        return Finding("extras", "warns", says, fix)
     return Finding(
-        "pictures", "works", ", ".join(f"{name} {version}" for name, version in found.items())
+        "extras", "works", ", ".join(f"{name} {version}" for name, version in found.items())
     )
 
 
@@ -154,9 +156,11 @@ def check_deepspeed(probe: dict[str, Any]) -> Finding:
     """DeepSpeed can be imported and is new enough. `probe` is what `probe_many_ranks` gives."""
     if "error" in probe:
         fix = (
-            "DS_BUILD_OPS=0 pip install --no-build-isolation deepspeed   (one process trains "
-            "without it)"
+            "DS_BUILD_OPS=0 pip install --no-build-isolation 'ponderloop[deepspeed]'   (one "
+            "process trains without it)"
         )
+        if _version("deepspeed") is None:
+            return Finding("deepspeed", "warns", "not installed: one process, no ZeRO", fix)
         return Finding("deepspeed", "broken", f"cannot be imported: {probe['error']}", fix)
     number = tuple(int(word) for word in probe["version"].partition("+")[0].split(".")[:2])
     says = f"{probe['version']}, accelerator {probe['accelerator']}"

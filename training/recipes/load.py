@@ -6,14 +6,13 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halting import UsageError
+from halting.errors import UsageError
 from training.config.config_file import read_config_file
 from training.config.importing import absolute, load
 from training.config.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from training.config.run_config import RunConfig
-from training.config.run_config import RunConfig
 
 
 def recipe_names() -> list[str]:
@@ -24,7 +23,7 @@ def recipe_names() -> list[str]:
     )
 
 
-def load_recipe(name: str) -> RunConfig:
+def load_recipe(name: str) -> "RunConfig":
     """The config that a recipe returns. Its `recipe` field finds it again.
 
     Args:
@@ -34,9 +33,8 @@ def load_recipe(name: str) -> RunConfig:
     Raises:
         UsageError: for an unknown recipe, and one that returns something else than a RunConfig.
     """
-    from training.config.run_config import (
-        RunConfig,  # here, because a config checks its parts with this module
-    )
+    # Here: a config imports torch, and naming the recipes needs none.
+    from training.config.run_config import RunConfig
 
     if name.endswith(".py"):
         name += ":recipe"

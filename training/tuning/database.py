@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from halting.errors import UsageError
+from training.console.extras import check_extra
 
 if TYPE_CHECKING:  # optuna is slow to import
     from optuna import Study
@@ -65,6 +66,7 @@ def open_study(path: Path, begin: bool) -> "Study":
     Raises:
         UsageError: for a file that cannot be read.
     """
+    check_extra("tune", f"The sweep {path}")
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

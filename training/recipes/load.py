@@ -60,7 +60,7 @@ def load_recipe(name: str) -> "RunConfig":
     return config.model_copy(update={"recipe": found})
 
 
-def load_config(path: Path) -> RunConfig:
+def load_config(path: Path) -> "RunConfig":
     """The config in a file: a run's config.json, or YAML.
 
     A file that names its task (`data` with a `kind`) is a whole config, whose missing keys have

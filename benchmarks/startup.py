@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.hardware import hardware
-from benchmarks.targets import Figure, exit_code, write
+from benchmarks.harness.hardware import hardware
+from benchmarks.harness.report import Figure, exit_code, write
 
 IMPORT_TORCH = (sys.executable, "-c", "import torch")
 TARGETS = {

@@ -148,10 +148,11 @@ class Layer(nn.Module):
         kind: FeedForwardKind,
         width: int,
         norm_kind: NormKind,
+        qk_norm: bool,
     ):
         super().__init__()
         self.attention_norm = norm(norm_kind, dim)
-        self.attention = Attention(dim, num_heads, num_kv_heads)
+        self.attention = Attention(dim, num_heads, num_kv_heads, qk_norm)
         self.feed_forward_norm = norm(norm_kind, dim)
         self.feed_forward = FeedForward(kind, dim, width)
 
@@ -204,6 +205,7 @@ class Block(LoopBlock):
         attention: how packed queries attend: "padded" (a rectangle of the sequences, PyTorch's
             SDPA), or "ragged" (no padding: variable-length and block-mask kernels; only GPUs have
             them, so elsewhere it is padded).
+        qk_norm: normalise queries and keys.
 
     Raises:
         UsageError: for a width that the heads cannot share, query heads that the key heads cannot
@@ -229,6 +231,7 @@ class Block(LoopBlock):
         step_signal: Literal["sinusoidal", "none"] = "none",
         rotary_base: float = 10_000.0,
         attention: AttentionLayout = "padded",
+        qk_norm: bool = False,
     ):
         super().__init__()
         self.check_sizes(dim, num_heads, num_kv_heads, rotary)
@@ -243,7 +246,7 @@ class Block(LoopBlock):
         self.compiled = False
         width = feed_forward_width or default_width(feed_forward, dim)
         self.layers = nn.ModuleList(
-            Layer(dim, num_heads, num_kv_heads, feed_forward, width, norm_kind)
+            Layer(dim, num_heads, num_kv_heads, feed_forward, width, norm_kind, qk_norm)
             for _ in range(num_layers)
         )
         if injection == "concat":

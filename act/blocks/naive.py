@@ -107,6 +107,9 @@ def _heads(
     queries = heads[:num_heads]
     keys = heads[num_heads : num_heads + num_kv]
     values = heads[num_heads + num_kv :]
+    if attention.query_norm is not None and attention.key_norm is not None:
+        queries = torch.stack([_norm(attention.query_norm, head) for head in queries])
+        keys = torch.stack([_norm(attention.key_norm, head) for head in keys])
     if block.rotary_dim is None:
         return queries, keys, values
     return (

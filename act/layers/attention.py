@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from act.layers.norm import norm
 from act.layers.ragged_attention import RaggedAttention
 from act.layers.rotary import rotary_angles, rotate
 from act.layers.saved_numbers import SavedNumbers
@@ -23,15 +24,19 @@ class Attention(nn.Module):
         dim: D.
         num_heads: H query heads; D must be divisible by it.
         num_kv_heads: key and value heads; H must be divisible by it.
+        qk_norm: queries and keys have the RMS that a learned weight says before they are turned
+            (Henry et al. 2020), so that scores stay small whatever the width of the states.
     """
 
-    def __init__(self, dim: int, num_heads: int, num_kv_heads: int):
+    def __init__(self, dim: int, num_heads: int, num_kv_heads: int, qk_norm: bool = False):
         super().__init__()
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = dim // num_heads
         self.qkv = nn.Linear(dim, (num_heads + 2 * num_kv_heads) * self.head_dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
+        self.query_norm = norm("rms", self.head_dim) if qk_norm else None
+        self.key_norm = norm("rms", self.head_dim) if qk_norm else None
 
     def project(
         self, x: Float[Tensor, "A D"], angles: tuple[Tensor, Tensor] | None
@@ -41,6 +46,9 @@ class Attention(nn.Module):
         queries, keys, values = heads.split(
             (self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1
         )
+        if self.query_norm is not None and self.key_norm is not None:
+            queries = self.query_norm(queries).to(values.dtype)
+            keys = self.key_norm(keys).to(values.dtype)
         if angles is not None:
             queries = rotate(queries, angles)
             keys = rotate(keys, angles)
@@ -55,7 +63,8 @@ class Attention(nn.Module):
         keys = self.num_kv_heads * self.head_dim
         width = self.out.in_features
         turned = width + keys if rotary else 0
-        return SavedNumbers(narrow=(width + 2 * keys) + turned + width)
+        normed = 3 * (width + keys) if self.query_norm is not None else 0
+        return SavedNumbers(narrow=(width + 2 * keys) + normed + turned + width)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from act import GRUBlock, LoopedTransformer, Recurrence
-from act.testing import assert_close
+from act.testing import assert_close, naive
 from halting import FinalState, FixedSteps, GravesACT, PerSequence, UsageError
 
 BATCH, LENGTH, DIM, LIMIT = 3, 4, 8, 5
@@ -79,3 +79,15 @@ def test_a_causal_model_refuses_rules_that_look_ahead() -> None:
     with pytest.raises(UsageError, match="causal"):
         Recurrence(GRUBlock(DIM, causal=True), PerSequence(GravesACT(DIM)), max_steps=3)
     Recurrence(GRUBlock(DIM), PerSequence(GravesACT(DIM)), max_steps=3)
+
+
+def test_the_cell_equals_its_naive_form() -> None:
+    torch.manual_seed(0)
+    rule = GravesACT(DIM, bias_init=-0.5).double()
+    torch.nn.init.normal_(rule.gate.weight)
+    loop = Recurrence(GRUBlock(DIM), rule, max_steps=LIMIT).double()
+    x = torch.randn(2, 3, DIM, dtype=torch.float64)
+    output, trace = loop(x)
+    expected = naive.run(loop, x)
+    assert len(expected.steps.unique()) > 1 and torch.equal(trace.steps, expected.steps)
+    assert_close(output, expected.output, "output")

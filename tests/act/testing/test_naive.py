@@ -45,6 +45,7 @@ def assert_equal_to_naive(
     [
         {},
         {"norm_kind": "layer", "feed_forward": "gelu"},
+        {"qk_norm": True, "num_kv_heads": 2, "num_layers": 2},
         {"num_kv_heads": 1, "rotary": False, "injection": "add"},
         {"num_kv_heads": 2, "num_layers": 2, "injection": "concat", "rotary_base": 100.0},
         {"step_signal": "sinusoidal", "feed_forward_width": 5},

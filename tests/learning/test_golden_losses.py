@@ -20,6 +20,7 @@ COMMON: dict[str, Any] = {
     "map_every": 9,
     "threads": 1,
     "name": "golden",
+    "optimizer": {"decay_embeddings": True},  # as every optimizer did when they were made
 }
 SHAPE = {"width": 16, "num_heads": 2}
 CASES: dict[str, dict[str, Any]] = {

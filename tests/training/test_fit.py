@@ -143,9 +143,12 @@ def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path):
 
 
 def test_a_lost_training_is_an_error_that_names_its_folder(tmp_path):
-    optimizer = {"learning_rate": 1e30, "warmup": 0, "clip": 1e30}
+    rough = {
+        "optimizer": {"learning_rate": 1e30, "clip": 1e30},
+        "schedule": {"kind": "WarmupCosine", "options": {"warmup": 0}},
+    }
     with pytest.raises(training.TrainingLost, match="fix:") as lost:
-        training.fit(small(tmp_path, name="lost", optimizer=optimizer, **{**QUICK, "updates": 30}))
+        training.fit(small(tmp_path, name="lost", **{**QUICK, **rough, "updates": 30}))
     assert lost.value.folder == tmp_path / "lost"
 
 

@@ -106,6 +106,10 @@ def parsed(*argv: str, recipe: RunConfig = RECIPE) -> RunConfig:
     return parse(recipe, argv)
 
 
+JUDGING = ("best_by", "patience")
+"""What goes only with one another, or takes a few names only: tests of their own."""
+
+
 def leaves(
     record: type[Record], path: tuple[str, ...] = ()
 ) -> list[tuple[tuple[str, ...], Any, Any]]:
@@ -115,7 +119,7 @@ def leaves(
         if isinstance(info.annotation, type) and issubclass(info.annotation, Record):
             if info.annotation not in (Part, ModelPart):
                 found += leaves(info.annotation, (*path, name))
-        elif name not in ("recipe", "readout", "cost", "kind", "options"):
+        elif name not in ("recipe", "readout", "cost", "kind", "options", *JUDGING):
             default = info.get_default(call_default_factory=True, validated_data={})
             found.append(((*path, name), info.annotation, default))
     return found
@@ -168,6 +172,12 @@ def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any,
 def test_every_field_of_the_model_has_been_asked():
     groups = {path[0] for path, _, _ in leaves(RunConfig)} | set(ROLES) | {"recipe"}
     assert groups == set(RunConfig.model_fields)
+
+
+def test_judging_is_flags_and_keys():
+    config = parsed("--best-by", "loss", "--patience", "3")
+    for again in (config, RunConfig.from_json(config.to_json())):
+        assert (again.best_by, again.patience) == ("loss", 3)
 
 
 def test_no_flags_change_nothing():

@@ -72,9 +72,18 @@ def test_what_cannot_be_judged_by_is_refused(tmp_path, changes, says):
     assert "accuracy" in refused.value.why + refused.value.write
 
 
-FAST = {"updates": 40, "eval_every": 2, "save_every": 40, "keep_last": 1, "map_every": 99}
+ROUGH = {
+    "updates": 40,
+    "eval_every": 2,
+    "save_every": 40,
+    "keep_last": 1,
+    "map_every": 99,
+    "best_by": "loss",
+    "patience": 3,
+    "optimizer": {"learning_rate": 0.3},
+    "schedule": {"kind": "WarmupCosine", "options": {"warmup": 0}},
+}
 """So large a learning rate that the loss soon gets worse."""
-ROUGH = {**FAST, "best_by": "loss", "patience": 3, "optimizer": {"learning_rate": 0.3, "warmup": 0}}
 
 
 def test_a_run_that_gets_no_better_ends_early_and_keeps_its_best_checkpoint(tmp_path, capsys):

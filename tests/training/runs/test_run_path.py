@@ -19,9 +19,13 @@ from training.train import main
 @pytest.fixture
 def run(tmp_path):
     """A run with checkpoints 0 to 12, every fourth update, and one that is best."""
-    rough = {"learning_rate": 0.3, "warmup": 0}  # so that the last evaluation is not the best
+    # So rough that the last evaluation is not the best.
+    rough = {
+        "optimizer": {"learning_rate": 0.3},
+        "schedule": {"kind": "WarmupCosine", "options": {"warmup": 0}},
+    }
     often = {"keep_last": 9, "eval_every": 4, "save_every": 4}
-    config = small(tmp_path, name="run", best_by="loss", optimizer=rough, **often)
+    config = small(tmp_path, name="run", best_by="loss", **rough, **often)
     assert train(config) == 0
     return tmp_path / "run"
 

@@ -152,7 +152,11 @@ def _open_entries(
     for name, parameter in parameters.items():
         whole = tuple(getattr(parameter, "ds_shape", parameter.shape))
         known = {key: about.shape for key, about in held.entries(parameter).items()}
-        differing = [key for key, shape in shapes[name].items() if known.get(key, shape) != shape]
+        differing = [
+            key
+            for key, about in shapes[name].items()
+            if known.get(key, about.shape) != about.shape
+        ]
         if not shapes[name] and name not in fresh:
             raise _does_not_fit(path, f"{name}, of shape {list(whole)},")
         if differing:

@@ -91,6 +91,14 @@ def test_it_holds_weights_moments_and_steps_under_their_names(saved):
     assert moments["head.weight.exp_avg"].abs().sum() > 0
 
 
+def test_an_engine_that_has_stepped_already_can_be_taken_back(saved):
+    engine = engine_of(make_model())
+    train(engine, range(3), ranks=1)
+    first = train(engine, range(3, 5), ranks=1)
+    engine.load(saved)
+    assert train(engine, range(3, 5), ranks=1) == first
+
+
 def test_what_is_loaded_goes_on_to_the_bit(saved):
     engine, again = engine_of(make_model()), engine_of(make_model())
     train(engine, range(3), ranks=1)

@@ -19,7 +19,7 @@ def arrays_of(
 
     Args:
         trace: the record, on any device.
-        texts: [B][L], or rows as long as their valid tokens, which padding is put around.
+        texts: B lists of L, or rows as long as their valid tokens, which padding is put around.
         given: other arrays or tensors of the map, by name; None for what there is none of.
 
     Raises:

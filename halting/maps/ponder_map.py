@@ -329,7 +329,7 @@ class PonderMap:
 
         Args:
             trace: the record.
-            texts: the text of each token, [B][L] or of the valid ones alone.
+            texts: the text of each token, B lists of L or of the valid ones alone.
             given: any other field, as an array or a tensor: `targets`, `final_prediction`,
                 `predictions`, `difficulty`, `metadata`, ...; `ponder` is the executed steps unless
                 given (the rule's own: `rule.ponder(trace)`).

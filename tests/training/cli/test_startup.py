@@ -42,7 +42,7 @@ def test_help_needs_no_torch(words: tuple[str, ...]):
 
 
 def test_a_recipes_flags_need_no_heavy_library():
-    heavy = (*HEAVY, "training.start", "training.engine", "act")
+    heavy = (*HEAVY, "training.start", "training.reports")
     assert imported(answer("train", "pointer_chase", "--help"), *heavy) == []
 
 

@@ -1,20 +1,18 @@
 """How long a command takes to answer, as a ratio to `python -c "import torch"`.
 
-    python -m benchmarks.startup [--repeats N] [--json FILE]
-
 The commands take turns, and each counts with its fastest turn, so that a machine that is busy with
-other things slows all of them alike. Hardware and date go to the screen.
+other things slows all of them alike.
 """
 
-import argparse
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.harness.cli import at_least_one, finish, make_parser
 from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
+from benchmarks.harness.report import Figure
 
 IMPORT_TORCH = (sys.executable, "-c", "import torch")
 TARGETS = {
@@ -47,7 +45,7 @@ def fastest(commands: Sequence[Sequence[str]], repeats: int) -> list[float]:
     return [min(times) for times in zip(*turns[1:], strict=True)]
 
 
-def figures(repeats: int) -> list[Figure]:
+def measure(repeats: int) -> list[Figure]:
     """The ratio of each command to the import of torch."""
     of_torch, *others = fastest([IMPORT_TORCH, *(ponder(words) for words in TARGETS)], repeats)
     print(f"import torch: {of_torch:.2f} s, the fastest of {repeats}")
@@ -55,27 +53,16 @@ def figures(repeats: int) -> list[Figure]:
     for (words, target), taken in zip(TARGETS.items(), others, strict=True):
         ratio = taken / of_torch
         command = f"ponder {' '.join(words)}"
-        print(f"{command}: {taken:.2f} s, {ratio:.2f} of that (target ≤ {target})")
+        print(f"{command}: {taken:.2f} s")
         name = f"{command}, in imports of torch"
         found.append(Figure(name, round(ratio, 3), f"≤ {target}", ratio <= target))
     return found
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.startup",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--repeats", type=int, default=7, help="turns that count")
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
+    """Measures; gives the exit code."""
+    parser = make_parser("startup", __doc__, quick="one turn", rows=False)
+    parser.add_argument("--repeats", type=at_least_one, default=7, help="turns that count")
     options = parser.parse_args(argv)
     print(" · ".join(hardware().values()))
-    found = figures(options.repeats)
-    if options.json is not None:
-        write(found, options.json)
-    return exit_code(found)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return finish(options, measure(1 if options.quick else options.repeats))

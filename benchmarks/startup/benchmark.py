@@ -1,20 +1,19 @@
-"""How long a command takes to answer, as a ratio to `python -c "import torch"`.
-
-    python -m benchmarks.startup [--repeats N] [--json FILE]
+"""`python -m benchmarks.startup`: how long a command takes to answer, as a ratio to
+`python -c "import torch"`.
 
 The commands take turns, and each counts with its fastest turn, so that a machine that is busy with
 other things slows all of them alike. Hardware and date go to the screen.
 """
 
-import argparse
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.harness.cli import at_least_one, finish, make_parser
 from benchmarks.harness.hardware import hardware
-from benchmarks.harness.report import Figure, exit_code, write
+from benchmarks.harness.report import Figure
 
 IMPORT_TORCH = (sys.executable, "-c", "import torch")
 TARGETS = {
@@ -61,21 +60,10 @@ def figures(repeats: int) -> list[Figure]:
     return found
 
 
-def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.startup",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--repeats", type=int, default=7, help="turns that count")
-    parser.add_argument("--json", type=Path, default=None, help="write figures, values and targets")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; 1 when a target is missed."""
+    parser = make_parser("startup", __doc__, quick="one turn of each", rows=False)
+    parser.add_argument("--repeats", type=at_least_one, default=7, help="turns that count")
     options = parser.parse_args(argv)
     print(" · ".join(hardware().values()))
-    found = figures(options.repeats)
-    if options.json is not None:
-        write(found, options.json)
-    return exit_code(found)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return finish(options, figures(1 if options.quick else options.repeats))

@@ -1,4 +1,4 @@
-"""What a command imports before it answers. Seconds are not asserted; benchmarks/startup.py has
+"""What a command imports before it answers. Seconds are not asserted; benchmarks/startup has
 them."""
 
 import ast

@@ -87,7 +87,7 @@ def test_what_it_costs_is_counted(own: str, tmp_path: Path):
 def test_a_dry_run_knows_its_parts_and_its_memory(own: str, tmp_path: Path):
     config = small(tmp_path, model=OWN[own], precision="bf16")
     found = plan(config)
-    model = build_model(config, build_task(config))
+    model, _ = build_model(config, build_task(config))
     assert found.parameters["total"] == sum(each.numel() for each in model.parameters())
     assert sum(found.parameters.values()) == 2 * found.parameters["total"]
     assert found.activations.full > found.activations.checkpointed > 0
@@ -181,7 +181,7 @@ def test_looking_at_a_block_draws_nothing_that_others_miss(tmp_path: Path):
     def weights() -> dict[str, Tensor]:
         config = small(tmp_path, model={"block": here(Ahead), "width": 16})
         torch.manual_seed(3)
-        model = build_model(config, build_task(config))
+        model, _ = build_model(config, build_task(config))
         assert isinstance(model.recurrence.block, PlainBlock) and model.training
         return {**model.state_dict(), "drawn": torch.rand(3)}
 
@@ -192,7 +192,7 @@ def test_looking_at_a_block_draws_nothing_that_others_miss(tmp_path: Path):
 
 def test_a_rule_that_reads_logits_is_wired_into_a_model_of_ones_own(tmp_path: Path):
     config = small(tmp_path, model=OWN["model"])
-    model = build_model(config, build_task(config))
+    model, _ = build_model(config, build_task(config))
     model.use(FixedSteps(2))
     assert model.recurrence.head is None
     model.eval().use(ConfidenceExit(threshold=1e-6))

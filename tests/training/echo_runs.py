@@ -42,7 +42,7 @@ SHAPES = {
         "prelude_layers": 1,
         "coda_layers": 1,
         "feed_forward": "gelu",
-        "norm": "layer",
+        "norm_kind": "layer",
         "injection": "add",
     },
     "tied": {"tie_embeddings": True, "positions": "learned", "injection": "none"},

@@ -170,7 +170,7 @@ def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any,
 
 
 def test_every_field_of_the_model_has_been_asked():
-    groups = {path[0] for path, _, _ in leaves(RunConfig)} | set(ROLES) | {"recipe"}
+    groups = {path[0] for path, _, _ in leaves(RunConfig)} | {*ROLES, "recipe", *JUDGING}
     assert groups == set(RunConfig.model_fields)
 
 

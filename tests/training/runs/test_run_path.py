@@ -10,6 +10,7 @@ from halting import UsageError
 from training import load_run
 from training.checkpoints import checkpoint
 from training.cli import ablate, compare, evaluate, export, show
+from training.runs.metrics import read_metrics
 from training.runs.resume import check_resumable
 from training.runs.run_path import RunPath
 from training.start import train
@@ -21,8 +22,8 @@ def run(tmp_path):
     """A run with checkpoints 0 to 12, every fourth update, and one that is best."""
     # So rough that the last evaluation is not the best.
     rough = {
-        "optimizer": {"learning_rate": 0.3},
-        "schedule": {"kind": "WarmupCosine", "options": {"warmup": 0}},
+        "optimizer": {"learning_rate": 1.0},
+        "schedule": {"kind": "WarmupConstant", "options": {"warmup": 0}},
     }
     often = {"keep_last": 9, "eval_every": 4, "save_every": 4}
     config = small(tmp_path, name="run", best_by="loss", **rough, **often)
@@ -54,7 +55,9 @@ def test_a_run_without_that_checkpoint_says_which_it_has(tmp_path):
 def test_every_verb_reads_the_best_checkpoint(run):
     kept = checkpoint.best(run / "checkpoints")
     told = json.loads((run / "summary.json").read_text())["best"]
-    assert kept == checkpoint.folder_of(run / "checkpoints", told["update"]) and told["update"] < 12
+    losses_there = {row["update"]: row["loss"] for row in read_metrics(run, "evaluation")}
+    assert told["update"] == min(losses_there, key=lambda update: losses_there[update])
+    assert kept == checkpoint.folder_of(run / "checkpoints", told["update"])
     assert load_run(f"{run}@best").weights == kept / "model.safetensors"
     for verb in (show, evaluate):
         assert verb.main([f"{run}@best"]) == 0

@@ -43,7 +43,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 docs: $(STAMP)
-	$(BIN)/zensical build --clean --strict
+	$(BIN)/python -m zensical build --clean --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDED = ("act", "halting", "training", "docs", "examples", "ds_configs")
+NEEDED = ("act", "halting", "training", "docs", "examples", "ds_configs", "tools")
 
 
 class Page(HTMLParser):
@@ -61,10 +61,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in [*ROOT.glob("*.md"), ROOT / "mkdocs.yml", ROOT / "LICENSE"]:
         shutil.copy(path, source)
-    build = ("from zensical.main import cli; cli()", "build", "--clean", "--strict")
-    ended = subprocess.run(
-        [sys.executable, "-c", *build], cwd=source, capture_output=True, text=True, check=False
-    )
+    build = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    ended = subprocess.run(build, cwd=source, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     return source / "site"
 
@@ -86,6 +84,16 @@ def test_the_api_pages_come_from_the_docstrings(site: Path):
         html = (site / "api" / package / "index.html").read_text(encoding="utf-8")
         anchors = Page(html).anchors
         assert any(anchor.endswith(f".{name}") for anchor in anchors), sorted(anchors)[:20]
+
+
+def test_formulas_become_mathml(site: Path):
+    html = (site / "halting_rules" / "index.html").read_text(encoding="utf-8")
+    assert html.count("<math") > 40
+    assert html.count('<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">') >= 1
+    for page in site.rglob("index.html"):
+        formulas = re.findall(r"<math.*?</math>", page.read_text(encoding="utf-8"), flags=re.S)
+        unread = [formula for formula in formulas if "\\" in formula or "<mi>&</mi>" in formula]
+        assert unread == [], page
 
 
 def test_the_check_sees_a_link_that_leads_nowhere(tmp_path: Path):

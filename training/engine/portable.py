@@ -153,9 +153,7 @@ def _open_entries(
         whole = tuple(getattr(parameter, "ds_shape", parameter.shape))
         known = {key: about.shape for key, about in held.entries(parameter).items()}
         differing = [
-            key
-            for key, about in shapes[name].items()
-            if known.get(key, about.shape) != about.shape
+            key for key, about in shapes[name].items() if known.get(key, about.shape) != about.shape
         ]
         if not shapes[name] and name not in fresh:
             raise _does_not_fit(path, f"{name}, of shape {list(whole)},")

@@ -61,7 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "GRU cell, parity": {
         "data": {"kind": "ParityVector", "options": {"most": 6}},
-        "model": {**SHAPE, "block": "GRUBlock", "injection": "none", "positions": "none"},
+        "model": {**SHAPE, "block": "GRUBlock", "positions": "none"},
     },
     "FixedSteps, truncated": {
         "halting": {"kind": "FixedSteps"},

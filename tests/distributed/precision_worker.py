@@ -36,6 +36,7 @@ from training.distributed import collectives
 from training.distributed.process_group import leave
 from training.engine import DeepSpeedEngine, Engine, start
 from training.engine.loss_scale import LossScale
+from training.objectives import CrossEntropy
 from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics
 
@@ -168,7 +169,7 @@ def loop(folder: Path, path: Path) -> list:
     collectives.barrier()
     built = build_all(config)
     engine = DeepSpeedEngine(built.model, config)
-    training.loop.loop.objective = damaging(torch.nan)
+    CrossEntropy.__call__ = damaging(torch.nan)
     context = TrainingContext(config, built, engine, home, Metrics(None), Screen(None), Progress())
     ended = training.loop.loop.Training(context).run()
     return collectives.all_gather_object(

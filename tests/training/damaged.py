@@ -7,7 +7,7 @@ import torch
 
 from act.models.looped_model import ModelOutput
 from halting.costs.cost import PonderCost
-from training.objectives import CrossEntropy, Terms
+from training.objectives import CrossEntropy, Objective, Terms
 from training.tasks import ParityVector
 from training.tasks.task import Batch
 
@@ -37,11 +37,13 @@ class MarkedVectors(ParityVector):
 
 
 def damaging(value: float) -> Callable[..., Terms]:
-    """An `objective` whose task loss is multiplied by a value where a marked example is among those
-    of the batch."""
+    """For `CrossEntropy.__call__`: the task loss is multiplied by a value where a marked example is
+    among those of the batch."""
 
-    def damaged(output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
-        terms = CrossEntropy()(output, batch, cost)
+    def damaged(
+        self: CrossEntropy, output: ModelOutput, batch: Batch, cost: PonderCost | None
+    ) -> Terms:
+        terms = Objective.__call__(self, output, batch, cost)
         factor = value if bool((batch.tokens == MARK).any()) else 1.0
         return replace(terms, task=terms.task * factor)
 

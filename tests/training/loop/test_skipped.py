@@ -19,6 +19,7 @@ from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig
 from training.engine import LocalEngine
 from training.engine.engine import poison_if_nonfinite
+from training.objectives import CrossEntropy
 from training.runs import metrics
 from training.start import train
 from training.train import main
@@ -29,7 +30,7 @@ BATCH = 8
 
 @pytest.fixture(autouse=True)
 def marked_examples_have_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.loop.loop.objective", damaging(torch.nan))
+    monkeypatch.setattr(CrossEntropy, "__call__", damaging(torch.nan))
 
 
 def damaged(output: Path, name: str, first: int, last: int, **changes: Any) -> RunConfig:

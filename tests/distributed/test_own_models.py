@@ -28,7 +28,7 @@ OWN = {
 SHORT = [
     *("--updates", "6", "--batch-size", "8", "--accumulation", "2", "--eval-every", "6"),
     *("--eval-examples", "8", "--test-examples", "8", "--data.length", "6"),
-    *("--model.width", "16", "--loop.max-steps", "4", "--optimizer.warmup", "0", "--threads", "1"),
+    *("--model.width", "16", "--loop.max-steps", "4", "--schedule.warmup", "0", "--threads", "1"),
 ]
 
 

@@ -195,7 +195,8 @@ def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_written_once(tmp_p
 
 
 def test_a_loss_that_is_lost_stops_the_run_and_the_last_good_checkpoint_stays(tmp_path, capsys):
-    optimizer = {"learning_rate": 1e30, "warmup": 0, "clip": 1e30}
+    optimizer = {"learning_rate": 1e30, "clip": 1e30}
+    schedule = {"kind": "WarmupCosine", "options": {"warmup": 0}}
     assert train_only(small(tmp_path, name="good", updates=4)) == 0
     folder = tmp_path / "good"
     assert (
@@ -205,7 +206,7 @@ def test_a_loss_that_is_lost_stops_the_run_and_the_last_good_checkpoint_stays(tm
     kept = checkpoint.found(folder / "checkpoints")
     assert [path.name for path in kept] == ["update-000000", "update-000004"]
     assert load_run(kept[0]).model.head.weight.isfinite().all()
-    assert train(small(tmp_path, name="lost", optimizer=optimizer)) == 1
+    assert train(small(tmp_path, name="lost", optimizer=optimizer, schedule=schedule)) == 1
     assert not (tmp_path / "lost" / "summary.json").exists()
     assert metrics.read_metrics(tmp_path / "lost", "lost")
 

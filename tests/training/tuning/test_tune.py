@@ -26,7 +26,7 @@ from training.tasks import PointerChase
 
 class Waiting(PointerChase):
     def batch(self, split, index, size):
-        while split == "train" and (Path(__file__).parent / "wait").exists():
+        while split == "train" and size > 1 and (Path(__file__).parent / "wait").exists():
             time.sleep(0.05)
         return super().batch(split, index, size)
 

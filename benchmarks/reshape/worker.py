@@ -21,7 +21,7 @@ from training.config.sections import OptimizerConfig, Part, PenaltyConfig
 from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
-from training.engine.portable import OPTIMIZER, WEIGHTS
+from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 from training.loop.loop import Training
 from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics

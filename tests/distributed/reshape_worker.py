@@ -17,7 +17,7 @@ from training.checkpoints import checkpoint
 from training.distributed import collectives
 from training.distributed.process_group import leave
 from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
-from training.engine.portable import OPTIMIZER, WEIGHTS
+from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 
 DS_CONFIGS = Path(__file__).parent.parent.parent / "ds_configs"
 

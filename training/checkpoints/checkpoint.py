@@ -1,5 +1,7 @@
-"""Checkpoints: written beside, then renamed, and everything that an exact resume needs is in
-them."""
+"""Checkpoints: written beside, then renamed, and everything that an exact resume needs is in them.
+
+How weights and the optimizer's state lie in their files is `training.engine.checkpoint_format`'s;
+`docs/checkpoints.md` lists all files."""
 
 import errno
 import json

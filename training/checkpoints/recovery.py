@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from training.checkpoints import checkpoint
 from training.checkpoints.checkpoint import Progress
 from training.distributed import collectives
+from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 from training.engine.engine import Engine
-from training.engine.portable import OPTIMIZER, WEIGHTS
 
 MOST = 4
 """After so many times, a run that collapses again is stopped."""

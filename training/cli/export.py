@@ -11,7 +11,7 @@ import tyro
 from halting.errors import UsageError
 from training.config.run_config import RunConfig
 from training.console.output_files import check_absent, write_text
-from training.engine.portable import WEIGHTS
+from training.engine.checkpoint_format import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
 from training.runs.loaded import locate, newest_run, read_config, read_weights
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.sections import OptimizerConfig
 from training.distributed import collectives
-from training.engine import portable
+from training.engine import checkpoint_format
 from training.engine.loss_scale import LossScale
 from training.engine.state_access import StateAccess
 from training.tasks.task import Batch
@@ -80,20 +80,20 @@ class Engine(ABC):
     def save(self, folder: Path) -> None:
         """Writes everything that `load` needs into an existing folder, alike from any engine, ZeRO
         stage and number of ranks; called by all ranks between updates."""
-        portable.save(folder, self.model, self.held, self.device)
+        checkpoint_format.save(folder, self.model, self.held, self.device)
         if self.loss_scale is not None and collectives.rank() == 0:
             self.loss_scale.save(folder)
 
     def save_weights(self, folder: Path) -> None:
         """Writes `model.safetensors` alone, whole even where parameters are sharded; called by all
         ranks."""
-        portable.save_weights(folder, self.model, self.held, self.device)
+        checkpoint_format.save_weights(folder, self.model, self.held, self.device)
 
     def load(self, folder: Path) -> None:
         """Restores what `save` of any engine wrote; called by all ranks."""
         if self.loss_scale is not None:
             self.loss_scale.load(folder)
-        portable.load(folder, self.model, self.held, self.device)
+        checkpoint_format.load(folder, self.model, self.held, self.device)
 
     def weights(self) -> dict[str, Tensor]:
         """The model's whole state dict on the CPU; called by all ranks, non-empty on rank 0
@@ -101,7 +101,7 @@ class Engine(ABC):
         first = collectives.rank() == 0
         return {
             name: whole.cpu().clone()
-            for name, whole in portable.weights(self.model, self.held)
+            for name, whole in checkpoint_format.weights(self.model, self.held)
             if first
         }
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.engine.entries import decoded, encoded
+from training.engine.optimizer_entries import decoded, encoded
 from training.engine.tensor_file import TensorShape
 
 Shapes = dict[str, TensorShape]

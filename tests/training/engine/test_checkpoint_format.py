@@ -11,7 +11,7 @@ from tiny import make_config, make_model, train
 from act.models.looped_transformer import LoopedTransformer
 from halting.errors import UsageError
 from training.engine import LocalEngine
-from training.engine.portable import OPTIMIZER, WEIGHTS
+from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
 
 

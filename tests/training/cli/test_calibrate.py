@@ -244,9 +244,7 @@ class InTurn(PointerChase):
 
     def batch(self, split: str, index: int, size: int) -> Batch:
         rows = [super(InTurn, self).batch("train", (index + one) % 60, 1) for one in range(size)]
-        return Batch(
-            *(torch.cat(parts) for parts in zip(*(vars(row).values() for row in rows), strict=True))
-        )
+        return Batch.stack(rows)
 
 
 def test_sequences_that_are_no_fresh_draws_are_told():

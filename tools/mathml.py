@@ -35,7 +35,7 @@ def _mathml(source: str, display: str) -> str:
     # The converter knows `aligned` under the name that it has outside of other formulas, and
     # draws braces without the sizes that may stand before them.
     plain = re.sub(r"\\(begin|end)\{aligned\}", r"\\\1{align*}", source)
-    plain = plain.replace(r"\\arg", r"\\operatorname{arg}")
+    plain = plain.replace(r"\arg", r"\operatorname{arg}")
     plain = re.sub(r"\\[Bb]igg?[lr]?(?=[\\(\[|)\]])", "", plain)
     return convert(plain, display=display)
 

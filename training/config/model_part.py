@@ -138,7 +138,12 @@ class ModelPart(Part):
             )
         check_sizes = getattr(self.block_class, "check_sizes", None)
         if check_sizes is not None:
-            make(check_sizes, {**_handed_to_block(values), **values})
+            try:
+                make(check_sizes, {**_handed_to_block(values), **values})
+            except UsageError as error:
+                # A block knows no command line.
+                flag = f"{_MODEL.flag('width')} {values['width']} ({self.block})"
+                raise UsageError(f"{flag}: {error.what}", error.why, error.write) from None
         return self
 
     @property

@@ -49,7 +49,7 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
         halting = {"kind": "FixedSteps"} if depth == 2 else {"kind": "GravesACT"}
         changes = {
             "flops_limit": limit,
-            "schedule": "limit",
+            "stretch_to": "limit",
             "halting": halting,
             "loop": {"max_steps": depth},
         }

@@ -88,7 +88,7 @@ def test_a_flag_that_holds_a_list_is_no_grid_and_a_recipe_is_found_again_from_an
         (("--penalty.value", "-1", "2"), "--penalty.value is -1.0"),
         (("--penalty.value", "much", "2"), "could not convert string to float: 'much'"),
         (("--loop.max-stps", "2", "3"), "Perhaps you meant"),
-        (("--model.width", "64", "63"), "--model.width 63 cannot be divided"),
+        (("--model.width", "64", "63"), "--model.width 63 (Block): dim 63 cannot be divided"),
         (("--halting.kind", "GravesACT", "Foo"), "there is no halting rule"),
         (("--seed", "1", "2"), "--seed stands in a sweep"),
         (("--time-limit", "3"), "--time-limit stands in a sweep"),

@@ -6,16 +6,9 @@ ponder show
 
 import torch
 
-from halting import (
-    Gate,
-    HaltingRule,
-    Memory,
-    StepDecision,
-    StepsPlusRemainder,
-    StepView,
-    WeightedMean,
-    halting_dtype,
-)
+from halting import Gate, HaltingRule, Memory, StepDecision, StepsPlusRemainder, StepView
+from halting.mass import halting_dtype
+from halting.readout import WeightedMean
 
 
 class Stillness(HaltingRule):
@@ -54,11 +47,9 @@ class Stillness(HaltingRule):
         wide = halting_dtype(view.state.dtype)  # halting arithmetic is float32 or wider
         before = memory.to(wide)
         now = view.state.to(wide)
-        moved = torch.linalg.vector_norm(now - before, dim=-1) / (
-            torch.linalg.vector_norm(now, dim=-1) + 1e-6
-        )
-        hazard = torch.sigmoid(
-            self.gate(now).squeeze(-1) - self.rest.to(wide) * torch.log(moved + 1e-6)
-        )
+        size = torch.linalg.vector_norm(now, dim=-1) + 1e-6
+        moved = torch.linalg.vector_norm(now - before, dim=-1) / size
+        rest = self.rest.to(wide) * torch.log(moved + 1e-6)
+        hazard = torch.sigmoid(self.gate(now).squeeze(-1) - rest)
         halt = view.remaining - hazard <= self.epsilon
         return StepDecision(mass=hazard, halt=halt, score=hazard), view.state

@@ -7,7 +7,7 @@ import errno
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Progress:
         penalty: state of the ponder penalty.
         best: the best validation accuracy so far.
         best_checkpoint: the best evaluation by `--best-by`: state of a `BestTracker`.
+        budget_checkpoint: the checkpoint within the target: state of a `BudgetTracker`.
         dealing: what the dealer has learned.
         flops: floating-point operations of training so far, over all ranks, by the steps that
             tokens took.
@@ -54,6 +55,7 @@ class Progress:
     penalty: dict | None = None
     best: float = -1.0
     best_checkpoint: dict | None = None
+    budget_checkpoint: dict | None = None
     dealing: dict | None = None
     flops: float = 0.0
     mean_steps: float | None = None
@@ -109,7 +111,7 @@ def save(
     keep_last: int,
     keep_every: int | None = None,
     keep_good: bool = False,
-    keep_best: int | None = None,
+    keep_updates: Sequence[int] = (),
 ) -> Path:
     """Writes a checkpoint; called by all ranks. It appears under its name only when it is whole and
     on the disk, and older ones are removed only after that.
@@ -121,7 +123,7 @@ def save(
         keep_last: how many are kept.
         keep_every: those of every so many updates are kept as well.
         keep_good: so is the last good one, as `last_good` means it.
-        keep_best: and that of this update.
+        keep_updates: and those of these updates.
 
     Raises:
         UsageError: where the disk is full, or cannot be written to.
@@ -153,7 +155,7 @@ def save(
         partial.rename(final)
         manifest.sync_folder(checkpoints)
         spared = [last_good(checkpoints)] if keep_good else []
-        spared += [folder_of(checkpoints, keep_best)] if keep_best is not None else []
+        spared += [folder_of(checkpoints, update) for update in keep_updates]
         _drop_old(final, keep_last, keep_every, spared)
     collectives.barrier()
     return final

@@ -27,13 +27,16 @@ class Runner(Protocol):
         ...
 
 
-def rank_batches(task: Task, split: str, num_examples: int, batch_size: int) -> Iterator[Batch]:
-    """This rank's batches of the first `num_examples` examples, rounded up so that every rank gets
-    as many batches of one size: a forward under ZeRO-3 is something that all ranks do together."""
+def rank_batches(
+    task: Task, split: str, num_examples: int, batch_size: int, start: int = 0
+) -> Iterator[Batch]:
+    """This rank's batches of `num_examples` examples from `start` on, rounded up so that every rank
+    gets as many batches of one size: a forward under ZeRO-3 is something that all ranks do
+    together."""
     ranks = collectives.world_size()
     size = max(1, min(batch_size, -(-num_examples // ranks)))
     for number in range(-(-num_examples // (size * ranks))):
-        yield task.batch(split, (number * ranks + collectives.rank()) * size, size)
+        yield task.batch(split, start + (number * ranks + collectives.rank()) * size, size)
 
 
 @torch.no_grad()
@@ -44,8 +47,9 @@ def evaluate(
     num_examples: int,
     batch_size: int,
     max_steps: int | None = None,
+    start: int = 0,
 ) -> Tally:
-    """The counts over the first examples of a split, summed over ranks, in evaluation mode.
+    """The counts over examples of a split, summed over ranks, in evaluation mode.
 
     Args:
         runner: runs the model; an engine or a run.
@@ -54,6 +58,7 @@ def evaluate(
         num_examples: how many, rounded up to whole batches.
         batch_size: the most examples a rank computes at once.
         max_steps: another step limit.
+        start: the first example.
     """
     recurrence = runner.model.recurrence
     devices = [runner.device] if runner.device.type == "cuda" else []
@@ -64,7 +69,7 @@ def evaluate(
         devices=devices
     ):  # a rule that draws must not change what training draws next
         torch.manual_seed(0)
-        for batch in rank_batches(task, split, num_examples, batch_size):
+        for batch in rank_batches(task, split, num_examples, batch_size, start):
             batch = batch.to(runner.device)
             tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
     runner.model.train(was_training)

@@ -15,6 +15,7 @@ from training.evaluation.evaluate import evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.best_tracker import BestTracker
+from training.loop.budget_tracker import BudgetTracker
 from training.loop.gate_gradient import enough, gate_gradient, over_ranks
 from training.loop.outcome import TrainingOutcome, collapsed, lost_by_skipping, lost_weights
 from training.loop.remedies import remedies
@@ -59,6 +60,8 @@ class Training:
             self.penalty.load_state_dict(progress.penalty)
         self.best = BestTracker(config)
         self.best.load_state_dict(progress.best_checkpoint, self.checkpoints)
+        self.budget = BudgetTracker(config)
+        self.budget.load_state_dict(progress.budget_checkpoint, self.checkpoints)
         self.limits = RunLimits(config)
         self.log = TrainingLog(config, engine, self.limits, context.metrics, context.screen)
         self.flops = built.flops
@@ -90,6 +93,7 @@ class Training:
                 and self.limits.reached(self.progress, self.seconds) is None
             ):
                 before = time.perf_counter()
+                done = self.limits.fraction(self.progress, self.seconds)
                 scheduled = self.limits.scheduled(self.progress, self.seconds)
                 weight = self._penalty_scale * self.penalty.coefficient(scheduled)
                 rate = self.schedule.rate(config.optimizer.learning_rate, scheduled, config.updates)
@@ -134,6 +138,7 @@ class Training:
                     return self._end(
                         lost_by_skipping(self.config, self.progress, self.checkpoints, measured)
                     )
+                within_budget = self.look(done)
                 late = self.limits.reached(self.progress, self.seconds)
                 last = late is not None or self.limits.done(self.progress)
                 evaluates = (
@@ -142,7 +147,10 @@ class Training:
                     or self._turned_shallow(measured)
                 )
                 saves = (
-                    last or measured.stop or self.progress.update % config.saving.save_every == 0
+                    last
+                    or measured.stop
+                    or within_budget
+                    or self.progress.update % config.saving.save_every == 0
                 )
                 if (saves or evaluates) and not self.is_sound():
                     lost = lost_weights(self.config, self.progress, self.checkpoints)
@@ -264,6 +272,37 @@ class Training:
         self.since, self.ranks = MetricsSinceEvaluation(), Ranks(self.engine.device)
         return any(alarm.collapse for alarm in wrong)
 
+    def look(self, done: float) -> bool:
+        """Where a target is to be held, and it is time: the depth that evaluation takes, of which
+        the penalty is told; whether this update's checkpoint lies within the budget.
+
+        Args:
+            done: the share of the run that was done before this update.
+        """
+        share = self.limits.fraction(self.progress, self.seconds)
+        examples = self.budget.due(done, share)
+        if examples is None:
+            return False
+        update = self.progress.update
+        tally = evaluate(
+            self.engine,
+            self.task,
+            "validation",
+            len(examples),
+            self.micro_batch,
+            start=examples.start,
+        )
+        ponder = tally.figures()["mean_ponder"]
+        self.penalty.evaluated(self.limits.scheduled(self.progress, self.seconds), ponder)
+        within = self.budget.observe(ponder, update, share, examples)
+        self.metrics.write("look", update, mean_ponder=ponder, examples=len(examples))
+        self.progress = replace(
+            self.progress,
+            penalty=self.penalty.state_dict(),
+            budget_checkpoint=self.budget.state_dict(),
+        )
+        return within
+
     def wrong(self, tally: Tally, ranks: RankReport) -> list[Alarm]:
         """What seems wrong, on all ranks the same."""
         rule = self.engine.model.recurrence.rule
@@ -353,7 +392,7 @@ class Training:
             config.saving.keep_last,
             config.saving.keep_every,
             keep_good,
-            self.best.update,
+            [each for each in (self.best.update, self.budget.update) if each is not None],
         )
         self.screen.clear()
 

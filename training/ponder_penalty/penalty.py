@@ -38,6 +38,11 @@ class Penalty(Protocol):
         """What update number `update` measured; told once after each update."""
         ...
 
+    def evaluated(self, update: float, ponder: float) -> None:
+        """The mean ponder on unseen examples, in evaluation mode, after `update` updates; told now
+        and then."""
+        ...
+
     def says(self) -> str | None:
         """What a person should know by now, in words; None where all is well."""
         ...

@@ -18,6 +18,9 @@ class ScheduledPenalty(ABC):
     def observe(self, update: float, observed: Observed) -> None:
         """Nothing moves it but the updates."""
 
+    def evaluated(self, update: float, ponder: float) -> None:
+        """Nor does an evaluation."""
+
     def says(self) -> str | None:
         return None
 

@@ -23,6 +23,8 @@ _TOLERANCE = 0.05
 _STILL = 4.0  # integral times in which ponder has not moved by the tolerance: it is stuck
 _MUCH = 10.0  # times the gain, which should have moved it
 _ARRIVES = 0.5
+_NEWS = 0.25  # what an evaluation counts in the ratio of evaluation to training
+_FARTHEST = math.log(3.0)  # a ratio beyond it counts as it
 _LAST_QUARTER = 0.75  # shares of the run: at the target, and from where it is judged
 
 Where = Literal["waits", "steers", "too shallow", "too deep"]
@@ -42,6 +44,10 @@ class ControllerState:
         first_loss, loss: the smoothed task loss at the start and now, nats.
         moved_at, gain_then, still: the ponder that last was news, the gain then, and updates since.
         late_ponder, late_updates: sum over the last quarter of training, and of how many updates.
+        excess, looks: the smoothed logarithm of the ponder in evaluation ÷ in training, and of how
+            many evaluations.
+        late_evaluated, late_looks: sum over the last quarter of the ponder in evaluation, and of
+            how many.
     """
 
     bias: float = 0.0
@@ -61,15 +67,21 @@ class ControllerState:
     still: int = 0
     late_ponder: float = 0.0
     late_updates: int = 0
+    excess: float = 0.0
+    looks: int = 0
+    late_evaluated: float = 0.0
+    late_looks: int = 0
 
 
 class TargetPenalty:
-    """Moves a actuator until the mean ponder of training is `target`.
+    """Moves an actuator until the mean ponder of evaluation is `target`.
 
     It waits until the task loss is a tenth of the first, or `latest` updates have gone: a penalty
     that bites before teaches the model to stop at once. From there on a proportional-integral
-    controller moves the actuator after each update (`controller`). Where the target is out of gain,
-    it says so and stays where the ponder is nearest.
+    controller moves the actuator after each update (`controller`), by the ponder of training, which
+    each update shows. What evaluation takes is another number: it is told now and then, and what
+    training is to hold is the target divided by the ratio of the two (`aim`). Where the target is
+    out of gain, it says so and stays where the ponder is nearest.
 
     Args:
         actuator: what it moves.
@@ -126,17 +138,37 @@ class TargetPenalty:
             steering = steered(constants, steering, wanted, observed.rate)
         self.budget = self._judged(replace(budget, **asdict(steering)))
 
+    def evaluated(self, update: float, ponder: float) -> None:
+        budget = self.budget
+        if budget.where == "waits" or budget.ponder is None or not 0 < ponder < math.inf:
+            return
+        found = max(-_FARTHEST, min(_FARTHEST, math.log(ponder / budget.ponder)))
+        looks = budget.looks + 1
+        excess = budget.excess + max(1 / looks, _NEWS) * (found - budget.excess)
+        budget = replace(budget, excess=excess, looks=looks)
+        if update >= _LAST_QUARTER * self.updates:
+            late_evaluated = budget.late_evaluated + ponder
+            late_looks = budget.late_looks + 1
+            budget = replace(budget, late_evaluated=late_evaluated, late_looks=late_looks)
+        self.budget = budget
+
+    @property
+    def aim(self) -> float:
+        """What the ponder of training has to be for that of evaluation to be the target, in
+        steps."""
+        return max(1.0, self.target * math.exp(-self.budget.excess))
+
     def wanted(self, update: float) -> float:
         """What the ponder should be at an update of the steering, in steps."""
         way = _ARRIVES * self.updates - self.budget.begun
         share = 1.0 if way <= 0 else (update - self.budget.begun) / way
-        return reference(self.target, self.budget.began_at, share)
+        return reference(self.aim, self.budget.began_at, share)
 
     @property
     def low(self) -> float:
         """The low end of the control: steps are paid for only where depth has come from above the
         target."""
-        deeper = self.budget.deepest > (1 + _TOLERANCE) * self.target
+        deeper = self.budget.deepest > (1 + _TOLERANCE) * self.aim
         return -self.actuator.end if deeper else self.actuator.low
 
     def says(self) -> str | None:
@@ -170,18 +202,20 @@ class TargetPenalty:
                 "held": None,
                 "says": "ended before its last quarter",
             }
-        held = budget.late_ponder / budget.late_updates
+        in_training = budget.late_ponder / budget.late_updates
+        held = budget.late_evaluated / budget.late_looks if budget.late_looks else in_training
         off = held / self.target - 1
         says = self.says()
         if says is None and abs(off) > _TOLERANCE:
             says = (
-                f"the target of {self.target:g} steps was missed: {held:.2f} over the last quarter "
-                "of training"
+                f"the target of {self.target:g} steps was missed: {held:.2f} over the run's last "
+                "quarter"
             )
         return {
             "target_steps": self.target,
             "held": held,
             "off": off,
+            "in_training": in_training,
             "knob": self.actuator.knob or "penalty",
             "knob_at_end": self.actuator.value(budget.control, budget.gain),
             "says": says,
@@ -222,7 +256,7 @@ class TargetPenalty:
         """Whether the target is out of gain: long at the actuator's end, or long pushed harder and
         harder, and nothing moves."""
         assert budget.ponder is not None
-        off = budget.ponder / self.target - 1
+        off = budget.ponder / self.aim - 1
         moved = budget.ponder / budget.moved_at - 1
         if abs(off) <= _TOLERANCE or abs(moved) > _TOLERANCE:
             return _news(replace(budget, where="steers"))

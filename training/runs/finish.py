@@ -8,6 +8,7 @@ from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.build import Built
+from training.checkpoints import checkpoint
 from training.checkpoints.checkpoint import Progress
 from training.config.run_config import RunConfig
 from training.console.output_files import write_text
@@ -38,6 +39,7 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     progress = context.progress
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
+    kept = _take_what_lies_within_budget(context)
     tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
     examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
@@ -46,6 +48,7 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     if budget := built.penalty.summary():
         summary["budget"] = {
             **budget,
+            "kept": kept,
             "unseen": summary["mean_ponder"] / budget["target_steps"] - 1,
         }
     first = collectives.rank() == 0
@@ -69,6 +72,17 @@ def finish(context: TrainingContext) -> dict[str, Any]:
         _say(screen, summary, found, folder)
     collectives.barrier()
     return summary
+
+
+def _take_what_lies_within_budget(context: TrainingContext) -> int | None:
+    """Where a target is held: has the engine take the weights of the last checkpoint within the
+    budget, and gives its update; None where there is none. Called by all ranks."""
+    update = (context.progress.budget_checkpoint or {}).get("update")
+    if update is not None and update != context.progress.update:
+        checkpoint.load(
+            checkpoint.folder_of(context.folder / "checkpoints", update), context.engine
+        )
+    return update
 
 
 def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:

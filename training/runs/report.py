@@ -14,10 +14,6 @@ from training.evaluation.tally import rank_correlation_of_steps
 from training.runs import metrics
 from training.runs.rank_report import RankReport
 
-_OFF_UNSEEN = (
-    0.1  # beyond this the end of a budgeted run is told: what evaluation takes is what users pay
-)
-
 
 def run_report(
     config: RunConfig, summary: dict[str, Any], folder: Path, launcher: Sequence[str] = ()
@@ -165,13 +161,15 @@ def target_told(budget: dict[str, Any]) -> str:
     """What became of a target for the mean ponder, in words."""
     if budget["held"] is None:
         return f"{budget['target_steps']:g} steps; {budget['says']}"
+    unseen = budget["unseen"]
+    at = "" if budget["kept"] is None else f" with the weights of update {budget['kept']}"
+    in_training = budget["in_training"] / budget["target_steps"] - 1
     told = (
-        f"{budget['target_steps']:g} steps; {budget['held']:.2f} ({budget['off']:+.1%}) over the "
-        f"last quarter of training, with {budget['knob']} {budget['knob_at_end']:.3g} at the end"
+        f"{budget['target_steps']:g} steps; {(1 + unseen) * budget['target_steps']:.2f} "
+        f"({unseen:+.1%}) on unseen examples{at}; {budget['in_training']:.2f} ({in_training:+.1%}) "
+        f"in training over its last quarter, with {budget['knob']} {budget['knob_at_end']:.3g} at "
+        "the end"
     )
-    unseen = budget.get("unseen", 0.0)
-    if abs(unseen) > _OFF_UNSEEN:
-        told += f"; on unseen examples {(1 + unseen) * budget['target_steps']:.2f} ({unseen:+.1%})"
     return told if budget["says"] is None else f"{told}; {budget['says']}"
 
 

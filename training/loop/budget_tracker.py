@@ -1,0 +1,99 @@
+"""Whether a run with a target holds it in evaluation, and the last checkpoint that does."""
+
+from pathlib import Path
+from typing import Any
+
+from training.checkpoints import checkpoint
+from training.config.run_config import RunConfig
+from training.distributed import collectives
+from training.ponder_penalty.step_target import steps_of
+
+_LOOKS = 50  # shares of the run, at the end of each of which there is a look
+_FROM = 0.2  # of the run: before it, depth is far from where it will be
+_KEPT_FROM = 0.9  # from here on a checkpoint is kept for lying within the budget
+_WITHIN = 0.01
+_LATE = 4  # times as many examples where a checkpoint is judged
+
+
+class BudgetTracker:
+    """Says when to look at the depth that evaluation takes, and which checkpoint lies within the
+    budget: the last of those from the run's last tenth whose mean ponder is within 1 % of the
+    target. All ranks are told the same, so they agree without a word.
+
+    What training takes is not what is used afterwards: a rule may compute on in training what
+    leaves in evaluation, and examples that were trained on are answered sooner. Each look is at
+    other examples, none of which is in an evaluation of the run.
+
+    Args:
+        config: the run; without a target it never looks.
+
+    Attributes:
+        update: that of the checkpoint within the budget; None while there is none.
+        ponder: its mean ponder on unseen examples, in steps.
+    """
+
+    def __init__(self, config: RunConfig):
+        target = config.penalty.target_steps
+        self.target = (
+            None
+            if target is None
+            else steps_of(target, config.loop.max_steps, config.halting.min_steps)
+        )
+        self.examples = config.evaluation.eval_examples
+        self.seen = config.evaluation.eval_examples
+        self.update: int | None = None
+        self.ponder: float | None = None
+
+    def due(self, before: float, now: float) -> range | None:
+        """The validation examples to look at after an update; None where it is not time.
+
+        Args:
+            before: the share of the run that was done before the update.
+            now: after it.
+        """
+        if self.target is None or now < _FROM or int(now * _LOOKS) == int(before * _LOOKS):
+            return None
+        number = self.examples * (_LATE if now >= _KEPT_FROM else 1)
+        return range(self.seen, self.seen + number)
+
+    def observe(self, ponder: float, update: int, share: float, examples: range) -> bool:
+        """Takes in a look; whether this update's checkpoint is to be kept.
+
+        Args:
+            ponder: mean over the tokens, in steps.
+            update: the update after which it was.
+            share: of the run that is done.
+            examples: that were looked at.
+        """
+        assert self.target is not None
+        self.seen = examples.stop
+        if share < _KEPT_FROM or abs(ponder / self.target - 1) > _WITHIN:
+            return False
+        self.update = update
+        self.ponder = ponder
+        return True
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What a checkpoint keeps; None where there is no target."""
+        if self.target is None:
+            return None
+        return {
+            "target": self.target,
+            "seen": self.seen,
+            "update": self.update,
+            "ponder": self.ponder,
+        }
+
+    def load_state_dict(self, state: dict[str, Any] | None, checkpoints: Path) -> None:
+        """Goes on from there; called by all ranks. What was within another target, or is no longer
+        there, is not kept."""
+        if not state or self.target is None:
+            return
+        self.seen = state["seen"]
+        update = state["update"]
+        there = update is not None and checkpoint.folder_of(
+            checkpoints, update
+        ) in checkpoint.found(checkpoints)
+        if collectives.broadcast_object(there) and state["target"] == self.target:
+            self.update = update
+            self.ponder = state["ponder"]

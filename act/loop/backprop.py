@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -92,7 +93,12 @@ class LastSteps(Backprop):
 @dataclass(frozen=True)
 class Checkpointed(Backprop):
     """Full backpropagation that keeps only each step's input and computes the rest again on the way
-    back."""
+    back.
+
+    A block may draw (dropout), from torch's generators: a step is computed again with the random
+    state, and the autocast state, that it had the first time, and what is drawn next is what it
+    would have been. So gradients are those of `Backprop` under the same seed.
+    """
 
     recomputes: ClassVar[bool] = True
 
@@ -105,12 +111,14 @@ class Checkpointed(Backprop):
         cache: KeyValueCache,
         context: LoopContext,
     ) -> BlockStep:
+        if not torch.is_grad_enabled():
+            return step(state, inputs, slots, cache, context)
         if slots.full and slots.computes is None:
             # This step writes every row, so what was there need not be kept for it.
             cache = cache.blank()
-        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. A
-        # block may draw (dropout): the second run draws the same. What that returns is dropped, so
-        # an auxiliary loss counts once.
+        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. What the
+        # second run returns is dropped, so an auxiliary loss counts once. To keep the random state
+        # costs 0 to 0.5 % of a step of 2 ms on a CPU, so it is kept whether the block draws or not.
         result = checkpoint(
             step,
             state,
@@ -119,6 +127,7 @@ class Checkpointed(Backprop):
             cache,
             context,
             use_reentrant=False,
+            preserve_rng_state=True,
         )
         assert isinstance(result, BlockStep)
         return result

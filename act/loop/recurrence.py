@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from act.blocks.batch_independence import look_once
 from act.blocks.block import BlockStep, LoopBlock
 from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache
 from act.caches.rewinding import RewindingCache
@@ -110,6 +111,7 @@ class Recurrence(nn.Module):
         self.head: Head | None = None
         self.keep_going: Callable[[int], bool] = bool
         self.draw = draw_uniform
+        self._looked_at: set[bool] = set()
 
     def use(self, rule: HaltingRule, readout: Readout | None = None) -> None:
         """Replaces the rule, and the readout (the rule's default if None), for evaluation.
@@ -156,7 +158,8 @@ class Recurrence(nn.Module):
 
         Raises:
             UsageError: for max_steps below 1 or beyond the room of the cache, for a `valid` of
-                another shape or dtype, and for a context that the block does not read.
+                another shape or dtype, for a context that the block does not read, and, at the first
+            batch in training and in evaluation, for a block that mixes the sequences of a batch.
         """
         state = self.begin(
             x,
@@ -195,6 +198,9 @@ class Recurrence(nn.Module):
         check_max_steps(limit, cache)
         check_valid(valid, *x.shape[:2])
         context.check(x.shape[0], self.block.reads_context, type(self.block).__name__)
+        if not self.block.batch_independent and self.block.training not in self._looked_at:
+            self._looked_at.add(self.block.training)
+            look_once(self.block, x, context)
         slots = Slots.everywhere(x, positions) if valid is None else Slots.of(valid, positions)
         packs = self.packs(len(slots))
         run = LoopRun(

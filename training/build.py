@@ -33,7 +33,7 @@ from training.ponder_penalty.ramp import RampPenalty
 from training.ponder_penalty.scheduled import ConstantPenalty, coefficient
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
-from training.tasks.check_batch import check_batch
+from training.tasks.check_task import check_attributes, check_task
 from training.tasks.task import Task
 
 
@@ -61,8 +61,14 @@ class Built:
 
 
 def build_task(config: RunConfig) -> Task:
-    """The task, with the run's seed."""
-    return build(config.data, Task, seed=config.seed)
+    """The task, with the run's seed.
+
+    Raises:
+        UsageError: for one without a vocabulary or a length.
+    """
+    task: Task = build(config.data, Task, seed=config.seed)
+    check_attributes(task)
+    return task
 
 
 def build_objective(config: RunConfig) -> Objective:
@@ -260,15 +266,19 @@ def build_all(config: RunConfig) -> Built:
 
 
 def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
-    """Refuses batches that the model cannot read, and an optimizer, schedule or objective that
-    cannot be built.
+    """Refuses a task that does not keep what tasks promise, batches that the model cannot read,
+    and an optimizer, schedule or objective that cannot be built.
 
     Raises:
         UsageError: for one of these.
     """
-    example = task.batch("train", 0, 1)
-    check_batch(example, config.data.kind)
-    extra_inputs(model, example)
+    used = {
+        "train": config.updates * config.batch_size,
+        "validation": config.eval_examples,
+        "test": config.test_examples,
+    }
+    check_task(task, used)
+    extra_inputs(model, task.batch("train", 0, 1))
     check_optimizer(config.optimizer)
     build_schedule(config)
     build_objective(config)

@@ -12,7 +12,7 @@ from act.blocks.block import LoopBlock
 from act.loop.backprop import Backprop, Checkpointed, LastSteps, Truncated
 from act.loop.recurrence import Recurrence
 from act.models.looped_model import LoopedModel
-from act.models.probe import check_block, check_model
+from act.models.probe import check_block, check_model, check_rule
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.readout import EveryStep, Readout
@@ -266,8 +266,9 @@ def build_all(config: RunConfig) -> Built:
 
 
 def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
-    """Refuses a task that does not keep what tasks promise, batches that the model cannot read,
-    and an optimizer, schedule or objective that cannot be built.
+    """Refuses a task that does not keep what tasks promise, batches that the model cannot read, a
+    rule of one's own that the loop cannot go by, and an optimizer, schedule or objective that
+    cannot be built.
 
     Raises:
         UsageError: for one of these.
@@ -278,7 +279,10 @@ def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
         "test": config.test_examples,
     }
     check_task(task, used)
-    extra_inputs(model, task.batch("train", 0, 1))
+    example = task.batch("train", 0, 2)
+    inputs = extra_inputs(model, example)
+    if ":" in config.halting.kind:
+        check_rule(model, example.tokens, example.valid, **inputs)
     check_optimizer(config.optimizer)
     build_schedule(config)
     build_objective(config)

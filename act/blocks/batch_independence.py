@@ -18,6 +18,7 @@ from halting.errors import UsageError
 
 TOLERANCE = 1e-3
 """Of the largest number: what a change of another sequence may change by another rounding."""
+_PLAIN = (Tensor, nn.Parameter)
 
 
 def differ(first: Tensor, second: Tensor) -> bool:
@@ -76,26 +77,46 @@ def check_batch_independence(
         )
 
 
-def look_once(block: LoopBlock, x: Tensor, context: LoopContext = NO_CONTEXT) -> None:
-    """`check_batch_independence` before the first batch [B L D] of a loop. Where it cannot be told,
-    nothing is said: of a block that fails here (it will say so by itself), of one whose weights an
-    engine holds, and under transformations of PyTorch.
+class FirstLook:
+    """`check_batch_independence` before the first batch [B L D] of a loop in training, and before
+    the first in evaluation.
 
-    Raises:
-        UsageError: for a block that mixes sequences.
+    Attributes:
+        seen: the modes (`block.training`) in which there was one.
     """
-    held = any(each.is_meta or type(each) is not nn.Parameter for each in block.parameters())
-    partitioned = any(hasattr(each, "ds_id") for each in block.parameters())
-    if held or partitioned or block.collective or not x.numel() or type(x) not in _PLAIN:
-        return
-    pair = [0, min(1, x.shape[0] - 1)]
-    try:
-        check_batch_independence(block, x.shape[1], x.shape[2], x, context.rows(pair))
-    except UsageError as error:
-        if "mixes the sequences" in error.what:
-            raise
-    except Exception:  # noqa: BLE001 - the block says by itself what it cannot do
-        return
+
+    def __init__(self) -> None:
+        self.seen: set[bool] = set()
+
+    def at(self, block: LoopBlock, x: Tensor, context: LoopContext = NO_CONTEXT) -> None:
+        """Looks, unless it has, or the block says that it is `batch_independent`. Where it cannot
+        be told, nothing is said: of a block that fails here (it will say so by itself), of one
+        whose weights an engine holds, and under transformations of PyTorch.
+
+        Raises:
+            UsageError: for a block that mixes sequences.
+        """
+        if block.batch_independent or block.training in self.seen:
+            return
+        self.seen.add(block.training)
+        if block.collective or not x.numel() or type(x) not in _PLAIN or _is_held(block):
+            return
+        pair = [0, min(1, x.shape[0] - 1)]
+        try:
+            check_batch_independence(block, x.shape[1], x.shape[2], x, context.rows(pair))
+        except UsageError as error:
+            if "mixes the sequences" in error.what:
+                raise
+        except Exception:  # noqa: BLE001 - the block says by itself what it cannot do
+            return
+
+
+def _is_held(block: LoopBlock) -> bool:
+    """Whether an engine has partitioned or wrapped its weights, or it has none yet."""
+    return any(
+        each.is_meta or type(each) is not nn.Parameter or hasattr(each, "ds_id")
+        for each in block.parameters()
+    )
 
 
 @contextmanager
@@ -123,6 +144,3 @@ def _not_zero(weight: nn.Parameter) -> nn.Parameter:
     if bool(weight.detach().any()):
         return weight
     return nn.Parameter(torch.randn_like(weight), requires_grad=weight.requires_grad)
-
-
-_PLAIN = (Tensor, nn.Parameter)

@@ -54,8 +54,8 @@ class LoopBlock(nn.Module):
             many steps as the others.
         reads_context: the fields of a `LoopContext` that it goes by; any other is refused.
         aux_weight: what a unit of its auxiliary loss weighs in the training loss, where it has one.
-        batch_independent: it is known to keep the sequences of a batch apart, or has been looked at;
-            else the loop looks at its first batch.
+        batch_independent: it is known to keep the sequences of a batch apart, or was seen to; else
+            the loop looks at its first batch.
         own_initialisation: its weights stay as its constructor left them; otherwise a
             `LoopedTransformer` draws its linear maps anew, with its own.
     """

@@ -28,8 +28,8 @@ class PlainBlock(LoopBlock):
             whatever is given there.
 
     Raises:
-        UsageError: for a layer of torch.nn with batch_first=False, its default; in a batch with padding, for a module that is neither position-wise nor takes a
-            mask.
+        UsageError: for a layer of torch.nn with batch_first=False, its default; in a batch with
+            padding, for a module that is neither position-wise nor takes a mask.
     """
 
     packable = False

@@ -11,7 +11,10 @@ from torch.utils.checkpoint import checkpoint
 from act.blocks.block import BlockStep
 from act.caches.cache import KeyValueCache
 from act.context import LoopContext
+from act.loop.transforms import transforming
 from act.slots import Slots
+from halting.counts import is_count
+from halting.errors import UsageError
 
 StepFunction = Callable[[Tensor, Tensor, Slots, KeyValueCache, LoopContext], BlockStep]
 """(state, inputs, slots, cache, context) → what the block gives: `LoopBlock.step`."""
@@ -60,10 +63,16 @@ class Truncated(Backprop):
 
     Args:
         every: k ≥ 1.
+
+    Raises:
+        UsageError: for less.
     """
 
     every: int
     cuts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_count(self, self.every)
 
     def cuts_before(self, step: int, last: int) -> bool:
         return step > 1 and (step - 1) % self.every == 0
@@ -80,11 +89,17 @@ class LastSteps(Backprop):
 
     Args:
         steps: k ≥ 1.
+
+    Raises:
+        UsageError: for less.
     """
 
     steps: int
     cuts: ClassVar[bool] = True
     counts_from_last: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_count(self, self.steps)
 
     def cuts_before(self, step: int, last: int) -> bool:
         return step > 1 and step == last - self.steps + 1
@@ -111,7 +126,8 @@ class Checkpointed(Backprop):
         cache: KeyValueCache,
         context: LoopContext,
     ) -> BlockStep:
-        if not torch.is_grad_enabled():
+        # Transforms of torch.func take no hooks on what is saved, so there all of it is.
+        if not torch.is_grad_enabled() or transforming():
             return step(state, inputs, slots, cache, context)
         if slots.full and slots.computes is None:
             # This step writes every row, so what was there need not be kept for it.
@@ -131,3 +147,12 @@ class Checkpointed(Backprop):
         )
         assert isinstance(result, BlockStep)
         return result
+
+
+def _check_count(backprop: Backprop, steps: object) -> None:
+    if not is_count(steps):
+        raise UsageError(
+            f"{backprop} cuts the gradient after {steps!r} steps.",
+            "It counts steps of the loop.",
+            "Use a whole number, 1 or more.",
+        )

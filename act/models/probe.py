@@ -1,6 +1,7 @@
-"""A look at a block or a model of somebody's own before it trains: a tiny run that shows what would
-otherwise go wrong without a word."""
+"""A look at a block, a rule or a model of somebody's own before it trains: a tiny run that shows
+what would otherwise go wrong without a word."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ from act.blocks.batch_independence import (
 from act.blocks.block import LoopBlock
 from act.caches.cache import FunctionalCache
 from act.loop.recurrence import Recurrence
+from act.loop.rule_checks import rule_name
 from act.models.looped_model import LoopedModel, ModelOutput
 from act.slots import Slots
 from halting.errors import UsageError
@@ -135,6 +137,38 @@ def check_model(model: nn.Module, vocab_size: int, vector_size: int | None) -> N
             "Ponder maps show what each token would have said at each step.",
             "Hand record_lens on to the recurrence and to `self.output`.",
         )
+
+
+def check_rule(model: LoopedModel, tokens: Tensor, valid: Tensor, **inputs: Tensor) -> None:
+    """Runs a model once in training and once in evaluation mode, for its halting rule; a copy, so
+    that what a rule keeps beside its weights stays what it is.
+
+    Args:
+        model: any, on a real device; without weights nothing is looked at.
+        tokens: what it reads, of one example or a few.
+        valid: True on real tokens.
+        inputs: what else it reads.
+
+    Raises:
+        UsageError: for a rule that fails, or that returns what the loop cannot go by.
+    """
+    if model.device.type == "meta":
+        return
+    copied = copy.deepcopy(model, {id(each): each for each in model.parameters()})
+    name = rule_name(model.recurrence.rule)
+    with undisturbed(model.device), torch.no_grad():
+        for training in (True, False):
+            try:
+                copied.train(training)(tokens, valid, **inputs)
+            except UsageError:
+                raise
+            except Exception as error:
+                raise UsageError(
+                    f"A run with the halting rule {name} fails: {type(error).__name__}: {error}",
+                    f"It was a run in {'training' if training else 'evaluation'} mode, over "
+                    f"tokens {list(tokens.shape)}.",
+                    f"Fix {name}; act.testing.HaltingRuleContract says what a rule has to be.",
+                ) from error
 
 
 @contextmanager

@@ -24,8 +24,8 @@ _NUMBERS = ("difficulty", "loss_weights", "noise_level")
 
 
 def check_batch(batch: object, task: str) -> None:
-    """Refuses what is no `Batch`, fields whose types or shapes do not fit together, a source without its mask, and
-    weights that cannot be.
+    """Refuses what is no `Batch`, fields whose types or shapes do not fit together, a source
+    without its mask, and weights that cannot be.
 
     Args:
         batch: what a task returned.
@@ -113,20 +113,22 @@ def _check_dtype(name: str, value: object, task: str) -> None:
     if name in _MASKS:
         fits = isinstance(value, Tensor) and value.dtype == torch.bool
         wanted = "a bool tensor, True on real tokens"
+        cast = ".bool()"
     elif name in _NUMBERS:
         fits = isinstance(value, Tensor) and value.is_floating_point()
         wanted = "a tensor of floating-point numbers, such as torch.float32"
+        cast = ".float()"
     else:
         fits = isinstance(value, Tensor) and value.dtype == torch.int64
         wanted = "a tensor of whole numbers, torch.int64"
+        cast = ".long()"
     if not fits:
         found = str(value.dtype) if isinstance(value, Tensor) else _an(type(value).__name__)
         raise UsageError(
             f"{task} makes {name} as {found}.",
             f"It is {wanted}.",
-            f"Have the task's batch() return {name} as that, with "
-            f"{name}{'.bool()' if name in _MASKS else '.float()' if name in _NUMBERS else '.long()'}"
-            " where its values are right.",
+            f"Have the task's batch() return {name} as that; of a tensor with the right values it "
+            f"is {name}{cast}.",
         )
 
 

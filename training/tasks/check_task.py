@@ -42,7 +42,11 @@ def check_attributes(task: Task) -> None:
     Raises:
         UsageError: for such an attribute.
     """
-    wanted = ["vocab_size", "max_length", *(["vector_size"] if task.vector_size is not None else [])]
+    wanted = [
+        "vocab_size",
+        "max_length",
+        *(["vector_size"] if task.vector_size is not None else []),
+    ]
     for attribute in wanted:
         value = getattr(task, attribute, None)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

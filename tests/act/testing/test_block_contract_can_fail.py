@@ -27,7 +27,11 @@ class Plain(LoopBlock):
         return self.dropout(torch.tanh(self.linear(slots.blank_idle(x))))
 
     def forward(
-        self, entering: Tensor, slots: Slots, cache: KeyValueCache, context: LoopContext = NO_CONTEXT
+        self,
+        entering: Tensor,
+        slots: Slots,
+        cache: KeyValueCache,
+        context: LoopContext = NO_CONTEXT,
     ) -> tuple[Tensor, KeyValueCache]:
         return self.made(entering, slots), cache
 

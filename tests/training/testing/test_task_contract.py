@@ -15,7 +15,16 @@ from weighted_task import Weighted
 from halting import UsageError
 from training.build import build_all
 from training.config.parts import resolve
-from training.tasks import IGNORE, Addition, Batch, Parity, ParityVector, PointerChase, Task, TextBytes
+from training.tasks import (
+    IGNORE,
+    Addition,
+    Batch,
+    Parity,
+    ParityVector,
+    PointerChase,
+    Task,
+    TextBytes,
+)
 from training.tasks.check_task import check_task
 from training.testing import TaskContract
 
@@ -127,7 +136,10 @@ BROKEN: list[tuple[Callable[..., Any], str]] = [
     (ending, r"batch\('train', 95, 1\) fails: IndexError.*modulo n"),
     (lambda task, split, index, size, batch: (batch.tokens, batch.targets), "returns a tuple"),
     (lambda task, split, index, size, batch: batch.rows(0, 1), "makes 1 examples.*asked for 4"),
-    (changing(tokens=lambda batch: batch.tokens + 1), "makes the token 10, and its vocab_size is 10.*vocab_size to 11"),
+    (
+        changing(tokens=lambda batch: batch.tokens + 1),
+        "makes the token 10, and its vocab_size is 10.*vocab_size to 11",
+    ),
     (changing(tokens=lambda batch: batch.tokens - 1), "makes the token -1.*0 or more"),
     (changing(targets=lambda batch: batch.targets + 7), "makes the target 1[0-6].*vocab_size"),
     (changing(targets=lambda batch: batch.targets - 1), "makes the target -1.*-100 where"),
@@ -200,9 +212,7 @@ class Empty(Echo):
         super().__init__(kinds=0)
 
 
-@pytest.mark.parametrize(
-    ("cls", "words"), [(Fresh, "other targets when"), (Empty, "vocab_size 0")]
-)
+@pytest.mark.parametrize(("cls", "words"), [(Fresh, "other targets when"), (Empty, "vocab_size 0")])
 def test_a_run_looks_before_anything_is_written(
     cls: type[Task], words: str, tmp_path: Path
 ) -> None:
@@ -218,7 +228,7 @@ class Same(Echo):
     difficulty_name = "nothing"
 
     def batch(self, split: str, index: int, size: int) -> Batch:
-        return Batch.stack([super(Same, self).batch(split, 0, 1)] * size)
+        return Batch.stack([super().batch(split, 0, 1)] * size)
 
 
 class Unnamed(Echo):

@@ -275,8 +275,8 @@ def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
     """
     used = {
         "train": config.updates * config.batch_size,
-        "validation": config.eval_examples,
-        "test": config.test_examples,
+        "validation": config.evaluation.eval_examples,
+        "test": config.evaluation.test_examples,
     }
     check_task(task, used)
     example = task.batch("train", 0, 2)

@@ -17,6 +17,7 @@ from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
 from training.checkpoints import checkpoint
+from training.config.device import check_device
 from training.config.run_config import RunConfig
 from training.engine.model_inputs import extra_inputs
 from training.runs.metric_arrays import MetricArrays
@@ -171,8 +172,10 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
         device: where the model goes.
 
     Raises:
-        UsageError: for a folder that holds no run, no weights yet, or damaged ones.
+        UsageError: for a folder that holds no run, no weights yet, or damaged ones, and for a
+            device that is not there.
     """
+    device = check_device(device)
     home, weights = locate(folder)
     config = read_config(home)
     state = read_weights(weights)

@@ -212,7 +212,7 @@ def test_a_rule_of_another_width_is_refused(wrapped: bool) -> None:
         loop(torch.randn(2, 3, DIM))
     with pytest.raises(UsageError, match="StickBreaking fails at its first step.*dim=8"):
         Recurrence(Block(DIM, 2), StickBreaking(4), max_steps=3)(torch.randn(2, 3, DIM))
-    for fitting in (FixedSteps(), ConvergenceExit("latent"), GravesACT(DIM)):
+    for fitting in (FixedSteps(), ConvergenceExit("state"), GravesACT(DIM)):
         check_width(fitting, DIM)
     check_width(GravesACT(4), None)
 

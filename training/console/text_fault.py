@@ -32,8 +32,9 @@ class Fault:
     """The first place at which bytes are no text.
 
     Args:
-        kind: what it looks like: a compressed file, another encoding, binary data, a NUL, a
-            character that is cut off at the end, or stray bytes in what is text elsewhere.
+        kind: what it looks like: a compressed file, UTF-16 or UTF-32 (wide), binary data, an
+            encoding of one byte a character, a NUL, a character that is cut off at the end, or
+            stray bytes in what is text elsewhere.
         looks_like: the same as a sentence.
         remedy: a sentence with a command for it; `{file}` and `{new}` stand for paths.
         offset: of its first byte, counted from 0.
@@ -41,7 +42,7 @@ class Fault:
         byte: what stands there.
     """
 
-    kind: Literal["compressed", "encoding", "binary", "nul", "cut", "stray"]
+    kind: Literal["compressed", "wide", "binary", "one-byte", "nul", "cut", "stray"]
     looks_like: str
     remedy: str
     offset: int
@@ -51,7 +52,7 @@ class Fault:
     @property
     def spoils_all(self) -> bool:
         """Whether none of it can be read as text, so that nothing is gained by replacing bytes."""
-        return self.kind in ("compressed", "encoding", "binary")
+        return self.kind in ("compressed", "wide", "binary")
 
     @property
     def place(self) -> str:
@@ -89,7 +90,7 @@ def first_fault(data: bytes) -> Fault | None:
         return _at(0, data, *whole)
     if error is None or stop < error.start:
         return _at(stop, data, *_nul(data))
-    if error.reason == "unexpected end of data" and error.end == len(data):
+    if error.reason == "unexpected end of data" and not _reads_on(data, stop):
         return _at(stop, data, *_cut(data, stop))
     return _at(stop, data, *_stray(data, stop, error.end))
 
@@ -124,7 +125,7 @@ def _no_text(data: bytes) -> tuple[str, str, str] | None:
 
 def _encoded(name: str, why: str) -> tuple[str, str, str]:
     return (
-        "encoding",
+        "wide",
         f"It looks like {name}, {why}.",
         f"Convert it: iconv -f {name.removesuffix('LE').removesuffix('BE')}"
         f"{'' if 'mark says' in why else name[-2:]} -t UTF-8 {{file}} > {{new}}",
@@ -139,6 +140,14 @@ def _nul(data: bytes) -> tuple[str, str, str]:
         "part of the file may never have been written.",
         r"Bring it whole again, or drop them: tr -d '\000' < {file} > {new}",
     )
+
+
+def _reads_on(data: bytes, start: int) -> bool:
+    """Whether the last byte alone, in Windows-1252, is a small letter that ends a word, as in what
+    was written in that encoding: café. The capital letters and signs that it gives else are first
+    bytes of cut characters."""
+    last = data[start - 1 :].decode("cp1252", "replace")
+    return len(data) - start == 1 and len(last) == 2 and last.isalpha() and last[1].islower()
 
 
 def _cut(data: bytes, start: int) -> tuple[str, str, str]:
@@ -159,7 +168,7 @@ def _stray(data: bytes, start: int, stop: int) -> tuple[str, str, str]:
     if number > 1 and data.decode("utf-8", "ignore").isascii():
         name = "WINDOWS-1252" if as_windows is not None else "LATIN1"
         return (
-            "encoding",
+            "one-byte",
             f"It looks like {'Windows-1252 or Latin-1' if as_windows else 'Latin-1'}{would_be}, or "
             f"another encoding of one byte a character: {number} places are not UTF-8, and no "
             "character beyond ASCII is.",

@@ -7,7 +7,7 @@ import torch
 
 from halting import UsageError
 from training.tasks import IGNORE, SPLITS, Babi
-from training.tasks.babi_stories import VARIABLE, find_folder, read_questions
+from training.tasks.babi_stories import VARIABLE, find_folder, read_stories
 
 STORY = """1 Mary went to the {0}.
 2 John went to room {1}.
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 
 def test_questions_have_the_facts_before_them_and_count_what_supports_them(folder):
-    first, second = read_questions(folder, 2)[:2]
+    first, second = read_stories(folder, 2).questions[:2]
     assert first.facts == (
         ("mary", "went", "to", "the", "kitchen"),
         ("john", "went", "to", "room", "0"),
@@ -51,15 +51,15 @@ def test_questions_have_the_facts_before_them_and_count_what_supports_them(folde
 
 def test_a_story_is_in_one_split(folder):
     by_split = {
-        split: {each.facts[:3] for each in read_questions(folder, 2) if each.split == split}
+        split: {each.facts[:3] for each in read_stories(folder, 2).questions if each.split == split}
         for split in SPLITS
     }
     assert all(by_split.values())
-    stories = [each for each in read_questions(folder, 2) if len(each.facts) == 3]
+    stories = [each for each in read_stories(folder, 2).questions if len(each.facts) == 3]
     of_story = {}
     for each in stories:
         assert of_story.setdefault(each.facts, each.split) == each.split
-    assert {each.split for each in read_questions(folder, 18)} == set(SPLITS)
+    assert {each.split for each in read_stories(folder, 18).questions} == set(SPLITS)
 
 
 def test_examples_ask_at_the_question_and_are_as_hard_as_their_facts(folder):
@@ -79,7 +79,7 @@ def test_examples_ask_at_the_question_and_are_as_hard_as_their_facts(folder):
     known = {
         (*(" ".join(fact) for fact in q.facts), " ".join(q.question)): q
         for n in (2, 18)
-        for q in read_questions(folder, n)
+        for q in read_stories(folder, n).questions
     }
     for row, told in enumerate(sentences):
         question = known[tuple(told)]

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     from training.start import train
 
     try:
-        return train(request.config, request.resume)
+        return train(request.config, request.resume, allow_changed_data=request.allow_changed_data)
     except UsageError:
         # A rank that has met the others and does not leave them may end in an abort.
         process_group.stop()

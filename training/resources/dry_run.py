@@ -120,7 +120,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         else (),
         activations=activations(own.sharing.stage),
         peaks=tuple(each.peak(activations(each.sharing.stage).bytes) for each in memory),
-        notes=tuple(_notes(config, ranks, settings)),
+        notes=(*task.warnings(), *_notes(config, ranks, settings)),
     )
 
 

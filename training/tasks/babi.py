@@ -106,7 +106,7 @@ class Babi(Task):
         return self._reading.identity
 
     def vocabulary(self) -> JsonValue:
-        return {"answers": self.answers, "words": self.words, "most_words": self.most_words}
+        return {"answers": [*self.answers], "words": [*self.words], "most_words": self.most_words}
 
     def says(self) -> str:
         identity = self._reading.identity

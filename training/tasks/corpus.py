@@ -180,11 +180,12 @@ class _Reader:
             refused = fault.refusal(f"--data.text {path}", path)
             if fault.spoils_all:
                 raise refused
-            other = (
-                "Or write --data.errors replace, which reads U+FFFD instead of such bytes, or "
-                "--data.errors skip, which drops them."
+            raise UsageError(
+                refused.what,
+                refused.why,
+                "Write --data.errors replace (U+FFFD stands for such bytes) or skip (they are "
+                f"dropped). Or mend the file. {refused.write}",
             )
-            raise UsageError(refused.what, refused.why, f"{refused.write} {other}")
         if text:
             self._take(path.name, data, text)
 
@@ -204,8 +205,8 @@ class _Reader:
             return self.left_out.lines()
         places = counted(self.num_replaced, "place")
         what = "replaced by U+FFFD" if self.errors == "replace" else "dropped"
-        line = f"{places} that are no UTF-8 {what}, in {few(self.repaired)}"
-        return (line.replace("1 place that are", "1 place that is"), *self.left_out.lines())
+        line = f"{places} without valid UTF-8 {what}, in {few(self.repaired)}"
+        return (line, *self.left_out.lines())
 
     def _text(self, name: str, data: bytes, fault: Fault | None) -> bytes | None:
         """The text in UTF-8 without a byte order mark; None for what is not to be read."""

@@ -1,5 +1,5 @@
-"""What has to be the same on all ranks of a run: config, versions, code, data. As a module, it tells
-what a machine has."""
+"""What has to be the same on all ranks of a run: config, versions, code, data. As a module, it
+tells what a machine has."""
 
 import contextlib
 import hashlib

@@ -30,7 +30,9 @@ def write_data(folder: Path, kind: str, task: Task, after: str | None = None) ->
     }
     text = json.dumps(values, indent=1) + "\n"
     path = folder / DATA
-    if after is not None and path.exists() and path.read_text(encoding="utf-8") != text:
+    before = None if after is None else read_data(folder)
+    then = None if before is None else before.identity
+    if then is not None and (identity is None or identity.changes(then)):
         shutil.copyfile(path, folder / f"data.before-{after}.json")
     beside = folder / f".{DATA}"
     beside.write_text(text, encoding="utf-8")

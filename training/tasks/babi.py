@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from halting.errors import UsageError
 from training.console.amounts import counted, in_bytes
@@ -105,8 +105,8 @@ class Babi(Task):
     def identity(self) -> DataIdentity:
         return self._reading.identity
 
-    def vocabulary(self) -> JsonValue:
-        return {"answers": [*self.answers], "words": [*self.words], "most_words": self.most_words}
+    def vocabulary(self) -> _Vocabulary:
+        return {"answers": self.answers, "words": self.words, "most_words": self.most_words}
 
     def says(self) -> str:
         identity = self._reading.identity

@@ -85,11 +85,11 @@ def read_corpus(
             reader.read_file(path)
     texts = reader.texts
     if not texts:
-        left_out = " ".join(reader.warnings())
+        left_out = "".join(f" {line[0].upper()}{line[1:]}" for line in reader.warnings())
         raise UsageError(
             f"{asked} holds no text.",
-            "Only plain files count, and of a folder those that are not hidden and hold UTF-8."
-            + (f" {left_out[0].upper()}{left_out[1:]}" if left_out else ""),
+            "Only plain files count, and of a folder those that are not hidden and hold "
+            f"UTF-8.{left_out}",
             "Write --data.text with a text file, or a folder that holds some.",
         )
     splits = _split_files(texts)

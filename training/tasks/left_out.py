@@ -47,7 +47,9 @@ class LeftOut:
 
     def lines(self) -> tuple[str, ...]:
         """What is left out, a line a reason."""
-        return tuple(self._line(reason, names) for reason, names in self.names.items())
+        return tuple(
+            self._line(reason, self.names[reason]) for reason in _REASONS if reason in self.names
+        )
 
     def _line(self, reason: str, names: list[str]) -> str:
         one, several, remedy = _REASONS[reason]

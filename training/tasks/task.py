@@ -4,10 +4,9 @@ each token."""
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import JsonValue
 from torch import Tensor
 
 from training.tasks.data_identity import DataIdentity
@@ -154,9 +153,9 @@ class Task(ABC):
         same on every machine that has a copy of the files."""
         return None
 
-    def vocabulary(self) -> JsonValue:
-        """What `encode`, `decode` and the sizes need beyond the options, from the files; a run
-        keeps it. None where nothing is needed."""
+    def vocabulary(self) -> Any:
+        """What `encode`, `decode` and the sizes need beyond the options, from the files, as JSON
+        values; a run keeps it. None where nothing is needed."""
         return None
 
     def says(self) -> str | None:

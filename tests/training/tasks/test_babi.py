@@ -1,5 +1,7 @@
 """bAbI: reading stories, splitting them, and the examples that are made of them."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from halting import UsageError
 from training.tasks import IGNORE, SPLITS, Babi
 from training.tasks.babi_stories import VARIABLE, find_folder, read_stories
+from training.tasks.kept_data import KeptData
 
 STORY = """1 Mary went to the {0}.
 2 John went to room {1}.
@@ -118,6 +121,38 @@ def test_a_typed_story_is_read_as_those_of_the_files(folder):
     ):
         with pytest.raises(UsageError):
             task.encode(text)
+
+
+def test_words_and_answers_are_kept_and_other_files_refused(folder, tmp_path):
+    here = shutil.copytree(folder, tmp_path / "babi")
+    before = Babi(str(here), (2,))
+    assert before.says().startswith("read 1 file of bAbI") and "120 questions" in before.says()
+    kept = KeptData("runs/a", "Babi", before.identity(), before.vocabulary())
+    path = here / "en-10k" / "qa2_two_train.txt"
+    text = path.read_text()
+    path.unlink()
+    task = Babi(str(here), (2,), kept_data=kept)
+    assert (task.words, task.answers, task.size) == (before.words, before.answers, before.size)
+    vectors = task.encode("Mary went to the garden. Where is Mary?")
+    assert vectors == before.encode("Mary went to the garden. Where is Mary?")
+    path.write_text(text)
+    assert torch.equal(task.batch("train", 0, 4).tokens, before.batch("train", 0, 4).tokens)
+    path.write_text(text.replace("took", "dropped", 1))
+    with pytest.raises(UsageError, match=r"qa2_two_train\.txt has changed"):
+        Babi(str(here), (2,), kept_data=kept).batch("train", 0, 1)
+    with pytest.raises(UsageError, match="have 'dropped' in them"):
+        Babi(str(here), (2,), kept_data=replace(kept, allow_changed=True)).batch("train", 0, 1)
+    path.write_text(text.replace("took", "went", 1))
+    Babi(str(here), (2,), kept_data=replace(kept, allow_changed=True)).batch("train", 0, 1)
+    with pytest.raises(UsageError, match="no vocabulary"):
+        Babi(str(here), (2,), kept_data=replace(kept, vocabulary={"words": 3}))
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "qa1_broken_train.txt"
+    path.write_bytes(b"1 Mary went to the caf\xe9.\n2 Where is Mary? \tcaf\xc3\xa9\t1\n")
+    with pytest.raises(UsageError, match=r"qa1_broken_train.txt is not text .* byte 22 \(0xe9\)"):
+        Babi(str(tmp_path), (1,))
 
 
 def test_what_cannot_be_is_refused(folder, tmp_path, monkeypatch):

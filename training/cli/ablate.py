@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
         Path(options.run) if options.run is not None else newest_run(),
         allow_changed_data=options.allow_changed_data,
     )
-    num_examples = options.examples or run.config.test_examples
+    num_examples = options.examples or run.config.evaluation.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)
     about = (
         f"{options.split} split, {num_examples} examples, trained with at most "

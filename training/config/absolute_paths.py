@@ -17,10 +17,12 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
 
     An option is a path where its class lists it in `path_options`, or annotates it as `Path`.
     """
+    named = {
+        "start_from": config.start_from,
+        "deepspeed_config": config.launch.deepspeed_config,
+    }
     changes: dict[str, Any] = {
-        name: _absolute(value)
-        for name in ("start_from", "deepspeed_config")
-        if (value := getattr(config, name)) is not None
+        name: _absolute(path) for name, path in named.items() if path is not None
     }
     for name, role in ROLES.items():
         part = getattr(config, name)

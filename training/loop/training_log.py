@@ -75,13 +75,18 @@ class TrainingLog:
             max_steps=measured.depth,
             tokens_per_second=measured.valid / max(seconds, 1e-9),
             skipped=progress.skipped,
+            **(
+                {}
+                if measured.auxiliary_loss is None
+                else {"auxiliary_loss": measured.auxiliary_loss}
+            ),
             **({} if self.engine.loss_scale is None else {"loss_scale": self.engine.scale}),
         )
         if measured.skipped:
             self.screen.warn(
                 f"update {progress.update} is skipped: loss {measured.loss:.4g}, gradient norm "
                 f"{measured.gradient_norm:.4g}; {progress.skipped_in_a_row} in a row, and "
-                f"{self.config.max_skipped} stop the run"
+                f"{self.config.limits.max_skipped} stop the run"
             )
         self.screen.progress(
             f"{self._position(progress, agreed_seconds)}  loss {measured.loss:.3f}  "

@@ -18,6 +18,7 @@ from halting.maps.ponder_map import PonderMap
 from training.build import build_model, build_task
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
+from training.console.text_file import parse_json, read_text
 from training.engine.model_inputs import extra_inputs
 from training.runs.data_file import read_data
 from training.runs.metric_arrays import MetricArrays
@@ -238,7 +239,9 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
-    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+    text = read_text(path, str(path), "The whole run is described there.", f"{folder}/config.json")
+    parse_json(text, str(path))  # a key that is there twice is refused
+    return RunConfig.from_json(text)
 
 
 def newest_run(output: Path = Path("runs")) -> Path:

@@ -5,6 +5,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from training.config.model_part import ModelPart
 from training.config.parts import ROLES, resolve, signature_fields
 from training.config.run_config import RunConfig
 from training.config.sections import Part
@@ -26,7 +27,7 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     }
     for name, role in ROLES.items():
         part = getattr(config, name)
-        if not isinstance(part, Part) or not part.options:
+        if not isinstance(part, Part) or isinstance(part, ModelPart) or not part.options:
             continue
         cls = resolve(part.kind, role.base)
         paths = {*getattr(cls, "path_options", ())}

@@ -76,9 +76,12 @@ def check_data_of(checkpoint: Path, task: Task) -> None:
     Raises:
         UsageError: with both digests.
     """
-    about = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
     identity = task.identity()
-    then = about.get("data")
+    try:
+        about = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
+        then = about.get("data")
+    except (OSError, ValueError, AttributeError):
+        return  # damaged, which is said where the checkpoint is read
     if then is None or identity is None or then == identity.digest:
         return
     raise UsageError(

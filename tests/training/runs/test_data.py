@@ -23,6 +23,7 @@ from training.start import train_run
 from training.tasks.corpus import read_corpus
 from training.tasks.data_identity import DataIdentity
 from training.tasks.parity import Parity
+from training.train import main
 
 OF_TEXT = {"text": "corpus", "length": 6}
 
@@ -172,6 +173,15 @@ def test_a_damaged_data_file_is_named(trained: Trained, text: str):
     (trained.folder / DATA).write_text(text)
     with pytest.raises(UsageError, match=r"data\.json"):
         load_run(trained.folder)
+
+
+def test_a_dry_run_of_a_run_that_goes_on_compares_too(trained: Trained, capsys):
+    trained.change()
+    words = ["--resume", str(trained.folder), "--dry-run"]
+    with pytest.raises(UsageError, match="has changed"):
+        main(words)
+    assert main([*words, "--allow-changed-data"]) == 0
+    assert "data       read 2 texts" in capsys.readouterr().out
 
 
 def test_the_flag_comes_with_a_run_that_goes_on(trained: Trained):

@@ -4,11 +4,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from halting.errors import UsageError
 from training.console.amounts import counted, in_bytes
@@ -22,7 +22,9 @@ from training.tasks.task import IGNORE, SPLITS, Batch, Task
 _QUESTION = "?"
 
 
-class _Vocabulary(TypedDict):
+class _Vocabulary(BaseModel):
+    """Words and answers by number, as a run keeps them."""
+
     answers: list[str]
     words: list[str]
     most_words: int
@@ -96,16 +98,16 @@ class Babi(Task):
         self.folder = folder
         self.kept_data = kept_data
         known = self._read_vocabulary() if kept_data is None else _kept_vocabulary(kept_data)
-        self.answers = known["answers"]
-        self.words = known["words"]
-        self.most_words = known["most_words"]
+        self.answers = known.answers
+        self.words = known.words
+        self.most_words = known.most_words
         self.vocab_size = len(self.answers)
         self.size = self.vector_size = self.most_words * len(self.words)
 
     def identity(self) -> DataIdentity:
         return self._reading.identity
 
-    def vocabulary(self) -> _Vocabulary:
+    def vocabulary(self) -> Any:
         return {"answers": self.answers, "words": self.words, "most_words": self.most_words}
 
     def says(self) -> str:
@@ -221,11 +223,11 @@ class Babi(Task):
 
     def _read_vocabulary(self) -> _Vocabulary:
         found = [each for read in self._reading.stories.values() for each in read.questions]
-        return {
-            "answers": sorted({question.answer for question in found}),
-            "words": sorted({word for sentence in _sentences(found) for word in sentence}),
-            "most_words": max(map(len, _sentences(found))),
-        }
+        return _Vocabulary(
+            answers=sorted({question.answer for question in found}),
+            words=sorted({word for sentence in _sentences(found) for word in sentence}),
+            most_words=max(map(len, _sentences(found))),
+        )
 
     def _check_known(self, stories: dict[int, Stories]) -> None:
         """Refuses questions that a model of the kept vocabulary cannot read, where changed files
@@ -259,7 +261,7 @@ class Babi(Task):
 
 def _kept_vocabulary(kept: KeptData) -> _Vocabulary:
     try:
-        return TypeAdapter(_Vocabulary).validate_python(kept.vocabulary, strict=True)
+        return _Vocabulary.model_validate(kept.vocabulary, strict=True)
     except ValidationError:
         raise UsageError(
             f"What {kept.run} keeps of its data has no vocabulary of bAbI.",

@@ -34,6 +34,7 @@ from training.ponder_penalty.scheduled import ConstantPenalty, coefficient
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
 from training.tasks.check_task import check_attributes, check_task
+from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
 
 
@@ -60,14 +61,24 @@ class Built:
     flops: Flops | None = None
 
 
-def build_task(config: RunConfig) -> Task:
+def build_task(config: RunConfig, kept_data: KeptData | None = None) -> Task:
     """The task, with the run's seed.
 
+    Args:
+        config: the run.
+        kept_data: what a run that is read back keeps of its data: a task that takes it reads
+            nothing until it is asked for examples; another one is checked here.
+
     Raises:
-        UsageError: for one without a vocabulary or a length.
+        UsageError: for one without a vocabulary or a length, and for data that are not those that
+            the run was trained on.
     """
-    task: Task = build(config.data, Task, seed=config.seed)
+    if kept_data is not None and kept_data.kind != config.data.kind:
+        kept_data = None
+    task: Task = build(config.data, Task, seed=config.seed, kept_data=kept_data)
     check_attributes(task)
+    if kept_data is not None and "kept_data" not in inspect.signature(type(task)).parameters:
+        kept_data.check(task.identity())
     return task
 
 
@@ -252,10 +263,15 @@ def _freeze_all_but_rule(model: LoopedModel, config: RunConfig) -> None:
             parameter.requires_grad_(False)
 
 
-def build_all(config: RunConfig) -> Built:
+def build_all(config: RunConfig, kept_data: KeptData | None = None) -> Built:
     """Task, model, cost and penalty; everything that cannot work together is refused here, before
-    anything is written."""
-    task = build_task(config)
+    anything is written.
+
+    Args:
+        config: the run.
+        kept_data: as `build_task` takes it.
+    """
+    task = build_task(config, kept_data)
     model, cost = build_model(config, task)
     penalty = make_penalty(config, cost)
     check_parts(config, task, model)

@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from training.build import Built, build_all, penalty_text
 from training.checkpoints import checkpoint
 from training.checkpoints.checkpoint import Progress
 from training.checkpoints.random_state import seed_rank
+from training.config.absolute_paths import with_absolute_paths
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console.entry import in_three_parts
@@ -39,6 +40,7 @@ from training.loop.remedies import deeper_flags
 from training.runs import folder as run_folder
 from training.runs import shape as run_shape
 from training.runs.context import TrainingContext
+from training.runs.data_file import check_data_of, read_data, write_data
 from training.runs.finish import finish
 from training.runs.loaded import load_run
 from training.runs.metrics import Metrics
@@ -66,10 +68,12 @@ def train(
     config: RunConfig,
     resume: str | Path | None = None,
     finishing: Callable[[TrainingContext], object] = finish,
+    allow_changed_data: bool = False,
 ) -> int:
     """Trains a config, or goes on with a run; gives the exit code: 1 for a run that was lost or has
     collapsed, else 0. See `train_run`."""
-    return int(train_run(config, resume, finishing).outcome.failed)
+    ended = train_run(config, resume, finishing, allow_changed_data=allow_changed_data)
+    return int(ended.outcome.failed)
 
 
 def train_run(
@@ -77,6 +81,7 @@ def train_run(
     resume: str | Path | None = None,
     finishing: Callable[[TrainingContext], object] = finish,
     stop: threading.Event | None = None,
+    allow_changed_data: bool = False,
 ) -> EndedTraining:
     """Trains a config, or goes on with a run, and says on the screen how it goes.
 
@@ -86,6 +91,7 @@ def train_run(
             RUN@best, from that one.
         finishing: what is done with a run that has come to its end.
         stop: asks to stop when it is set, as a signal does.
+        allow_changed_data: a run may go on with other files than it was trained on.
 
     Raises:
         UsageError: for what cannot be, before anything is trained.
@@ -98,7 +104,13 @@ def train_run(
     run_path = None if resume is None else RunPath.parse(resume)
     if run_path is not None:
         check_resumable(run_path)
-    built = build_all(config)
+    as_given = config
+    config = with_absolute_paths(config)
+    kept_data = None if run_path is None else read_data(run_path.home, allow_changed_data)
+    built = build_all(config, kept_data)
+    identity = built.task.identity()
+    if run_path is not None and (named := run_path.checkpoint()) and not allow_changed_data:
+        check_data_of(named, built.task)
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
@@ -111,7 +123,8 @@ def train_run(
     if config.launch.threads is not None:
         torch.set_num_threads(config.launch.threads)
     library_log = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
-    device, members = _start(config, library_log)
+    # Paths as given: the same files may lie elsewhere on another machine.
+    device, members = _start(as_given, facts(as_given, identity), library_log)
     screen = standard_screen(collectives.rank())
     check_precision(config.precision, device, config.launch.deepspeed_config is not None)
     # Conflicts are refused before a folder is made.
@@ -128,7 +141,12 @@ def train_run(
     _keep_library_log(library_log, folder)
     if collectives.rank() == 0:
         _write_config(config, folder, kept)
+        write_data(folder, config.data.kind, built.task, None if kept is None else kept.name)
     screen.say(_header(config, built, device, folder))
+    if (says := built.task.says()) is not None:
+        screen.say(says)
+    for warning in built.task.warnings():
+        screen.warn(warning)
     if start is not None:
         start.load_into(built.model)
         screen.say(start.says())
@@ -136,6 +154,7 @@ def train_run(
         engine = _engine(config, built, device, settings)
         seed_rank(config.seed, collectives.rank())
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
+        progress = replace(progress, data=None if identity is None else identity.digest)
         if members is not None:
             members.watch(folder)
         reports = [Monitors(config.report_to, folder).write] if config.report_to else []
@@ -219,7 +238,9 @@ def _say_resumed(context: TrainingContext) -> None:
     context.metrics.write("resumed", update, **about)
 
 
-def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members | None]:
+def _start(
+    config: RunConfig, told: Mapping[str, str], library_log: Path
+) -> tuple[torch.device, Members | None]:
     if config.launch.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda.",
@@ -235,7 +256,7 @@ def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members 
             limit,
             cpu=cpu,
             library_log=library_log,
-            facts=facts(config),
+            facts=told,
             lost_after=config.launch.lost_after,
         )
         return joined.device, joined.members

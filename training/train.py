@@ -34,14 +34,20 @@ def main(argv: Sequence[str]) -> int:
     request = read_request(argv)
     if request.dry_run:
         from training.resources.dry_run_text import dry_run_text
+        from training.runs.data_file import read_data
+        from training.runs.run_path import RunPath
 
-        print(dry_run_text(request.config, request.ranks))
+        kept_data = None
+        if request.resume is not None:
+            home = RunPath.parse(request.resume).home
+            kept_data = read_data(home, request.allow_changed_data)
+        print(dry_run_text(request.config, request.ranks, kept_data))
         return 0
     from training.distributed import process_group
     from training.start import train
 
     try:
-        return train(request.config, request.resume)
+        return train(request.config, request.resume, allow_changed_data=request.allow_changed_data)
     except UsageError:
         # A rank that has met the others and does not leave them may end in an abort.
         process_group.stop()

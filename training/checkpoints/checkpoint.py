@@ -46,6 +46,7 @@ class Progress:
         recoveries: how often the run was taken back from a collapse.
         skipped: how many of the updates changed nothing, because loss or gradient was not finite.
         skipped_in_a_row: how many of them were the last ones.
+        data: the digest of the files that the task reads; None where it reads none.
     """
 
     update: int = 0
@@ -61,6 +62,7 @@ class Progress:
     recoveries: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    data: str | None = None
 
 
 def folder_of(checkpoints: Path, update: int) -> Path:

@@ -31,6 +31,8 @@ class Options:
     """how many; as many as the run's own test if left out"""
     batch_size: int = 64
     """examples computed at once"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the figures"""
 
@@ -46,7 +48,10 @@ def main(argv: Sequence[str]) -> int:
         )
     check_counts(examples=options.examples, batch_size=options.batch_size)
     check_absent(options.json)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     num_examples = options.examples or run.config.evaluation.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)
     about = (

@@ -50,6 +50,8 @@ class Options:
     name: str = DEFAULT
     """of the file beside the weights, so that several can be kept: ponder eval --exit
     calibrated:NAME"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the guarantee elsewhere too"""
 
@@ -62,7 +64,10 @@ def main(argv: Sequence[str]) -> int:
     check_counts(examples=options.examples, batch_size=options.batch_size)
     check_probabilities(risk=options.risk, confidence=options.confidence)
     _check_name(options.name)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     check_absent(place(run.weights, options.name), options.json)
     exits = [open_exit(run, spec) for spec in dict.fromkeys(options.exit)]
     _check_enough_examples(

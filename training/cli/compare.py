@@ -40,6 +40,8 @@ class Options:
     """how many"""
     text: str | None = None
     """a text to think about, instead"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     sequences: int = 3
     """how many are shown token by token"""
     png: Path | None = None
@@ -89,7 +91,9 @@ def maps_of(options: Options) -> list[PonderMap]:
     Raises:
         UsageError: for runs that have learned other tasks.
     """
-    runs = [load_run(given) for given in options.runs]
+    runs = [
+        load_run(given, allow_changed_data=options.allow_changed_data) for given in options.runs
+    ]
     for given, run in zip(options.runs, runs, strict=True):
         _check_same_task(runs[0], run, given)
     first = runs[0]
@@ -235,7 +239,11 @@ def _named(task: Part) -> str:
 def _check_same_task(first: Run, run: Run, given: str) -> None:
     mine = first.config.data
     other = run.config.data
-    if mine.kind != other.kind or first.task.vocab_size != run.task.vocab_size:
+    if (
+        mine.kind != other.kind
+        or first.task.vocab_size != run.task.vocab_size
+        or first.task.vocabulary() != run.task.vocabulary()
+    ):
         raise UsageError(
             f"{given} learned {_named(other)}, and the first run {_named(mine)}.",
             "The runs are shown the same examples, which one of them would not understand.",

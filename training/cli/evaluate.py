@@ -43,6 +43,8 @@ class Options:
     """how many; as many as the run's own test if left out"""
     batch_size: int = 64
     """examples computed at once"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the figures"""
 
@@ -55,7 +57,10 @@ def main(argv: Sequence[str]) -> int:
             parse_exit(spec)
     check_counts(examples=options.examples, batch_size=options.batch_size)
     check_absent(options.json)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     guarantees = guarantees_of(run, options.exit)
     exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
     num_examples = options.examples or run.config.evaluation.test_examples

@@ -59,6 +59,7 @@ def fit(
     *,
     resume: "Run | str | Path | None" = None,
     stop: threading.Event | None = None,
+    allow_changed_data: bool = False,
 ) -> Run:
     """Trains a config as `ponder train` does, or goes on with a run, and reads the run back.
 
@@ -71,6 +72,8 @@ def fit(
         resume: the run to go on with: from its newest checkpoint, or `"RUN@500"`, `"RUN@best"`.
         stop: set from another thread, it ends the training after the update in which it is set:
             saved, and returned as a run that can go on. (Signals reach the main thread alone.)
+        allow_changed_data: the run may go on with other files than it was trained on.
+        allow_changed_data: a run may go on with other files than it was trained on.
 
     Returns:
         the run: its weights on the device where it trained, its metrics, its ponder maps.
@@ -93,14 +96,14 @@ def fit(
         )
     try:
         with _undisturbed():
-            ended = train_run(config, where, stop=stop)
+            ended = train_run(config, where, stop=stop, allow_changed_data=allow_changed_data)
     except UsageError:
         process_group.stop()
         raise
     finally:
         _ONE_AT_A_TIME.release()
     _raise_for(ended, stop)
-    return load_run(ended.folder, ended.device)
+    return load_run(ended.folder, ended.device, allow_changed_data)
 
 
 def _checked(config: RunConfig | None, resume: str | Path | None) -> RunConfig:

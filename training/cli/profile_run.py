@@ -28,6 +28,8 @@ class Options:
     """which examples"""
     repeats: int = 5
     """how often each is timed; medians are shown"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the figures"""
 
@@ -37,7 +39,10 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Options, args=list(argv), prog="ponder profile", description=Options.__doc__)
     check_counts(batch_size=options.batch_size, repeats=options.repeats)
     check_absent(options.json)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     batch_size = options.batch_size or run.config.batch_size // run.config.accumulation
     figures = profile(run, options.split, batch_size, options.repeats)
     print(profile_text(figures))

@@ -48,6 +48,8 @@ class Options:
     """how often each setting is timed; medians are shown"""
     name: str = "halting_report"
     """of the files in the run folder"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,10 +69,16 @@ def main(argv: Sequence[str]) -> int:
             "The files stand in the run folder.",
             "Write a word.",
         )
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     files = [run.folder / f"{options.name}.{ending}" for ending in ("md", "json", "png")]
     check_absent(*files)
-    scratch = [load_run(Path(folder)) for folder in options.fixed]
+    scratch = [
+        load_run(Path(folder), allow_changed_data=options.allow_changed_data)
+        for folder in options.fixed
+    ]
     exits, left_out = usable_exits(run, options.exit)
     number = options.examples or run.config.evaluation.test_examples
     if number < _FEWEST:

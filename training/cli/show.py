@@ -45,6 +45,8 @@ class Options:
     """a text to think about, instead of the run's own examples"""
     split: str | None = None
     """fresh examples of train, validation or test, instead of the map that the run kept"""
+    allow_changed_data: bool = False
+    """fresh examples may come from other files than the run was trained on"""
     num: int | None = None
     """how many sequences to show, 3 if left out; with --split also how many to run, 256 with
     --aggregates"""
@@ -100,9 +102,10 @@ def main(argv: Sequence[str]) -> int:
         if points:
             beside.append(partial(draw_pareto, points=points))
         if options.measure:
-            run = load_run(folder)
-            saved = measure_saved(run, _measured_batch(run, options))
-            beside.append(partial(draw_saved, ponder_map=found, saved=saved))
+            run = load_run(folder, allow_changed_data=options.allow_changed_data)
+            if (batch := _measured_batch(run, options)) is not None:
+                saved = measure_saved(run, batch)
+                beside.append(partial(draw_saved, ponder_map=found, saved=saved))
         picture.save_map_picture(found, options.png, beside=beside)
     page_file = options.html
     if options.open and page_file is None:
@@ -143,7 +146,7 @@ def find_map(folder: Path, options: Options) -> PonderMap:
         and kept.is_file()
     ):
         return PonderMap.load(folder / "ponder_map")
-    run = load_run(folder)
+    run = load_run(folder, allow_changed_data=options.allow_changed_data)
     if options.text is not None:
         return run.ponder_map(options.text, options.max_steps)
     split = options.split or "test"
@@ -165,13 +168,21 @@ def _grown(folder: Path, options: Options, found: PonderMap) -> tuple[PonderMap,
     return growth.grown(found, maps)
 
 
-def _measured_batch(run: Run, options: Options) -> Batch:
-    """The typed text, or as many examples as an update of its training has."""
+def _measured_batch(run: Run, options: Options) -> Batch | None:
+    """The typed text, or as many examples as an update of its training has; None where the files
+    that they are made from are gone."""
     if options.text is not None:
         return run.batch_of(options.text)
-    return run.task.batch(
-        options.split or "test", 0, run.config.batch_size // run.config.accumulation
-    )
+    return _examples(run, options, run.config.batch_size // run.config.accumulation)
+
+
+def _examples(run: Run, options: Options, number: int) -> Batch | None:
+    """The run's own examples, for what comes beside a map; None, and a word, without its files."""
+    try:
+        return run.task.batch(options.split or "test", 0, number)
+    except UsageError as error:
+        print(f"left out what takes the run's own examples: {error.what}", file=sys.stderr)
+        return None
 
 
 def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | None:
@@ -179,11 +190,11 @@ def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | Non
     is known."""
     if options.text is not None:
         return None
-    run = load_run(folder)
-    batch = run.task.batch(options.split or "test", 0, found.num_sequences)
-    same = (
-        np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
-    )
+    run = load_run(folder, allow_changed_data=options.allow_changed_data)
+    batch = _examples(run, options, found.num_sequences)
+    if batch is None or found.targets is None:
+        return None
+    same = np.array_equal(batch.targets.numpy(), found.targets)
     return aggregating.deeper_map(run, batch, found.max_steps) if same else None
 
 

@@ -13,6 +13,7 @@ from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
 from training.recipes.load import load_config, load_recipe, recipe_names
 from training.runs.run_path import RunPath
+from training.tasks.kept_data import ALLOW
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Request:
         resume: the run to go on with: its folder, or RUN@500 or RUN@best.
         dry_run: say what would happen, and train nothing.
         ranks: for how many ranks to say it.
+        allow_changed_data: the run may go on with other files than it was trained on.
     """
 
     config: RunConfig
     resume: Path | None
     dry_run: bool
     ranks: int
+    allow_changed_data: bool = False
 
 
 def read_request(argv: Sequence[str]) -> Request:
@@ -65,6 +68,14 @@ def read_request(argv: Sequence[str]) -> Request:
         )
     is_dry = "--dry-run" in rest or "--dry_run" in rest
     rest = [word for word in rest if word not in ("--dry-run", "--dry_run")]
+    allow_changed_data = any(word.replace("_", "-") == ALLOW for word in rest)
+    rest = [word for word in rest if word.replace("_", "-") != ALLOW]
+    if allow_changed_data and resume is None:
+        raise UsageError(
+            f"{ALLOW} comes without --resume.",
+            "A run that begins takes its data as they are.",
+            f"Drop {ALLOW}, or write --resume RUN.",
+        )
     if ranks is not None and not (ranks.isdecimal() and int(ranks) > 0):
         raise UsageError(f"--ranks is {ranks}.", "It is a number of processes.", "Write --ranks 8.")
     if resume is not None:
@@ -96,7 +107,13 @@ def read_request(argv: Sequence[str]) -> Request:
         if collectives.is_distributed()
         else int(os.environ.get("WORLD_SIZE", "1"))
     )
-    return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
+    return Request(
+        config,
+        None if resume is None else Path(resume),
+        is_dry,
+        int(ranks or here),
+        allow_changed_data,
+    )
 
 
 def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:

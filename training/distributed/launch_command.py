@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.text_file import read_text
 
 _COUNTS = (
     "--num_gpus",
@@ -53,18 +54,11 @@ def hosts(path: Path) -> dict[str, int]:
     """The machines of a hostfile, and the ranks on each.
 
     Raises:
-        UsageError: for a file that is not there, a line that is no entry, a machine that is named
-            twice, and no entry.
+        UsageError: for a file that is not there or is no text, a line that is no entry, a machine
+            that is named twice, and no entry.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(
-            f"--hostfile {path} cannot be read: {error.strerror}.",
-            "deepspeed says so in one line and goes on with this machine alone.",
-            "Write the path of the file, which holds a line such as `machine1 slots=8` for each "
-            "machine.",
-        ) from None
+    about = "deepspeed goes on with this machine alone where it cannot read the file."
+    lines = read_text(path, f"--hostfile {path}", about, "/job/hostfile").splitlines()
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         entry = line.split("#")[0].strip()

@@ -29,6 +29,7 @@ from training.resources.parameters_by_part import parameters_by_part
 from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
 from training.runs.start_from import read_start
+from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
 
 
@@ -69,7 +70,7 @@ class DryRun:
     notes: tuple[str, ...]
 
 
-def plan(config: RunConfig, ranks: int = 1) -> DryRun:
+def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -> DryRun:
     """The figures behind `dry_run_text`. No weight is allocated, so that a large model takes no
     longer than a small one.
 
@@ -80,7 +81,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     settings = (
         deepspeed_settings(config, ranks) if config.launch.deepspeed_config is not None else {}
     )
-    task = build_task(config)
+    task = build_task(config, kept_data)
     model, cost = _shape_of(config, task)
     if config.start_from is not None:
         read_start(config, model)
@@ -122,7 +123,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         else (),
         activations=activations(own.sharing.stage),
         peaks=tuple(each.peak(activations(each.sharing.stage).bytes) for each in memory),
-        notes=tuple(_notes(config, ranks, settings)),
+        notes=(*task.warnings(), *_notes(config, ranks, settings)),
     )
 
 

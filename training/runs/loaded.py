@@ -15,11 +15,13 @@ from torch import Tensor
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
-from training.build import build_all
+from training.build import build_model, build_task
 from training.checkpoints import checkpoint
 from training.config.device import check_device
 from training.config.run_config import RunConfig
+from training.console.text_file import parse_json, read_text
 from training.engine.model_inputs import extra_inputs
+from training.runs.data_file import read_data
 from training.runs.metric_arrays import MetricArrays
 from training.runs.metrics import read_metrics
 from training.runs.metrics_plot import CURVES, plot_metrics
@@ -162,14 +164,20 @@ class Run:
         return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+def load_run(
+    folder: str | Path, device: str | torch.device = "cpu", allow_changed_data: bool = False
+) -> Run:
     """Reads a run folder, or one of its checkpoints; its tokens leave by the rule that was trained.
+
+    A task that reads files reads them once an example is asked for, and refuses those that have
+    changed since the training; a text that is typed needs none.
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has
             not finished), "runs/NAME@best" for those of the best evaluation by `--best-by`, or
             "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
         device: where the model goes.
+        allow_changed_data: examples may come from other files than those of the training.
 
     Raises:
         UsageError: for a folder that holds no run, no weights yet, or damaged ones, and for a
@@ -179,12 +187,13 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     home, weights = locate(folder)
     config = read_config(home)
     state = read_weights(weights)
-    built = build_all(config)
+    task = build_task(config, read_data(home, allow_changed_data))
+    model, _ = build_model(config, task)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-    wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     checkpoint.check_same_model(shapes, wanted, weights)
-    built.model.load_state_dict(state)
-    return Run(home, config, built.task, built.model.to(device).eval(), weights)
+    model.load_state_dict(state)
+    return Run(home, config, task, model.to(device).eval(), weights)
 
 
 def locate(given: str | Path) -> tuple[Path, Path]:
@@ -233,7 +242,9 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
-    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+    text = read_text(path, str(path), "The whole run is described there.", f"{folder}/config.json")
+    parse_json(text, str(path))  # a key that is there twice is refused
+    return RunConfig.from_json(text)
 
 
 def newest_run(output: Path = Path("runs")) -> Path:

@@ -39,6 +39,14 @@ def test_a_hostfile_that_is_none(tmp_path: Path, text: str, says: str) -> None:
         hosts(path)
 
 
+def test_a_hostfile_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_bytes("# équipe\nlocalhost slots=1\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"--hostfile .* from line 1, byte 2 \(0xe9\)") as refused:
+        hosts(path)
+    assert "Windows-1252" in refused.value.why
+
+
 def test_a_hostfile_that_is_not_there_is_refused_where_deepspeed_goes_on_alone(
     tmp_path: Path,
 ) -> None:

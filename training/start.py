@@ -122,47 +122,48 @@ def train_run(
     )
     if config.report_to:
         check_installed(config.report_to)
-    kept = resume_point(run_path, screen) if run_path is not None else None
-    folder = run_path.home if run_path is not None else run_folder.create(config, device)
-    run_folder.check_shared_folder(folder)
-    _keep_library_log(library_log, folder)
-    if collectives.rank() == 0:
-        _write_config(config, folder, kept)
-    screen.say(_header(config, built, device, folder))
-    if start is not None:
-        start.load_into(built.model)
-        screen.say(start.says())
-    try:
-        engine = _engine(config, built, device, settings)
-        seed_rank(config.seed, collectives.rank())
-        progress = checkpoint.load(kept, engine) if kept is not None else Progress()
-        if members is not None:
-            members.watch(folder)
-        reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-        metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
-        outcome = _run(
-            TrainingContext(
-                config,
-                built,
-                engine,
-                folder,
-                metrics,
-                screen,
-                progress,
-                StopRequest(launcher, stop),
-            ),
-            finishing,
-        )
-    except (RuntimeError, OSError):
-        # What a collective raises when a rank dies says which connection broke, and not who is
-        # gone.
-        if members is not None and (gone := members.await_gone()):
-            end_without(gone, folder)
-        raise
-    finally:
-        if members is not None:
-            members.stop_watching()
-    engine.close()
+    resumed = None if run_path is None else run_path.home
+    with run_folder.writing_into(config, resumed, device, screen) as (folder, lock):
+        kept = resume_point(run_path, screen) if run_path is not None else None
+        _keep_library_log(library_log, folder)
+        if collectives.rank() == 0:
+            _write_config(config, folder, kept)
+        screen.say(_header(config, built, device, folder))
+        if start is not None:
+            start.load_into(built.model)
+            screen.say(start.says())
+        try:
+            engine = _engine(config, built, device, settings)
+            seed_rank(config.seed, collectives.rank())
+            progress = checkpoint.load(kept, engine) if kept is not None else Progress()
+            if members is not None:
+                members.watch(folder)
+            reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+            metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
+            outcome = _run(
+                TrainingContext(
+                    config,
+                    built,
+                    engine,
+                    folder,
+                    metrics,
+                    screen,
+                    progress,
+                    StopRequest(launcher, stop),
+                    lock,
+                ),
+                finishing,
+            )
+        except (RuntimeError, OSError):
+            # What a collective raises when a rank dies says which connection broke, and not who is
+            # gone.
+            if members is not None and (gone := members.await_gone()):
+                end_without(gone, folder)
+            raise
+        finally:
+            if members is not None:
+                members.stop_watching()
+        engine.close()
     launch.stop()
     return EndedTraining(folder, device, outcome)
 

@@ -339,6 +339,8 @@ class Training:
 
     def save(self) -> None:
         """A checkpoint of this moment."""
+        if self.context.lock is not None:
+            self.context.lock.check()
         self.screen.progress("saving …")
         config = self.config
         keep_good = config.on_collapse == "recover"

@@ -15,7 +15,7 @@ import torch
 from halting.errors import UsageError
 from training.build import Built, build_all, penalty_text
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.checkpoints.random_state import seed_rank
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig

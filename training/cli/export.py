@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.checkpoints import manifest
 from training.config.run_config import RunConfig
 from training.console.output_files import check_absent, write_text
 from training.engine.checkpoint_format import WEIGHTS
@@ -44,8 +45,8 @@ def main(argv: Sequence[str]) -> int:
     )
     num_parameters = export(home, weights, output)
     print(
-        f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS} and "
-        f"{output / 'config.json'}"
+        f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS}, "
+        f"config.json and {manifest.FILE} beside it; load_run and every verb read the folder"
     )
     return 0
 
@@ -76,12 +77,13 @@ def export(home: Path, weights: Path, output: Path) -> int:
             for name in order(shapes):
                 file.write(name, state[name])
         write_text(partial / "config.json", anywhere(config).to_json())
+        manifest.write(partial)
         partial.rename(output)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UsageError(
             f"--output {output} cannot be written: {error.strerror}.",
-            "The export is a new folder with two files.",
+            "The export is a new folder with three files.",
             "Write the path of a folder that can be made: ponder export RUN --output FOLDER",
         ) from error
     return sum(tensor.numel() for tensor in state.values())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.build import Built
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.distributed.stop_request import StopRequest

@@ -1,6 +1,7 @@
 """A run read back from its folder: model, task and config, ready to use."""
 
 import json
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -16,7 +17,7 @@ from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
-from training.checkpoints import checkpoint
+from training.checkpoints import checkpoint, manifest
 from training.config.run_config import RunConfig
 from training.engine.model_inputs import extra_inputs
 from training.runs.metric_arrays import MetricArrays
@@ -66,7 +67,18 @@ class Run:
         """The final figures on the test split, as summary.json has them; None for a run that has
         not come to its end."""
         path = self.folder / "summary.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_bytes())
+            assert isinstance(found, dict)
+            return found
+        except (ValueError, AssertionError, RecursionError) as error:
+            raise UsageError(
+                f"{path} cannot be read: {error or 'it holds no figures by name'}.",
+                "The run wrote its final figures there.",
+                f"Have it write them anew: ponder train --resume {self.folder}",
+            ) from error
 
     def plot(self, *names: str) -> "Figure":
         """The curves of the run, one panel a name.
@@ -162,12 +174,14 @@ class Run:
 
 
 def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
-    """Reads a run folder, or one of its checkpoints; its tokens leave by the rule that was trained.
+    """Reads a run folder, one of its checkpoints or an export; its tokens leave by the rule that
+    was trained.
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has
-            not finished), "runs/NAME@best" for those of the best evaluation by `--best-by`, or
-            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
+            not finished), "runs/NAME@best" for those of the best evaluation by `--best-by`,
+            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint, or
+            the folder that `ponder export` made.
         device: where the model goes.
 
     Raises:
@@ -197,11 +211,12 @@ def locate(given: str | Path) -> tuple[Path, Path]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name.
+    """The tensors of a weights file, by name, once each byte is known to be what was written.
 
     Raises:
-        UsageError: for a damaged one.
+        UsageError: for a damaged one, and for one that no manifest names.
     """
+    manifest.check_file(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -234,29 +249,39 @@ def read_config(folder: Path) -> RunConfig:
 
 
 def newest_run(output: Path = Path("runs")) -> Path:
-    """The run folder that was last trained.
+    """The run folder that was last trained, of those that hold weights.
 
     Raises:
         UsageError: when there is none.
     """
     found = sorted(output.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    newest = next((path.parent for path in reversed(found) if _has_weights(path.parent)), None)
+    if newest is None:
         raise UsageError(
-            f"There is no run in {output}.",
-            "Nothing has been trained here.",
+            f"There is no run with weights in {output}.",
+            f"{len(found)} came to no checkpoint." if found else "Nothing has been trained here.",
             "Train one: ponder train pointer_chase",
         )
-    return found[-1].parent
+    return newest
+
+
+def _has_weights(home: Path) -> bool:
+    ended = (home / "final" / WEIGHTS).is_file()
+    return ended or bool(checkpoint.found(home / "checkpoints"))
 
 
 def _final_weights(home: Path) -> Path:
-    final = home / "final" / WEIGHTS
-    if final.is_file():
-        return final
+    for ended in (home, home / "final"):  # an export has them in the folder itself
+        if (ended / WEIGHTS).is_file():
+            return ended / WEIGHTS
     kept = checkpoint.found(home / "checkpoints")
+    without = checkpoint.unfinished(home / "checkpoints")
+    for path in without if kept else []:
+        print(f"passed over: {path}: its {manifest.FILE} is missing", file=sys.stderr)
     if not kept:
+        lost = f" ({without[-1].name} has no {manifest.FILE})" if without else ""
         raise UsageError(
-            f"{home} holds no weights yet.",
+            f"{home} holds no weights yet{lost}.",
             "A run has some once its first checkpoint is written.",
             "Wait for it, or train on: ponder train --resume RUN",
         )

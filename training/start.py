@@ -17,6 +17,8 @@ from training.build import Built, build_all, penalty_text
 from training.checkpoints import checkpoint
 from training.checkpoints.progress import Progress
 from training.checkpoints.random_state import seed_rank
+from training.config import code_trust
+from training.config.code_trust import files_of
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console.entry import in_three_parts
@@ -99,6 +101,7 @@ def train_run(
     if run_path is not None:
         check_resumable(run_path)
     built = build_all(config)
+    code_trust.remember([path for spec in config.named_code() for path in files_of(spec)])
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (

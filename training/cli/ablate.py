@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         f"{options.split} split, {num_examples} examples, trained with at most "
         f"{run.config.loop.max_steps} steps"
     )
-    print(f"{run.folder}, {about}\n")
+    print(f"{run.path}, {about}\n")
     print(table(rows))
     print(
         "\nstopped: had all tokens stopped at that step, by the model's own readout with the "

@@ -1,6 +1,7 @@
 """`ponder calibrate`: the cheapest exit whose loss of quality is bounded, with a stated
 confidence."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: ponder eval {run.folder} --exit learned {called}")
+    print(f"next: {shlex.join(('ponder', 'eval', run.path, '--exit', 'learned', called))}")
     return 0
 
 

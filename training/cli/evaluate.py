@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size)
         for each in exits
     }
-    print(f"{run.folder}, {options.split} split, {num_examples} examples\n")
+    print(f"{run.path}, {options.split} split, {num_examples} examples\n")
     print(exits_table(tallies))
     for name, guarantee in guarantees.items():
         print(f"\n{name} is {guarantee.exit}. {guarantee.in_words()}")

@@ -46,8 +46,9 @@ class Options:
     takes"""
     repeats: int = 3
     """how often each setting is timed; medians are shown"""
-    name: str = "halting_report"
-    """of the files in the run folder"""
+    name: str | None = None
+    """of the files in the run folder; halting_report, or halting_report-update-000500 for that
+    checkpoint, if left out"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,14 +62,16 @@ def main(argv: Sequence[str]) -> int:
     )
     for spec in options.exit:
         parse_exit(spec)
-    if Path(options.name).name != options.name or not options.name:
+    if options.name is not None and (Path(options.name).name != options.name or not options.name):
         raise UsageError(
             f"--name {options.name!r} is no name of a file.",
             "The files stand in the run folder.",
             "Write a word.",
         )
     run = load_run(Path(options.run) if options.run is not None else newest_run())
-    files = [run.folder / f"{options.name}.{ending}" for ending in ("md", "json", "png")]
+    of = "" if run.path == str(run.folder) else f"-{run.weights.parent.name}"
+    name = options.name or f"halting_report{of}"
+    files = [run.folder / f"{name}.{ending}" for ending in ("md", "json", "png")]
     check_absent(*files)
     scratch = [load_run(Path(folder)) for folder in options.fixed]
     exits, left_out = usable_exits(run, options.exit)
@@ -85,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
         _check_same_task(run, other, options.split)
     report = examine(run, scratch, exits, examples, options.points, options.repeats)
     figures = report_figures(run, report, examples, options.split)
-    print(f"{run.folder}, {options.split} split, {number} examples\n")
+    print(f"{run.path}, {options.split} split, {number} examples\n")
     print(report_text(report, figures))
     for note in left_out:
         print(note)

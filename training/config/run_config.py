@@ -174,6 +174,12 @@ class RunConfig(Record):
             )
         return self
 
+    def named_code(self) -> list[str]:
+        """The specs of recipe and parts that are not exported, "file.py:name" or "module:name"."""
+        parts = [part for name in ROLES if (part := getattr(self, name)) is not None]
+        named = (self.recipe, self.model.block, *(part.kind for part in parts))
+        return [spec for spec in named if ":" in spec]
+
     def to_json(self) -> str:
         """All values, as config.json keeps them."""
         return self.model_dump_json(indent=2) + "\n"

@@ -18,6 +18,7 @@ from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from training.build import build_all
 from training.checkpoints import checkpoint, manifest
+from training.config import code_trust
 from training.config.run_config import RunConfig
 from training.engine.model_inputs import extra_inputs
 from training.runs.metric_arrays import MetricArrays
@@ -50,6 +51,12 @@ class Run:
     task: Task
     model: LoopedModel
     weights: Path
+
+    @property
+    def path(self) -> str:
+        """What names these weights on a command line: RUN, or RUN@500 for those of a checkpoint."""
+        update = checkpoint.update_of(self.weights.parent)
+        return str(self.folder) if update is None else f"{self.folder}@{update}"
 
     @property
     def device(self) -> torch.device:
@@ -173,7 +180,9 @@ class Run:
         return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+def load_run(
+    folder: str | Path, device: str | torch.device = "cpu", *, trust_code: bool = False
+) -> Run:
     """Reads a run folder, one of its checkpoints or an export; its tokens leave by the rule that
     was trained.
 
@@ -183,12 +192,16 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
             "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint, or
             the folder that `ponder export` made.
         device: where the model goes.
+        trust_code: run what its config names outside of installed packages, whoever wrote it.
+            Without it that is run only where this user has trained with it, as it stands.
 
     Raises:
-        UsageError: for a folder that holds no run, no weights yet, or damaged ones.
+        UsageError: for a folder that holds no run, no weights yet, damaged ones, or names code that
+            is not trusted.
     """
-    home, weights = locate(folder)
-    config = read_config(home)
+    with code_trust.trusting(trust_code):
+        home, weights = locate(folder)
+        config = read_config(home)
     state = read_weights(weights)
     built = build_all(config)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
@@ -228,10 +241,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The config that a run folder keeps.
+    """The config that a run folder keeps. The code that it names is imported where it is trusted.
 
     Raises:
-        UsageError: for a folder without one.
+        UsageError: for a folder without one, and for code that is not trusted.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -245,7 +258,8 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
-    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+    with code_trust.reading(path):
+        return RunConfig.from_json(path.read_text(encoding="utf-8"))
 
 
 def newest_run(output: Path = Path("runs")) -> Path:

@@ -93,13 +93,36 @@ def test_the_best_checkpoint_is_read(run: Path, reader: str) -> None:
     READERS[reader](f"{run}@best")
 
 
+def test_what_is_said_of_a_checkpoint_names_it(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = load_run(f"{run}@best").path
+    assert best.startswith(f"{run}@") and load_run(run).path == str(run)
+    assert load_run(best).weights == load_run(f"{run}@best").weights
+    READERS["calibrate"](f"{run}@best")
+    (command,) = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")
+    ]
+    words = command.removeprefix("next: ponder eval ").split()
+    assert words[0] == best
+    assert evaluate.main([*words, *EXAMPLES]) == 0
+    assert f"{best}, test split" in capsys.readouterr().out
+    for given in (str(run), f"{run}@best"):
+        READERS["report"](given)
+    update = checkpoint.update_of(load_run(best).weights.parent)
+    assert (run / f"halting_report-update-{update:06d}.md").is_file()
+    assert (run / "halting_report.md").is_file()
+
+
 def test_an_export_is_read_like_a_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export.main([str(run)]) == 0
     folder = run / "export"
     exported = load_run(folder)
     assert exported.weights == folder / "model.safetensors" and exported.summary is None
     wanted = load_run(run).model.state_dict()
-    assert all(torch.equal(wanted[name], each) for name, each in exported.model.state_dict().items())
+    assert all(
+        torch.equal(wanted[name], each) for name, each in exported.model.state_dict().items()
+    )
     assert manifest.damage(folder) == []
     for reader in READERS.values():
         reader(str(folder))
@@ -144,12 +167,12 @@ def test_a_checkpoint_without_its_manifest_is_told_of(
     with pytest.raises(UsageError, match=r"update-000012 has no manifest\.json"):
         load_run(f"{run}@12")
     shutil.rmtree(run / "final")
-    assert load_run(run).weights.parent.name == "update-000008"
+    assert load_run(run).weights.parent.name == "update-000010"
     assert f"passed over: {newest}" in capsys.readouterr().err
     assert main(["--resume", str(run)]) == 0
     said = capsys.readouterr().out
     assert f"passed over: {newest}: its manifest.json is missing" in said
-    assert "going on after update 8" in said
+    assert "going on after update 10" in said
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"update": "x"}', '{"mean_steps": 3}'])

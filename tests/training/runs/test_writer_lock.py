@@ -207,8 +207,8 @@ def test_a_start_that_ends_before_its_first_checkpoint_leaves_no_folder(
     def interrupted(*given: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("training.start.seed_rank", interrupted)
+    monkeypatch.setattr("training.start.seed_rank", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         train_only(small(tmp_path, name="run"))
     assert not (tmp_path / "run").exists()
 

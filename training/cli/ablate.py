@@ -9,7 +9,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
 from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import Exit
@@ -33,6 +33,8 @@ class Options:
     """examples computed at once"""
     json: Path | None = None
     """write the figures"""
+    overwrite: bool = False
+    """replace a file that is there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
             "Write --steps 1 2 4 8 16.",
         )
     check_counts(examples=options.examples, batch_size=options.batch_size)
-    check_absent(options.json)
+    check_outputs(options.json, overwrite=options.overwrite)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     num_examples = options.examples or run.config.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)

@@ -11,7 +11,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.flag_values import check_counts, check_probabilities
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.exits.answers import Examples
 from training.exits.calibration import CalibrationPlan, calibrate, level_of_each
 from training.exits.guarantee import CALIBRATED, DEFAULT, keep, place
@@ -53,6 +53,8 @@ class Options:
     calibrated:NAME"""
     json: Path | None = None
     """write the guarantee elsewhere too"""
+    overwrite: bool = False
+    """replace files that are there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,7 +66,8 @@ def main(argv: Sequence[str]) -> int:
     check_probabilities(risk=options.risk, confidence=options.confidence)
     _check_name(options.name)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
-    check_absent(place(run.weights, options.name), options.json)
+    kept = place(run.weights, options.name)
+    check_outputs(kept, options.json, overwrite=options.overwrite)
     exits = [open_exit(run, spec) for spec in dict.fromkeys(options.exit)]
     _check_enough_examples(
         options, level_of_each(exits, options.confidence), sum(each.num_chains for each in exits)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
 from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.exits.calibrated import exit_of
@@ -45,6 +45,8 @@ class Options:
     """examples computed at once"""
     json: Path | None = None
     """write the figures"""
+    overwrite: bool = False
+    """replace a file that is there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         if not is_calibrated(spec):
             parse_exit(spec)
     check_counts(examples=options.examples, batch_size=options.batch_size)
-    check_absent(options.json)
+    check_outputs(options.json, overwrite=options.overwrite)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     guarantees = guarantees_of(run, options.exit)
     exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]

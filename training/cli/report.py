@@ -11,7 +11,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, new_file, write_text
 from training.exits.answers import Examples
 from training.exits.exit import parse_exit
 from training.reports.halting_report import examine, report_figures, usable_exits
@@ -49,6 +49,8 @@ class Options:
     name: str | None = None
     """of the files in the run folder; halting_report, or halting_report-update-000500 for that
     checkpoint, if left out"""
+    overwrite: bool = False
+    """replace files that are there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     of = "" if run.path == str(run.folder) else f"-{run.weights.parent.name}"
     name = options.name or f"halting_report{of}"
     files = [run.folder / f"{name}.{ending}" for ending in ("md", "json", "png")]
-    check_absent(*files)
+    check_outputs(*files, overwrite=options.overwrite)
     scratch = [load_run(Path(folder)) for folder in options.fixed]
     exits, left_out = usable_exits(run, options.exit)
     number = options.examples or run.config.test_examples
@@ -94,7 +96,8 @@ def main(argv: Sequence[str]) -> int:
         print(note)
     write_text(files[0], report_page(run, report, figures, files[2].name, left_out))
     write_text(files[1], to_json(figures, indent=2) + "\n")
-    draw_report(files[2], run, report, figures)
+    with new_file(files[2]) as beside:
+        draw_report(beside, run, report, figures)
     print("\nwrote " + ", ".join(str(path) for path in files))
     return 0
 

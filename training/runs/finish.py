@@ -13,7 +13,7 @@ from training.checkpoints import manifest
 from training.checkpoints.checkpoint import PARTIAL
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
-from training.console.output_files import write_text
+from training.console.output_files import new_file, write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
 from training.distributed.launcher_watch import LauncherWatch
@@ -60,7 +60,8 @@ def finish(context: TrainingContext) -> dict[str, Any]:
         found.save(folder / "ponder_map")
         latest, before = grown(found, read_growth(folder)[0])
         write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
-        picture.save_map_picture(found, folder / "ponder_map.png")
+        with new_file(folder / "ponder_map.png") as beside:
+            picture.save_map_picture(found, beside)
         write_text(folder / "report.md", run_report(config, summary, folder, launcher))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
         context.metrics.write("test", progress.update, **tally.figures())

@@ -46,6 +46,13 @@ class RunPath:
             )
         return cls(home, int(which))
 
+    @property
+    def name(self) -> str:
+        """The folder's own name, with the checkpoint's where one is named: no path, whatever a file
+        in the folder says."""
+        of = "" if self.which is None else f"@{self.which}"
+        return (self.home.resolve().name or "run") + of
+
     def checkpoint(self) -> Path | None:
         """The folder of the checkpoint that is named; None where none is.
 

@@ -3,6 +3,8 @@ unless this user has trained with it, at the same place, as it stands."""
 
 import importlib
 import json
+import os
+import py_compile
 import sys
 from pathlib import Path
 
@@ -137,19 +139,13 @@ def test_a_module_beside_is_no_installed_one(tmp_path: Path, rule: Path) -> None
     package.mkdir()
     (package / "__init__.py").write_text(RULE)
     (package / "below.py").write_text("class Mine: pass")
-    assert (
-        files_of("strangers_package.below:Mine")
-        == [
-            package / "__init__.py",
-            package / "below.py",
-        ]
-        or str(tmp_path) not in sys.path
-    )
     for spec in (f"{rule.stem}:Mine", "strangers_package.below:Mine"):
         folder = strangers(tmp_path / spec.partition(":")[0], "halting", spec)
         with pytest.raises(UsageError, match="names code outside of installed packages"):
             load_run(folder)
     assert ran(rule) == 0 and not (package / "ran").exists()
+    both = [package / "__init__.py", package / "below.py"]
+    assert files_of("strangers_package.below:Mine") == both
 
 
 def test_with_the_flag_it_runs(
@@ -162,7 +158,7 @@ def test_with_the_flag_it_runs(
     with pytest.raises(UsageError, match="names code outside of installed packages"):
         load_run(folder)
     assert main(["train", "--config", f"{folder}/config.json", "--trust-code", "--dry-run"]) == 0
-    assert load_config is not None and "parameters" in capsys.readouterr().out
+    assert "parameters" in capsys.readouterr().out
 
 
 def test_ones_own_runs_just_open_until_the_file_changes(tmp_path: Path, rule: Path) -> None:
@@ -189,16 +185,11 @@ def test_ones_own_runs_just_open_until_the_file_changes(tmp_path: Path, rule: Pa
 def test_a_compiled_form_beside_the_file_is_not_what_runs(tmp_path: Path, rule: Path) -> None:
     """Who trusts a file has read its text."""
     source = rule.read_text()
-    rule.write_text("raise RuntimeError('the compiled form ran')" + " " * len(source))
-    rule.write_text(rule.read_text()[: len(source)])
+    rule.write_text("raise RuntimeError('the compiled form ran')".ljust(len(source)))
     compiled = Path(importlib.util.cache_from_source(str(rule)))
-    import py_compile
-
     py_compile.compile(str(rule), cfile=str(compiled), doraise=True)
     time = rule.stat().st_mtime
     rule.write_text(source)
-    import os
-
     os.utime(rule, (time, time))
     folder = strangers(tmp_path, "halting", f"{rule}:Mine")
     assert load_run(folder, trust_code=True) and ran(rule) == 1
@@ -216,7 +207,7 @@ def test_without_a_state_directory_training_goes_on(
         load_run(tmp_path / "mine")
 
 
-@pytest.mark.parametrize("name", ["json", "sys", "torch.nn", "halting.rules.graves_act", "tests"])
+@pytest.mark.parametrize("name", ["json", "sys", "torch.nn", "halting.rules.graves_act", "no_such"])
 def test_installed_modules_are_free(name: str) -> None:
     assert module_files(name) == []
 

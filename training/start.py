@@ -43,7 +43,7 @@ from training.runs import shape as run_shape
 from training.runs.context import TrainingContext
 from training.runs.finish import finish
 from training.runs.loaded import load_run
-from training.runs.metrics import Metrics
+from training.runs.metrics import Metrics, failed_write
 from training.runs.resume import check_resumable, resume_point
 from training.runs.run_path import RunPath
 from training.runs.start_from import read_start
@@ -142,7 +142,8 @@ def train_run(
             if members is not None:
                 members.watch(folder)
             reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-            metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
+            own = folder if collectives.rank() == 0 else None
+            metrics = Metrics(own, progress.update, reports, screen.warn)
             outcome = _run(
                 TrainingContext(
                     config,
@@ -157,11 +158,13 @@ def train_run(
                 ),
                 finishing,
             )
-        except (RuntimeError, OSError):
+        except (RuntimeError, OSError) as error:
             # What a collective raises when a rank dies says which connection broke, and not who is
             # gone.
             if members is not None and (gone := members.await_gone()):
                 end_without(gone, folder)
+            if isinstance(error, OSError) and folder in Path(error.filename or "").parents:
+                raise failed_write(folder, Path(error.filename), error) from error
             raise
         finally:
             if members is not None:

@@ -5,6 +5,7 @@ How weights and the optimizer's state lie in their files is `training.engine.che
 
 import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ _NAME = re.compile(r"update-(\d+)")
 PARTIAL = ".partial-"
 _REPLACED = ".replaced-"
 _NEARLY_NOTHING = 1 << 16
+_FULL = "the disk is full"
 _DEEP_ENOUGH = 1.1  # mean steps: below, almost all tokens stop at step 1
 
 
@@ -111,8 +113,9 @@ def save(
 
     def prepare() -> None:
         if collectives.rank() == 0:
+            checkpoints.mkdir(exist_ok=True)  # in a run folder that is there
             _tidy(checkpoints)
-            partial.mkdir(parents=True)
+            partial.mkdir()
 
     def write_own() -> None:
         save_random_state(partial / f"random-{collectives.rank():04d}.pt")
@@ -160,17 +163,24 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
     if collectives.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
     kept = found(checkpoints)
-    last = (
-        f"The last whole checkpoint is {kept[-1]}."
-        if kept
-        else "No checkpoint had been written before."
-    )
+    last = f"The last whole checkpoint is {kept[-1]}." if kept else "No checkpoint is there."
+    home = checkpoints.parent
     raise UsageError(
         f"A checkpoint could not be written into {checkpoints}: {says}.",
         f"Training on without being able to save would lose the work. {last}",
-        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of "
-        "it.",
+        f"{_way_out(says, home)}, then go on: … --resume {home}"
+        if home.is_dir()
+        else f"Bring {home} back from a copy and go on from there; else start anew.",
     ) from failure
+
+
+def _way_out(says: str, home: Path) -> str:
+    """What to do where a write fails."""
+    if says == _FULL:
+        return "Make room (--keep-last 1 needs the least of it)"
+    if says == os.strerror(errno.EFBIG):
+        return "Raise the limit on the size of files (ulimit -f unlimited)"
+    return f"See that {home} can be written to"
 
 
 def _drop_old(
@@ -246,7 +256,7 @@ def _failed_write(error: Exception, checkpoints: Path) -> str | None:
         getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         or _free_bytes(checkpoints) < _NEARLY_NOTHING
     ):
-        return "the disk is full"  # torch tells of it by a RuntimeError
+        return _FULL  # torch tells of it by a RuntimeError
     return None if root is None else root.strerror or str(root)
 
 

@@ -1,6 +1,7 @@
 """What a rank draws from: seeded by the run and the rank, kept in checkpoints, restored from
 them."""
 
+import io
 import pickle
 import random
 import zipfile
@@ -46,7 +47,9 @@ def random_state() -> dict:
 
 def save_random_state(path: Path) -> None:
     """Writes down where the generators of this process stand."""
-    torch.save(random_state(), path)
+    written = io.BytesIO()  # torch's own writer hides what the system says of a failed write
+    torch.save(random_state(), written)
+    path.write_bytes(written.getvalue())
 
 
 def read_random_state(path: Path) -> dict[str, Any]:

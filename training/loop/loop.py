@@ -71,7 +71,9 @@ class Training:
         self.since = MetricsSinceEvaluation()
         self.ranks = Ranks(engine.device)
         self.evaluations = progress.update // config.eval_every
-        self.growth = Growth(config, engine, built.task, context.folder, progress.update)
+        self.growth = Growth(
+            config, engine, built.task, context.folder, progress.update, self.screen.warn
+        )
         self.shallow = 0
 
     def run(self) -> TrainingOutcome:
@@ -309,7 +311,14 @@ class Training:
         self.balancer.load_state_dict(self.progress.dealing)
         self.best.load_state_dict(self.progress.best_checkpoint, self.checkpoints)
         self.metrics.rewind(update, f"metrics.collapsed-{count}.jsonl")
-        self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
+        self.growth = Growth(
+            self.config,
+            self.engine,
+            self.task,
+            self.checkpoints.parent,
+            update,
+            self.screen.warn,
+        )
         self.evaluations = update // self.config.eval_every
         self.shallow = 0
         self.since, self.ranks = MetricsSinceEvaluation(), Ranks(self.engine.device)

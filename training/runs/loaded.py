@@ -258,8 +258,16 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}.",
+            "It says what the run is.",
+            f"Bring it back from a copy, such as {folder / 'final' / 'config.json'}.",
+        ) from error
     with code_trust.reading(path):
-        return RunConfig.from_json(path.read_text(encoding="utf-8"))
+        return RunConfig.from_json(text)
 
 
 def newest_run(output: Path = Path("runs")) -> Path:

@@ -31,6 +31,8 @@ _SILENT = 60.0  # seconds without one after which a holder on another machine is
 _LOOK = 0.25
 _ABANDONED = 30.0  # seconds: taking a lock over takes milliseconds
 _SAME_START = 2.0  # seconds; clocks are adjusted, and no process number is used again so soon
+_held_here: set[str] = set()
+"""Tokens of the locks that this process holds, or is about to."""
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -89,7 +91,9 @@ class Holder:
     @property
     def runs(self) -> bool:
         """Whether that process of this machine is still there: the same one, not another that has
-        got its number."""
+        got its number, and in this process a training that has not ended."""
+        if self.pid == os.getpid():
+            return self.token in _held_here
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) < _SAME_START
@@ -132,10 +136,15 @@ class WriterLock:
             UsageError: for a run that is trained by somebody else, and for a folder that cannot be
                 written to.
         """
+        _held_here.add(self._own.token)
         try:
             while not self._link():
                 self._take_over_if_gone(say)
+        except UsageError:
+            _held_here.discard(self._own.token)
+            raise
         except OSError as error:
+            _held_here.discard(self._own.token)
             raise UsageError(
                 f"{self.folder} cannot be written to: {error.strerror}.",
                 "A training keeps figures and checkpoints there, and a file that says who writes.",
@@ -165,6 +174,7 @@ class WriterLock:
         """Gives the folder free; nothing is done where it is not held, or somebody else's."""
         if self._held:
             self._held = False
+            _held_here.discard(self._own.token)
             self._leaving.set()
             self._signs.join(_BEAT)  # else it could put back what is removed here
             with contextlib.suppress(OSError):
@@ -317,7 +327,7 @@ def _trained_by(folder: Path, holder: Holder | None) -> UsageError:
     other = f"--start-from {folder}" if kept else "another --name"
     stopped = (
         ""
-        if holder is None or not holder.is_here
+        if holder is None or not holder.is_here or holder.pid == os.getpid()
         else f" (kill {holder.pid} has it save and end; if it is stopped, kill -CONT first)"
     )
     return UsageError(

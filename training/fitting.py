@@ -90,7 +90,7 @@ def fit(
 
 def _fit(config: RunConfig | None, where: str | Path | None, stop: threading.Event | None) -> Run:
     config = _checked(config, where)
-    if config.deepspeed_config is not None or config.report_to:
+    if config.launch.deepspeed_config is not None or config.report_to:
         process_group.check_not_started()
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         raise UsageError(

@@ -1,7 +1,7 @@
 """Somebody's run folder runs nothing: code outside of installed packages waits for --trust-code,
 unless this user has trained with it, at the same place, as it stands."""
 
-import importlib
+import importlib.util
 import json
 import os
 import py_compile

@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,26 +17,28 @@ from small_runs import losses, small, stands_at, train_only
 
 from halting import UsageError
 from training import load_run
+from training.config.parts import resolve
 from training.console.entry import run_entry
 from training.runs.growth import Growth
 from training.runs.metrics import DAMAGED, FILE, Metrics, read_metrics
 from training.start import train
 from training.tasks import PointerChase
-from training.tasks.task import Batch
+from training.tasks.task import Batch, Task
 from training.train import main
 
 AT = 40
 
 
-class Happening(PointerChase):
-    """Something happens when the sixth update asks for its examples."""
+HAPPENS: list[Callable[[], object]] = []
+"""What happens, once, when the sixth update asks for its examples."""
 
-    happens: Callable[[], object] | None = None
+
+class Happening(PointerChase):
+    """A task during whose training something happens."""
 
     def batch(self, split: str, index: int, size: int) -> Batch:
-        if split == "train" and index == AT and (happens := Happening.happens) is not None:
-            Happening.happens = None
-            happens()
+        if split == "train" and index == AT and HAPPENS:
+            HAPPENS.pop()()
         return super().batch(split, index, size)
 
 
@@ -54,15 +57,11 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return shutil.copytree(trained, tmp_path / "run")
 
 
-def when(happens: Callable[[], object]) -> type[PointerChase]:
-    from training.config.parts import resolve
-    from training.tasks.task import Task
-
+def when(happens: Callable[[], object]) -> None:
+    """Has something happen during the next training."""
+    # The task is loaded by its file's name, which may be another module than this one.
     cls = resolve(HAPPENING["kind"], Task)
-    cls.happens = staticmethod(happens)  # pyright: ignore[reportAttributeAccessIssue]
-    module = __import__(cls.__module__)
-    module.Happening.happens = happens
-    return cls
+    sys.modules[cls.__module__].HAPPENS.append(happens)
 
 
 def test_a_damaged_log_is_set_aside_and_the_run_goes_on(

@@ -86,6 +86,8 @@ def read_progress(folder: Path) -> WrittenProgress:
 
 def progress_there(folder: Path) -> dict[str, Any] | None:
     """What a checkpoint says of itself; None where that cannot be read."""
+    if not (folder / PROGRESS).is_file():
+        return None
     try:
         about = json.loads((folder / PROGRESS).read_bytes())
         return about if isinstance(about, dict) else None

@@ -71,9 +71,10 @@ def check_code(files: Sequence[Path], asked: str) -> None:
         return
     for path in files:
         digest = _digest(path)
-        if digest is None or (_store() / _entry(path, digest)).is_file():
+        store = _store()
+        if digest is None or (store is not None and (store / _entry(path, digest)).is_file()):
             continue
-        known = any(_store().glob(_entry(path, "*")))
+        known = store is not None and any(store.glob(_entry(path, "*")))
         why = "has changed since you trained with it" if known else "is none that you trained with"
         raise UsageError(
             f"{source} names code outside of installed packages: {asked}.",
@@ -86,11 +87,12 @@ def check_code(files: Sequence[Path], asked: str) -> None:
 def remember(files: Sequence[Path]) -> None:
     """Writes down, in the user's state directory, that files were trained with as they are now.
     Where that cannot be written, they are trusted by `--trust-code` alone."""
+    store = _store()
     for path in files:
-        if (digest := _digest(path)) is None:
+        if store is None or (digest := _digest(path)) is None:
             continue
         record = {"file": str(path), "sha256": digest, "date": date.today().isoformat()}
-        place = _store() / _entry(path, digest)
+        place = store / _entry(path, digest)
         with contextlib.suppress(OSError):
             if not place.is_file():
                 place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -162,10 +164,13 @@ def _checkout(distribution: str) -> Path | None:
     return Path(unquote(urlparse(about["url"]).path)).resolve()
 
 
-def _store() -> Path:
-    """The folder of what this user has trained with: a file each."""
+def _store() -> Path | None:
+    """The folder of what this user has trained with: a file each. None for one without a home."""
     given = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    try:
+        state = Path(given) if os.path.isabs(given) else Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
     return state / "ponderloop" / "trusted-code"
 
 

@@ -47,6 +47,7 @@ def writing_into(
     """
     folder = create(config, device) if resumed is None else resumed
     check_shared_folder(folder)
+    check_plain_files(folder)
     lock = writer_lock.hold(folder, screen.say)
     try:
         if resumed is None:
@@ -58,6 +59,27 @@ def writing_into(
         raise
     finally:
         lock.release()
+
+
+def check_plain_files(folder: Path) -> None:
+    """Checks that what a training would write to is in the folder: a link leads to a file of
+    somebody else, and a pipe would be waited for.
+
+    Raises:
+        UsageError: for the first that is not. (A link to a folder is the user's choice of a disk.)
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return  # the lock says what is wrong with it
+    for path in entries:
+        linked = path.is_symlink() and not path.is_dir()
+        if linked or not (path.is_file() or path.is_dir()):
+            raise UsageError(
+                f"{path} is {'a link' if linked else 'no file'}.",
+                "A training writes into the files of its run folder, and into no others.",
+                "Remove it, or put the file itself in its place.",
+            )
 
 
 def is_leftover(folder: Path) -> bool:

@@ -226,3 +226,20 @@ def test_a_map_that_cannot_be_kept_is_told_of(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         growth._keep(None, 3)  # pyright: ignore[reportArgumentType]
     assert not growth.home.exists(), "a run folder that is gone is not made anew"
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "log.txt", "summary.json"])
+@pytest.mark.parametrize("how", ["link", "pipe"])
+def test_a_run_folder_does_not_lead_a_training_elsewhere(
+    run: Path, tmp_path: Path, name: str, how: str
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (run / name).unlink()
+    if how == "link":
+        (run / name).symlink_to(victim)
+    else:
+        os.mkfifo(run / name)
+    with pytest.raises(UsageError, match=f"{name} is {'a link' if how == 'link' else 'no file'}"):
+        main(["--resume", str(run), "--updates", "13"])
+    assert victim.read_text() == "mine"

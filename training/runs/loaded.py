@@ -203,12 +203,32 @@ def load_run(
         home, weights = locate(folder)
         config = read_config(home)
     state = read_weights(weights)
+    _check_sizes(config, state, home)
     built = build_all(config)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
     wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
     checkpoint.check_same_model(shapes, wanted, weights)
     built.model.load_state_dict(state)
     return Run(home, config, built.task, built.model.to(device).eval(), weights)
+
+
+def _check_sizes(config: RunConfig, state: dict[str, Tensor], home: Path) -> None:
+    """Refuses sizes that no model with these weights can have, before one is built: it would take
+    the memory, or the time, of a model that is not there.
+
+    Raises:
+        UsageError: for a width, or a number of heads or layers, above that of all weights.
+    """
+    if ":" in config.model.kind + config.model.block:  # what its numbers mean is not known
+        return
+    held = sum(tensor.numel() for tensor in state.values())
+    for name, value in config.model.values().items():
+        if type(value) is int and value > held:
+            raise UsageError(
+                f"{home / 'config.json'} says that the model's {name} is {value:,}.",
+                f"Its weights are {held:,} numbers in all.",
+                "Bring config.json back from a copy: it was changed after the training.",
+            )
 
 
 def locate(given: str | Path) -> tuple[Path, Path]:

@@ -237,3 +237,12 @@ def test_the_newest_run_is_one_that_has_weights(run: Path) -> None:
         newest_run(output)
     assert error.value.why == "2 came to no checkpoint."
     assert json.loads((output / "empty" / "config.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["width", "num_layers", "prelude_layers"])
+def test_a_config_of_a_model_that_is_not_there_is_not_built(run: Path, name: str) -> None:
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["options"][name] = 10**12
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match=f"the model's {name} is 1,000,000,000,000"):
+        load_run(run)

@@ -2,6 +2,7 @@
 at all, and never over something else unasked."""
 
 import errno
+import importlib
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from halting import UsageError
+from training.cli.main import VERBS
 from training.console.output_files import check_outputs, new_file, write_text
 
 
@@ -111,3 +113,14 @@ def test_a_full_and_a_read_only_disk(mounted: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
     with pytest.raises(UsageError, match="Read-only file system"):
         check_outputs(mounted / "new" / "out.json")
+
+
+def test_every_verb_that_writes_what_is_asked_for_can_overwrite_it() -> None:
+    writing = set()
+    for verb, (name, _) in VERBS.items():
+        options = getattr(importlib.import_module(name), "Options", None)
+        fields = set() if options is None else set(options.__dataclass_fields__)
+        if fields & {"json", "png", "html"} or verb in ("export", "report"):
+            writing.add(verb)
+            assert "overwrite" in fields, verb
+    assert {"show", "compare", "eval", "export", "calibrate"} <= writing

@@ -30,7 +30,6 @@ _BEAT = 10.0  # seconds between two signs of life
 _SILENT = 60.0  # seconds without one after which a holder on another machine is gone
 _LOOK = 0.25
 _ABANDONED = 30.0  # seconds: taking a lock over takes milliseconds
-_SAME_START = 2.0  # seconds; clocks are adjusted, and no process number is used again so soon
 _held_here: set[str] = set()
 """Tokens of the locks that this process holds, or is about to."""
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -44,7 +43,7 @@ class Holder:
         host: name of its machine.
         machine: what tells that machine, or container, from others of the same name.
         pid: its process there.
-        started: when that process began, seconds since 1970.
+        started: when that process began, as its machine counts.
         since: when it took the folder, for people.
         token: tells this lock from any other.
     """
@@ -52,7 +51,7 @@ class Holder:
     host: str
     machine: str
     pid: int
-    started: float
+    started: float | None
     since: str
     token: str
 
@@ -63,7 +62,7 @@ class Holder:
             socket.gethostname(),
             this_machine(),
             os.getpid(),
-            psutil.Process().create_time(),
+            started(os.getpid()),
             datetime.now().astimezone().isoformat(timespec="seconds"),
             uuid.uuid4().hex,
         )
@@ -95,16 +94,31 @@ class Holder:
         if self.pid == os.getpid():
             return self.token in _held_here
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < _SAME_START
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
             return False
-        except psutil.Error:
-            return True
+        except PermissionError:  # another user's, whose start may be hidden
+            return started(self.pid) in (None, self.started)
+        return started(self.pid) == self.started
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
+
+
+def started(pid: int) -> float | None:
+    """When a process of this machine began: ticks since the machine did, which no change of its
+    clock moves, or seconds since 1970 where it does not tell. None for one that has ended."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if after_name[0] in ("Z", "X") else float(after_name[19])
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
 
 
 class WriterLock:

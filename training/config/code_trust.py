@@ -14,7 +14,7 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import date
 from importlib import metadata
@@ -56,11 +56,11 @@ def take_flag(words: Sequence[str]) -> tuple[list[str], bool]:
     return rest, len(rest) < len(words)
 
 
-def check_code(files: Sequence[Path], asked: str) -> None:
+def check_code(files: Callable[[], Sequence[Path]], asked: str) -> None:
     """Checks that files which a config names may be run; called before they are.
 
     Args:
-        files: outside of installed packages.
+        files: gives those outside of installed packages; looked for only where it matters.
         asked: what names them.
 
     Raises:
@@ -69,7 +69,7 @@ def check_code(files: Sequence[Path], asked: str) -> None:
     source = _source.get()
     if source is None or _trusting.get():
         return
-    for path in files:
+    for path in files():
         digest = _digest(path)
         store = _store()
         if digest is None or (store is not None and (store / _entry(path, digest)).is_file()):

@@ -58,7 +58,7 @@ def _import_module(name: str, asked: str) -> ModuleType:
     # installed module.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    check_code(module_files(name), asked)
+    check_code(lambda: module_files(name), asked)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -86,7 +86,7 @@ def _import_file(path: Path, asked: str) -> ModuleType:
             "The part before the colon is a path.",
             "Mend the path.",
         )
-    check_code([path], asked)
+    check_code(lambda: [path], asked)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     importlib.invalidate_caches()

@@ -300,7 +300,7 @@ def newest_run(output: Path = Path("runs")) -> Path:
     newest = next((path.parent for path in reversed(found) if _has_weights(path.parent)), None)
     if newest is None:
         raise UsageError(
-            f"There is no run with weights in {output}.",
+            f"There is no run {'with weights ' if found else ''}in {output}.",
             f"{len(found)} came to no checkpoint." if found else "Nothing has been trained here.",
             "Train one: ponder train pointer_chase",
         )

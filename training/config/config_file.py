@@ -38,7 +38,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
             "The whole run is described there.",
             "Write the path of a file that is there, such as runs/NAME/config.json.",
         ) from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(
             f"--config {path}: {' '.join(str(error).split())}.",
             "It cannot be read at all.",

@@ -198,7 +198,7 @@ class RunConfig(Record):
         """
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None  # pydantic says where
         if isinstance(found, dict) and found.keys() & SECTION_OF:
             text = json.dumps(in_sections(found))

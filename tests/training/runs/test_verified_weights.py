@@ -25,6 +25,7 @@ from training.cli import (
     serve,
     show,
 )
+from training.recipes.load import load_config
 from training.runs.loaded import newest_run
 from training.start import train
 from training.train import main
@@ -246,3 +247,11 @@ def test_a_config_of_a_model_that_is_not_there_is_not_built(run: Path, name: str
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=f"the model's {name} is 1,000,000,000,000"):
         load_run(run)
+
+
+@pytest.mark.parametrize("text", ["[" * 99_999, '{"a":' * 5_000, "", "null", "\xff"])
+def test_a_config_that_cannot_be_read_is_refused(run: Path, text: str) -> None:
+    (run / "config.json").write_bytes(text.encode("latin-1"))
+    for read in (load_run, lambda given: load_config(given / "config.json")):
+        with pytest.raises(UsageError):
+            read(run)

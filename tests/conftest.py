@@ -1,6 +1,10 @@
 """Every test starts from the same seed and computes on one thread, so that its numbers are the same
 each time. Modules that take long are begun first."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# What tests train with is nobody's to trust after them.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ponderloop-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 HERE = Path(__file__).parent
 LONGEST_FIRST = tuple(

@@ -15,9 +15,11 @@ import torch
 from halting.errors import UsageError
 from training.build import Built, build_all, penalty_text
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.checkpoints.random_state import seed_rank
+from training.config import code_trust
 from training.config.absolute_paths import with_absolute_paths
+from training.config.code_trust import files_of
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console.entry import in_three_parts
@@ -43,7 +45,7 @@ from training.runs.context import TrainingContext
 from training.runs.data_file import check_data_of, read_data, write_data
 from training.runs.finish import finish
 from training.runs.loaded import load_run
-from training.runs.metrics import Metrics
+from training.runs.metrics import Metrics, failed_write
 from training.runs.resume import check_resumable, resume_point
 from training.runs.run_path import RunPath
 from training.runs.start_from import read_start
@@ -108,6 +110,7 @@ def train_run(
     config = with_absolute_paths(config)
     kept_data = None if run_path is None else read_data(run_path.home, allow_changed_data)
     built = build_all(config, kept_data)
+    code_trust.remember([path for spec in config.named_code() for path in files_of(spec)])
     identity = built.task.identity()
     if run_path is not None and (named := run_path.checkpoint()) and not allow_changed_data:
         check_data_of(named, built.task)
@@ -135,53 +138,57 @@ def train_run(
     )
     if config.report_to:
         check_installed(config.report_to)
-    kept = resume_point(run_path, screen) if run_path is not None else None
-    folder = run_path.home if run_path is not None else run_folder.create(config, device)
-    run_folder.check_shared_folder(folder)
-    _keep_library_log(library_log, folder)
-    if collectives.rank() == 0:
-        _write_config(config, folder, kept)
-        write_data(folder, config.data.kind, built.task, None if kept is None else kept.name)
-    screen.say(_header(config, built, device, folder))
-    if (says := built.task.says()) is not None:
-        screen.say(says)
-    for warning in built.task.warnings():
-        screen.warn(warning)
-    if start is not None:
-        start.load_into(built.model)
-        screen.say(start.says())
-    try:
-        engine = _engine(config, built, device, settings)
-        seed_rank(config.seed, collectives.rank())
-        progress = checkpoint.load(kept, engine) if kept is not None else Progress()
-        progress = replace(progress, data=None if identity is None else identity.digest)
-        if members is not None:
-            members.watch(folder)
-        reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-        metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
-        outcome = _run(
-            TrainingContext(
-                config,
-                built,
-                engine,
-                folder,
-                metrics,
-                screen,
-                progress,
-                StopRequest(launcher, stop),
-            ),
-            finishing,
-        )
-    except (RuntimeError, OSError):
-        # What a collective raises when a rank dies says which connection broke, and not who is
-        # gone.
-        if members is not None and (gone := members.await_gone()):
-            end_without(gone, folder)
-        raise
-    finally:
-        if members is not None:
-            members.stop_watching()
-    engine.close()
+    resumed = None if run_path is None else run_path.home
+    with run_folder.writing_into(config, resumed, device, screen) as (folder, lock):
+        kept = resume_point(run_path, screen) if run_path is not None else None
+        _keep_library_log(library_log, folder)
+        if collectives.rank() == 0:
+            _write_config(config, folder, kept)
+            write_data(folder, config.data.kind, built.task, None if kept is None else kept.name)
+        screen.say(_header(config, built, device, folder))
+        if (says := built.task.says()) is not None:
+            screen.say(says)
+        for warning in built.task.warnings():
+            screen.warn(warning)
+        if start is not None:
+            start.load_into(built.model)
+            screen.say(start.says())
+        try:
+            engine = _engine(config, built, device, settings)
+            seed_rank(config.seed, collectives.rank())
+            progress = checkpoint.load(kept, engine) if kept is not None else Progress()
+            progress = replace(progress, data=None if identity is None else identity.digest)
+            if members is not None:
+                members.watch(folder)
+            reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+            own = folder if collectives.rank() == 0 else None
+            metrics = Metrics(own, progress.update, reports, screen.warn)
+            outcome = _run(
+                TrainingContext(
+                    config,
+                    built,
+                    engine,
+                    folder,
+                    metrics,
+                    screen,
+                    progress,
+                    StopRequest(launcher, stop),
+                    lock,
+                ),
+                finishing,
+            )
+        except (RuntimeError, OSError) as error:
+            # What a collective raises when a rank dies says which connection broke, and not who is
+            # gone.
+            if members is not None and (gone := members.await_gone()):
+                end_without(gone, folder)
+            if isinstance(error, OSError) and folder in Path(error.filename or "").parents:
+                raise failed_write(folder, Path(error.filename), error) from error
+            raise
+        finally:
+            if members is not None:
+                members.stop_watching()
+        engine.close()
     launch.stop()
     return EndedTraining(folder, device, outcome)
 

@@ -13,6 +13,7 @@ _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
                                           nothing (--ranks N)
        ponder train --config FILE [flags]  train a run's config.json, or YAML
        ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
+       ponder train --resume RUN --trust-code     run the code of others that its config names
        ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
        ponder train RECIPE --help         every flag of a recipe
 
@@ -27,11 +28,19 @@ def main(argv: Sequence[str]) -> int:
         return 0
     # What follows imports torch, and is imported once it is needed: the usage in no time, a
     # recipe's flags before the engines.
+    from training.config import code_trust
+
+    words, trusts = code_trust.take_flag(argv)
+    with code_trust.trusting(trusts):
+        return _train(words)
+
+
+def _train(words: Sequence[str]) -> int:
     from training.cli.train_request import read_request
     from training.distributed import slurm
 
     slurm.adopt()
-    request = read_request(argv)
+    request = read_request(words)
     if request.dry_run:
         from training.resources.dry_run_text import dry_run_text
         from training.runs.data_file import read_data

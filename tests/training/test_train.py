@@ -46,6 +46,7 @@ def test_a_run_folder_holds_everything_that_explains_it(finished):
     assert {path.name for path in (finished / "final").iterdir()} == {
         "model.safetensors",
         "config.json",
+        "manifest.json",
     }
 
 
@@ -323,7 +324,7 @@ def test_a_damaged_weights_file_is_named(tmp_path):
     assert train(small(tmp_path, name="run", updates=2)) == 0
     weights = tmp_path / "run" / "final" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read"):
+    with pytest.raises(UsageError, match=r"model\.safetensors has 100 bytes instead of"):
         load_run(tmp_path / "run")
 
 

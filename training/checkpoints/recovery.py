@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints import checkpoint, manifest
+from training.checkpoints.progress import Progress
 from training.distributed import collectives
 from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 from training.engine.engine import Engine
@@ -41,7 +41,8 @@ def take_back(checkpoints: Path, engine: Engine) -> TakenBack | None:
     those that came after it; called by all ranks. None where there is no good one.
     """
     first = collectives.rank() == 0
-    good = collectives.broadcast_object(checkpoint.last_good(checkpoints) if first else None)
+    there = collectives.broadcast_object(list(checkpoint.good_ones(checkpoints)) if first else None)
+    good = next((each for each in there if not manifest.damage(each)), None)
     if good is None:
         return None
     beside = checkpoints / f"{checkpoint.PARTIAL}recovery"

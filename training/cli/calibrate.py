@@ -1,6 +1,7 @@
 """`ponder calibrate`: the cheapest exit whose loss of quality is bounded, with a stated
 confidence."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.flag_values import check_counts, check_probabilities
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.exits.answers import Examples
 from training.exits.calibration import CalibrationPlan, calibrate, level_of_each
 from training.exits.guarantee import CALIBRATED, DEFAULT, keep, place
@@ -54,6 +55,8 @@ class Options:
     """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the guarantee elsewhere too"""
+    overwrite: bool = False
+    """replace files that are there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -68,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
         Path(options.run) if options.run is not None else newest_run(),
         allow_changed_data=options.allow_changed_data,
     )
-    check_absent(place(run.weights, options.name), options.json)
+    kept = place(run.weights, options.name)
+    check_outputs(kept, options.json, overwrite=options.overwrite)
     exits = [open_exit(run, spec) for spec in dict.fromkeys(options.exit)]
     _check_enough_examples(
         options, level_of_each(exits, options.confidence), sum(each.num_chains for each in exits)
@@ -94,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: ponder eval {run.folder} --exit learned {called}")
+    print(f"next: {shlex.join(('ponder', 'eval', run.path, '--exit', 'learned', called))}")
     return 0
 
 

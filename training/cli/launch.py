@@ -16,6 +16,7 @@ import torch
 from halting.errors import UsageError
 from training.checkpoints import checkpoint
 from training.cli.train_request import read_request
+from training.config import code_trust
 from training.distributed.launch_command import check_command
 from training.runs import folder as run_folder
 from training.runs.metrics import FILE, read_metrics
@@ -68,7 +69,8 @@ class LaunchedJob:
     def again(self) -> "LaunchedJob":
         """The same from its last checkpoint; from scratch in a folder of the next number where it
         has none."""
-        return replace(self, words=("--resume", str(self.folder)))
+        trusts = (code_trust.FLAG,) if code_trust.take_flag(self.words)[1] else ()
+        return replace(self, words=("--resume", str(self.folder), *trusts))
 
     @property
     def update(self) -> int | None:
@@ -117,7 +119,9 @@ def job_of(given: Sequence[str]) -> LaunchedJob:
     launcher = tuple(word for word in words[:place] if word != "--module")
     check_command(launcher, 1, torch.cuda.is_available())
     mine = words[place + 1 :]
-    request = read_request(mine)
+    own, trusts = code_trust.take_flag(mine)
+    with code_trust.trusting(trusts):
+        request = read_request(own)
     if request.resume is not None:
         return LaunchedJob(launcher, tuple(mine), RunPath.parse(request.resume).home)
     folder = run_folder.next_free(request.config)

@@ -58,6 +58,9 @@ VERBS = {
 }
 
 
+_TAKE_IT_THEMSELVES = ("train", "launch")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; gives the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
@@ -73,7 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         meant = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no verb {verb}.{meant}\n\n{_help()}", file=sys.stderr)
         return 2
-    return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
+    return run_entry(lambda given: _run(verb, given), rest)
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    """A verb. `--trust-code` belongs to all that read a run; what is trained takes it itself."""
+    if verb not in _TAKE_IT_THEMSELVES:
+        from training.config import code_trust  # late: the names of the verbs need nothing
+
+        words, trusts = code_trust.take_flag(words)
+        with code_trust.trusting(trusts):
+            return importlib.import_module(VERBS[verb][0]).main(words)
+    return importlib.import_module(VERBS[verb][0]).main(words)
 
 
 def _version() -> str:
@@ -90,6 +104,8 @@ def _help() -> str:
     verbs = "\n".join(f"  {name.ljust(width)}  {says}" for name, (_, says) in VERBS.items())
     return (
         f"usage: ponder VERB …   (ponder VERB --help tells its flags; ponder --version)\n\n{verbs}"
+        "\n\n--trust-code, with any verb: run the code outside of installed packages that "
+        "somebody's run names"
     )
 
 

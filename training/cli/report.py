@@ -11,7 +11,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, new_file, write_text
 from training.exits.answers import Examples
 from training.exits.exit import parse_exit
 from training.reports.halting_report import examine, report_figures, usable_exits
@@ -46,10 +46,13 @@ class Options:
     takes"""
     repeats: int = 3
     """how often each setting is timed; medians are shown"""
-    name: str = "halting_report"
-    """of the files in the run folder"""
+    name: str | None = None
+    """of the files in the run folder; halting_report, or halting_report-update-000500 for that
+    checkpoint, if left out"""
     allow_changed_data: bool = False
     """examples may come from other files than the run was trained on"""
+    overwrite: bool = False
+    """replace files that are there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     )
     for spec in options.exit:
         parse_exit(spec)
-    if Path(options.name).name != options.name or not options.name:
+    if options.name is not None and (Path(options.name).name != options.name or not options.name):
         raise UsageError(
             f"--name {options.name!r} is no name of a file.",
             "The files stand in the run folder.",
@@ -73,8 +76,10 @@ def main(argv: Sequence[str]) -> int:
         Path(options.run) if options.run is not None else newest_run(),
         allow_changed_data=options.allow_changed_data,
     )
-    files = [run.folder / f"{options.name}.{ending}" for ending in ("md", "json", "png")]
-    check_absent(*files)
+    of = "" if run.path == str(run.folder) else f"-{run.weights.parent.name}"
+    name = options.name or f"halting_report{of}"
+    files = [run.folder / f"{name}.{ending}" for ending in ("md", "json", "png")]
+    check_outputs(*files, overwrite=options.overwrite)
     scratch = [
         load_run(Path(folder), allow_changed_data=options.allow_changed_data)
         for folder in options.fixed
@@ -93,13 +98,14 @@ def main(argv: Sequence[str]) -> int:
         _check_same_task(run, other, options.split)
     report = examine(run, scratch, exits, examples, options.points, options.repeats)
     figures = report_figures(run, report, examples, options.split)
-    print(f"{run.folder}, {options.split} split, {number} examples\n")
+    print(f"{run.path}, {options.split} split, {number} examples\n")
     print(report_text(report, figures))
     for note in left_out:
         print(note)
     write_text(files[0], report_page(run, report, figures, files[2].name, left_out))
     write_text(files[1], to_json(figures, indent=2) + "\n")
-    draw_report(files[2], run, report, figures)
+    with new_file(files[2]) as beside:
+        draw_report(beside, run, report, figures)
     print("\nwrote " + ", ".join(str(path) for path in files))
     return 0
 

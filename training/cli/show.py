@@ -20,19 +20,22 @@ from halting.maps.viewers.picture import aggregates as picture_aggregates
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.cli import aggregates_text as aggregating
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, new_file, write_text
 from training.resources.compute_saved import draw_saved
 from training.resources.compute_savings import measure_saved
 from training.runs import growth
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.map_json import map_json, map_metadata
 from training.runs.metrics import to_json
+from training.runs.run_path import RunPath
 from training.tasks.task import SPLITS, Batch
 from training.tuning.pareto_file import read_points
 from training.tuning.pareto_picture import draw_pareto
 
 _SHOWN = 3
 _AGGREGATED = 256
+_HEAD = 2048
+_TITLE = b"<title>Ponder map: "
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ class Options:
     """write a page"""
     json: Path | None = None
     """write the numbers"""
+    overwrite: bool = False
+    """replace files that are there already"""
     open: bool = False
-    """open the page in a browser"""
+    """open the page in a browser; RUN.html in this folder where --html names no other"""
     aggregates: bool = False
     """instead of the map, what a paper would print of it: mean steps by group with intervals,
     calibration, compute spent in vain; as a table, with --png as a picture, with --json as
@@ -80,9 +85,16 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Shows a map; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder show", description=Options.__doc__)
-    check_absent(options.png, options.html, options.json)
     points = [] if options.pareto is None else read_points(options.pareto)
     folder = Path(options.run) if options.run is not None else newest_run()
+    page_file = options.html
+    if options.open and page_file is None:
+        page_file = Path(f"{RunPath.parse(folder).name}.html")
+        overwrite = options.overwrite or _is_page(page_file)
+    else:
+        overwrite = options.overwrite
+    check_outputs(page_file, overwrite=overwrite)
+    check_outputs(options.png, options.html, options.json, overwrite=options.overwrite)
     found = find_map(folder, options)
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
     if options.aggregates:
@@ -96,7 +108,8 @@ def main(argv: Sequence[str]) -> int:
             )
         )
     if options.png is not None and figures is not None:
-        picture_aggregates.save_aggregates_picture(figures, found, options.png)
+        with new_file(options.png) as beside_it:
+            picture_aggregates.save_aggregates_picture(figures, found, beside_it)
     elif options.png is not None:
         beside: list[picture.Panel] = []
         if points:
@@ -106,10 +119,8 @@ def main(argv: Sequence[str]) -> int:
             if (batch := _measured_batch(run, options)) is not None:
                 saved = measure_saved(run, batch)
                 beside.append(partial(draw_saved, ponder_map=found, saved=saved))
-        picture.save_map_picture(found, options.png, beside=beside)
-    page_file = options.html
-    if options.open and page_file is None:
-        page_file = Path(found.metadata.get("run", "ponder_map") + ".html")
+        with new_file(options.png) as beside_it:
+            picture.save_map_picture(found, beside_it, beside=beside)
     if page_file is not None:
         latest, before = _grown(folder, options, found)
         write_text(page_file, page.to_html(latest, growth=before))
@@ -196,6 +207,15 @@ def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | Non
         return None
     same = np.array_equal(batch.targets.numpy(), found.targets)
     return aggregating.deeper_map(run, batch, found.max_steps) if same else None
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a page of ours stands there, which was made to be opened and can be made again."""
+    try:
+        with path.open("rb") as file:
+            return _TITLE in file.read(_HEAD)
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.config.code_trust import reading
 from training.config.flags import parse
 from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
@@ -100,8 +101,13 @@ def read_request(argv: Sequence[str]) -> Request:
                 f"Write ponder train RECIPE [flags], with one of {', '.join(recipe_names())}, or "
                 "your own file.py:function.",
             )
-        words = [*_chosen(rest, tuned, picked), *rest[1:]] if tuned is not None else rest[1:]
-        config = _parsed(load_recipe(rest[0]), words, f"ponder train {rest[0]}")
+        recipe = load_recipe(rest[0])
+        if tuned is not None:
+            with reading(Path(tuned)):  # its words are not the user's
+                words = [*_chosen(rest, tuned, picked), *rest[1:]]
+                config = _parsed(recipe, words, f"ponder train {rest[0]}")
+        else:
+            config = _parsed(recipe, rest[1:], f"ponder train {rest[0]}")
     here = (
         collectives.world_size()
         if collectives.is_distributed()

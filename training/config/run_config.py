@@ -160,6 +160,12 @@ class RunConfig(Record):
             )
         return self
 
+    def named_code(self) -> list[str]:
+        """The specs of recipe and parts that are not exported, "file.py:name" or "module:name"."""
+        parts = [part for name in ROLES if (part := getattr(self, name)) is not None]
+        named = (self.recipe, self.model.block, *(part.kind for part in parts))
+        return [spec for spec in named if ":" in spec]
+
     @classmethod
     def arranged(cls, values: dict[str, Any]) -> dict[str, Any]:
         return in_sections(values)
@@ -196,7 +202,7 @@ class RunConfig(Record):
         """
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None  # pydantic says where
         if isinstance(found, dict) and found.keys() & SECTION_OF:
             text = json.dumps(in_sections(found))

@@ -1,10 +1,10 @@
 """How a command ends: bad input is said in three parts with exit code 2, Ctrl-C with 130."""
 
-import errno
 import sys
 from collections.abc import Callable, Sequence
 
 from halting.errors import UsageError
+from training.console.output_files import FULL
 
 
 def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
@@ -21,19 +21,28 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        # A file or a disk that does not do what is asked is no fault of the program.
+        if error.filename is None and error.errno not in FULL:
             raise
-        where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"error: the disk is full{where}.\n  why:  what a run measures and learns is written "
-            "as it goes.\n"
-            "  fix:  make room; a run goes on from its last checkpoint: ponder train --resume RUN",
-            file=sys.stderr,
-        )
+        print(in_three_parts(_file_error(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+
+
+def _file_error(error: OSError) -> UsageError:
+    if error.errno in FULL:
+        return UsageError(
+            f"The disk is full{f' ({error.filename})' if error.filename else ''}.",
+            "What a run measures and learns is written as it goes.",
+            "Make room; a run goes on from its last checkpoint: ponder train --resume RUN",
+        )
+    return UsageError(
+        f"{error.filename}: {error.strerror}.",
+        "The file, or its folder, cannot be used as it is.",
+        "See that it is there, and that you may read and write it.",
+    )
 
 
 def in_three_parts(error: UsageError) -> str:

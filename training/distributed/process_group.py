@@ -172,10 +172,17 @@ def library_logs_kept() -> Iterator[None]:
             logging.captureWarnings(False)
 
 
+class _LibraryLog(logging.FileHandler):
+    """A log that a full disk ends in silence: logging would print a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 def redirect_library_logs(path: Path) -> None:
     """Sends the log lines of DeepSpeed and torch, and Python's warnings, to a file instead of the
     screen."""
-    handler = logging.FileHandler(path)
+    handler = _LibraryLog(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
     # DeepSpeed calls these at every step, and Python would write each of them down.

@@ -37,6 +37,6 @@ def exit_of(run: Run, spec: str) -> Exit:
         raise UsageError(
             f"--exit {spec}: there is no {place(run.weights, name or DEFAULT)}.",
             "An exit is calibrated once ponder calibrate has shown how much it may lose.",
-            f"Calibrate first: ponder calibrate {run.folder}{f' --name {name}' if name else ''}",
+            f"Calibrate first: ponder calibrate {run.path}{f' --name {name}' if name else ''}",
         )
     return replace(parse_exit(found.exit), name=spec)

@@ -71,7 +71,7 @@ class Training:
         self.since = MetricsSinceEvaluation()
         self.ranks = Ranks(engine.device)
         self.evaluations = progress.update // config.evaluation.eval_every
-        self.growth = Growth(config, engine, built.task, context.folder, progress.update)
+        self.growth = self._growth(progress.update)
         self.shallow = 0
 
     def run(self) -> TrainingOutcome:
@@ -313,7 +313,7 @@ class Training:
         self.balancer.load_state_dict(self.progress.dealing)
         self.best.load_state_dict(self.progress.best_checkpoint, self.checkpoints)
         self.metrics.rewind(update, f"metrics.collapsed-{count}.jsonl")
-        self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
+        self.growth = self._growth(update)
         self.evaluations = update // self.config.evaluation.eval_every
         self.shallow = 0
         self.since, self.ranks = MetricsSinceEvaluation(), Ranks(self.engine.device)
@@ -343,6 +343,8 @@ class Training:
 
     def save(self) -> None:
         """A checkpoint of this moment."""
+        if self.context.lock is not None:
+            self.context.lock.check()
         self.screen.progress("saving …")
         config = self.config
         keep_good = config.on_collapse == "recover"
@@ -356,6 +358,11 @@ class Training:
             self.best.update,
         )
         self.screen.clear()
+
+    def _growth(self, update: int) -> Growth:
+        """The maps of this run, without those of updates that are done anew."""
+        folder = self.context.folder
+        return Growth(self.config, self.engine, self.task, folder, update, self.screen.warn)
 
     def _seconds_agreed(self) -> float:
         """Training seconds of the slowest rank, so that all ranks reach a time limit at the same

@@ -6,7 +6,7 @@ from typing import Literal
 
 from halting.errors import UsageError
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.loop.update import Update
 

@@ -1,6 +1,6 @@
 """What a training says as it goes: a row of figures an update, and a line on the screen."""
 
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.amounts import short_number
 from training.console.screen import Screen, clock, evaluation_line, position

@@ -28,6 +28,7 @@ from training.resources.optimizer_memory import state_per_element
 from training.resources.parameters_by_part import parameters_by_part
 from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
+from training.runs.folder import is_leftover
 from training.runs.start_from import read_start
 from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
@@ -226,6 +227,6 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
         )
     if config.launch.device == "cuda" and not torch.cuda.is_available():
         yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
-    if config.name is not None and (Path(config.output) / config.name).exists():
-        taken = Path(config.output) / config.name
+    taken = Path(config.output) / (config.name or "")
+    if config.name is not None and taken.exists() and not is_leftover(taken):
         yield f"{taken} exists already: the run would be refused; write another --name."

@@ -1,5 +1,6 @@
 """The end of a run: figures on unseen examples, weights to use, the ponder map, the report."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.build import Built
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints import manifest
+from training.checkpoints.checkpoint import PARTIAL
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
-from training.console.output_files import write_text
+from training.console.output_files import new_file, write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
 from training.distributed.launcher_watch import LauncherWatch
@@ -49,26 +52,46 @@ def finish(context: TrainingContext) -> dict[str, Any]:
             "unseen": summary["mean_ponder"] / budget["target_steps"] - 1,
         }
     first = collectives.rank() == 0
-    final = folder / "final"
+    _write_final(context)
     if first:
-        final.mkdir(exist_ok=True)
         if (ranks := RankReport.over_run(folder)) is not None:
             summary["by_rank"] = ranks.values()
-    collectives.barrier()
-    engine.save_weights(final)
-    if first:
         launcher = LauncherWatch.of_this_process().words
-        write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")
         latest, before = grown(found, read_growth(folder)[0])
         write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
-        picture.save_map_picture(found, folder / "ponder_map.png")
+        with new_file(folder / "ponder_map.png") as beside:
+            picture.save_map_picture(found, beside)
         write_text(folder / "report.md", run_report(config, summary, folder, launcher))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
         context.metrics.write("test", progress.update, **tally.figures())
         _say(screen, summary, found, folder)
     collectives.barrier()
     return summary
+
+
+def _write_final(context: TrainingContext) -> None:
+    """Writes final/ beside its place, with its checksums, and puts it there; called by all ranks.
+    What stands beside the weights of an earlier end, such as a guarantee, moves along."""
+    first = collectives.rank() == 0
+    final = context.folder / "final"
+    partial = context.folder / f"{PARTIAL}final"
+    if first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_text(partial / "config.json", context.config.to_json())
+    collectives.barrier()
+    context.engine.save_weights(partial)
+    manifest.write(partial)
+    if first:
+        replaced = context.folder / ".replaced-final"
+        if final.exists():
+            for path in final.iterdir():
+                if not (partial / path.name).exists():
+                    path.rename(partial / path.name)
+            final.rename(replaced)
+        partial.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """report.md: a run told on one page."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,13 +175,8 @@ def target_told(budget: dict[str, Any]) -> str:
 
 
 def _warnings(folder: Path) -> str:
-    path = folder / metrics.FILE
-    said = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
     lines = [
-        f"- update {line['update']}: {line['says']}" for line in said if line["kind"] == "warning"
+        f"- update {line['update']}: {line.get('says')}"
+        for line in metrics.read_metrics(folder, "warning")
     ]
     return "\n".join(lines) or "None."

@@ -153,7 +153,7 @@ def test_what_launch_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "there").mkdir(parents=True)
+    (tmp_path / "runs" / "there" / "final").mkdir(parents=True)
     with pytest.raises(UsageError, match=says):
         launch.main(["--max-restarts", "1", "--", *given])
 

@@ -200,7 +200,7 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_taken_name_is_noted(tmp_path: Path):
-    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "final").mkdir(parents=True)
     assert any(
         "exists already" in note for note in plan(make(name="taken", output=str(tmp_path))).notes
     )

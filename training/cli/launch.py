@@ -117,7 +117,7 @@ def job_of(given: Sequence[str]) -> LaunchedJob:
     launcher = tuple(word for word in words[:place] if word != "--module")
     check_command(launcher, 1, torch.cuda.is_available())
     mine = words[place + 1 :]
-    request = read_request(mine)
+    request = read_request(mine, ranks_known=False)
     if request.resume is not None:
         return LaunchedJob(launcher, tuple(mine), RunPath.parse(request.resume).home)
     folder = run_folder.next_free(request.config)

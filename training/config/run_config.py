@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import (
     Field,
+    JsonValue,
     ValidationError,
     model_validator,
 )
@@ -104,6 +105,9 @@ class RunConfig(Record):
     """what learns: rule freezes all weights but the halting rule's"""
     deepspeed_config: str | None = None
     """JSON file with ZeRO, offload and communication settings; None: one process, plain PyTorch"""
+    deepspeed: dict[str, JsonValue] | None = None
+    """what DeepSpeed gets of that file beside the run's own values, as it was when the run began;
+    None: the file is read"""
     model: ModelPart = Field(default_factory=ModelPart)
     """the model, and the block that it loops"""
     loop: LoopConfig = Field(default_factory=LoopConfig)

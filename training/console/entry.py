@@ -4,7 +4,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 
-from halting.errors import UsageError
+from halting.errors import UsageError, UsageErrors
 
 
 def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
@@ -37,5 +37,7 @@ def run_entry(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
 
 
 def in_three_parts(error: UsageError) -> str:
-    """What a person reads: what is wrong, why, and what to write."""
+    """What a person reads: what is wrong, why, and what to write; each of several reasons."""
+    if isinstance(error, UsageErrors):
+        return "\n".join(map(in_three_parts, error.errors))
     return f"error: {error.what}\n  why:  {error.why}\n  fix:  {error.write}"

@@ -17,7 +17,7 @@ from training.build import build_model, build_task, check_parts
 from training.config.precision import ARITHMETIC
 from training.config.run_config import RunConfig
 from training.console.amounts import counted, in_bytes
-from training.engine.ds_config import deepspeed_settings
+from training.engine.ds_config import adopt, check_with_deepspeed, deepspeed_settings
 from training.engine.optimizer import groups_of, is_elementwise
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_choices import run_choices
@@ -76,7 +76,10 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
     Raises:
         UsageError: as `dry_run_text`.
     """
+    config = adopt(config, ranks).config
     _check_batch_shares(config, ranks)
+    if config.deepspeed_config is not None:
+        check_with_deepspeed(config)
     settings = deepspeed_settings(config, ranks) if config.deepspeed_config is not None else {}
     task = build_task(config)
     model, cost = _shape_of(config, task)

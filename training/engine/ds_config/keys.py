@@ -206,7 +206,7 @@ TABLE: dict[str, Key] = {
             OURS_SAVED,
         ),
         *keys("", "ignored", "load_universal_checkpoint", OURS_SAVED),
-        *keys("", "ignored", "datastates", OURS_SAVED),
+        *keys("", "ignored", "datastates_ckpt datastates", OURS_SAVED),
         *keys(
             "",
             "ignored",

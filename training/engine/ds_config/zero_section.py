@@ -11,7 +11,6 @@ _STAGE_3 = (
     "model_persistence_threshold",
     "max_live_parameters",
     "max_reuse_distance",
-    "module_granularity_threshold",
     "use_all_reduce_for_fetch_params",
     "allgather_sequential",
 )

@@ -26,7 +26,7 @@ def test_hosts_of_a_hostfile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("machine1\n", "line 1: machine1"),
+        ("machine1\n", "line 1: machine1. It does not say how many ranks"),
         ("machine1 slots=8\nmachine1 slots=4\n", "line 2: machine1 slots=4"),
         ("machine1 slots=eight\n", "line 1"),
         ("# nothing\n", "names no machine"),
@@ -37,6 +37,15 @@ def test_a_hostfile_that_is_none(tmp_path: Path, text: str, says: str) -> None:
     path.write_text(text)
     with pytest.raises(UsageError, match=says):
         hosts(path)
+
+
+def test_a_hostfile_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_bytes("# équipe\nmachine1 slots=1\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"--hostfile \S+ .* line 1, byte 2 \(0xe9\)"):
+        hosts(path)
+    path.write_bytes(b"\xef\xbb\xbfmachine1 slots=1\n")
+    assert hosts(path) == {"machine1": 1}
 
 
 def test_a_hostfile_that_is_not_there_is_refused_where_deepspeed_goes_on_alone(

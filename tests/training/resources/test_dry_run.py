@@ -214,8 +214,12 @@ def test_ranks_without_deepspeed_are_noted():
 @pytest.mark.parametrize(
     ("settings", "changes", "said"),
     [
-        ({"gradient_clipping": 7.0}, {}, "gradient_clipping = 7.0, but --optimizer.clip = 1.0"),
-        ({"optimizer": {"type": "Adam"}}, {}, "the section optimizer"),
+        (
+            {"train_batch_size": 8},
+            {"batch_size": 4},
+            "train_batch_size = 8, but --batch-size = 4",
+        ),
+        ({"optimizer": {"type": "Lamb"}}, {}, "optimizer.type"),
         ({"zero_optimization": {"stage": 4}}, {}, "stage = 4"),
         ({}, {"batch_size": 9}, "--batch-size 9 cannot be shared by 2 ranks"),
     ],

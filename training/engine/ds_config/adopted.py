@@ -19,7 +19,7 @@ from training.engine.ds_config.sorted_settings import SortedSettings, shown
 from training.engine.ds_config.taken_values import TakenValue, number, taken_values
 from training.engine.ds_config.zero_keys import ZERO
 from training.engine.ds_config.zero_section import settle_zero
-from training.engine.optimizer import check_sharding
+from training.engine.optimizer import check_optimizer, check_sharding
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def adopt(config: RunConfig, ranks: int, flags: Collection[str] | None = None) -
     agreed = _without_contradictions(settings, config, taken, told)
     sizes = _batch_sizes(settings, config, ranks, told)
     made = _replaced(settings, config, agreed, sizes)
-    _check_whole(settings, made)
+    _check_whole(settings, made, agreed)
     if settings.reasons and os.environ.get("RANK", "0") == "0":
         settings.reasons += deepspeed_objections(settings.passed, settings.where, on_gpu(made))
     raise_all(settings.reasons)
@@ -232,13 +232,19 @@ def _replaced(
         return config
 
 
-def _check_whole(settings: SortedSettings, config: RunConfig) -> None:
+def _check_whole(
+    settings: SortedSettings, config: RunConfig, agreed: dict[tuple[str, ...], TakenValue]
+) -> None:
     """Adds what only shows once file and run are one."""
     stage = settings.passed[ZERO]["stage"]
     try:
         check_sharding(config.optimizer, stage, settings.where)
+        if any(path[0] == "optimizer" for path in agreed):
+            check_optimizer(config.optimizer)
     except UsageError as error:
-        settings.reasons.append(error)
+        settings.reasons.append(
+            UsageError(f"{settings.where}: {error.what}", error.why, error.write)
+        )
     if config.precision == "bf16_weights" and stage == 0:
         settings.refuse(
             f"{ZERO}.stage",
@@ -248,10 +254,11 @@ def _check_whole(settings: SortedSettings, config: RunConfig) -> None:
             "from float32 than the other stages do.",
             "Write stage 1, which holds less and trains alike, or --precision bf16.",
         )
-    if settings.taken.get("fp16.enabled") is True and not on_gpu(config):
+    if config.precision == "fp16" and agreed.get(("precision",)) and not on_gpu(config):
+        taken = agreed[("precision",)]
         settings.refuse(
-            "fp16.enabled",
-            True,
+            taken.key,
+            taken.given,
             "It would be --precision fp16, which GPUs alone have; processors compute it by way of "
             "float32 and gain nothing.",
             'Write "auto" there, which leaves the precision to the run, or train on a GPU.',

@@ -39,9 +39,15 @@ TABLE: dict[str, Key] = {
         *keys(
             "optimizer.params",
             "ignored",
-            "torch_adam adam_w_mode fused foreach capturable set_grad_none bias_correction "
-            "fp32_optimizer_states",
+            "torch_adam fused foreach capturable set_grad_none fp32_optimizer_states",
             "the optimizer is torch's own, whose numbers are those of all of them",
+        ),
+        *keys(
+            "optimizer.params",
+            "refused",
+            "adam_w_mode bias_correction",
+            "The run's AdamW decays weights apart from the gradient, and corrects its moments.",
+            "Write true, or drop it.",
         ),
         *keys(
             "optimizer.params",
@@ -293,7 +299,6 @@ TABLE: dict[str, Key] = {
 
 OFF: dict[str, tuple[Any, ...]] = {
     "gradient_allreduce_op": ("mean", "MEAN", "Mean"),
-    "managed_gradient_accumulation": (True,),
     "sequence_parallel_size": (1,),
     "tensor_parallel.autotp_size": (1,),
     "zero_optimization.zero_hpz_partition_size": (1,),
@@ -326,12 +331,16 @@ def homes(name: str) -> list[str]:
     return sorted(path for path in {*TABLE, *SECTIONS} if path.rpartition(".")[2] == name)
 
 
+_ON = ("managed_gradient_accumulation", "adam_w_mode", "bias_correction")
+"""Of what is refused, keys that have to be true."""
 _SWITCHES = {"compile": "deepcompile", "tensor_parallel": "autotp_size"}
 
 
 def asks_for_nothing(path: str, value: Any) -> bool:
     """Whether a value of what is refused leaves it off: false, null, "auto", 0, one of `OFF`; a
     section that is empty, that says "enabled": false, or that holds such values alone."""
+    if path.rpartition(".")[2] in _ON:
+        return value in (True, None, "auto")
     if isinstance(value, dict):
         switch = _SWITCHES.get(path, "enabled")
         if switch in value:

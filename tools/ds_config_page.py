@@ -1,4 +1,4 @@
-"""Writes the keys in docs/ds_config.md from the table that decides: python -m tools.ds_config_page"""
+"""Writes the keys in docs/ds_config.md: python -m tools.ds_config_page"""
 
 from itertools import groupby
 from pathlib import Path

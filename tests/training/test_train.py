@@ -345,7 +345,7 @@ def test_the_launchers_own_words_are_taken(tmp_path):
     words = ["--local_rank=0", "pointer_chase", "--deepspeed"]
     for file in ([str(ZERO2)], [f"--deepspeed_config={ZERO2}"]):
         config = read_request([*words, *file, "--batch_size", "32"]).config
-        assert config.deepspeed_config == str(ZERO2) and config.batch_size == 32
+        assert config.launch.deepspeed_config == str(ZERO2) and config.batch_size == 32
         assert config.deepspeed is not None
 
 

@@ -54,8 +54,8 @@ def hosts(path: Path) -> dict[str, int]:
     """The machines of a hostfile, and the ranks on each.
 
     Raises:
-        UsageError: for a file that is not there or is no text, a line that is no entry, a machine that is named
-            twice, and no entry.
+        UsageError: for a file that is not there or is no text, a line that is no entry, a machine
+            that is named twice, and no entry.
     """
     lines = read_text(
         path,

@@ -97,7 +97,7 @@ class DeepSpeedEngine(Engine):
         except (ValueError, AssertionError, LookupError, TypeError, NotImplementedError) as error:
             says = " ".join(str(error).split()) or type(error).__name__
             raise UsageError(
-                f"DeepSpeed does not start with {config.deepspeed_config}.",
+                f"DeepSpeed does not start with {config.launch.deepspeed_config}.",
                 f"It says: {says.rstrip('.')}.",
                 "Change what it names, or write --deepspeed-config ds_configs/zero2.json.",
             ) from error

@@ -28,7 +28,7 @@ def test_deepspeeds_own_flag(words, read):
 
 def test_two_files_for_deepspeed_are_refused():
     with pytest.raises(UsageError, match=r"--deepspeed a.json comes with --deepspeed-config"):
-        with_deepspeed_flag("parity --deepspeed a.json --deepspeed_config=b.json".split())
+        with_deepspeed_flag(["parity", "--deepspeed", "a.json", "--deepspeed_config=b.json"])
 
 
 def test_flags_of_other_trainers_are_told_all_at_once():

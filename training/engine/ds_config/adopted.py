@@ -49,11 +49,11 @@ def adopt(config: RunConfig, ranks: int, flags: Collection[str] | None = None) -
         UsageError: for a file that cannot be read, and, all at once, for what in it cannot be:
             keys that nobody reads, settings of what is not here, and values that contradict flags.
     """
-    if config.deepspeed_config is None:
+    if config.launch.deepspeed_config is None:
         return Adopted(config if config.deepspeed is None else config.replace(deepspeed=None))
     if config.deepspeed is not None:
         return Adopted(config)
-    path = Path(config.deepspeed_config)
+    path = Path(config.launch.deepspeed_config)
     given = read_ds_config(path)
     settings = SortedSettings.of(given, str(path))
     settle_zero(settings, given.get(ZERO))
@@ -315,4 +315,6 @@ def _spoken(value: Any) -> str:
 
 def on_gpu(config: RunConfig) -> bool:
     """Whether a run computes on a GPU: it is told to, or there is one."""
-    return config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    return config.launch.device == "cuda" or (
+        config.launch.device == "auto" and torch.cuda.is_available()
+    )

@@ -24,7 +24,7 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
     Raises:
         UsageError: as `adopt`; for a batch that ranks and accumulation cannot share equally.
     """
-    assert config.deepspeed_config is not None
+    assert config.launch.deepspeed_config is not None
     config = adopt(config, ranks).config
     share, left = divmod(config.batch_size, ranks * config.accumulation)
     if left:
@@ -65,7 +65,7 @@ def check_with_deepspeed(config: RunConfig) -> None:
     Raises:
         UsageError: on all ranks, for all that DeepSpeed says.
     """
-    where = str(config.deepspeed_config)
+    where = str(config.launch.deepspeed_config)
     told = None
     if collectives.rank() == 0:
         found = deepspeed_objections(config.deepspeed or {}, where, on_gpu(config))

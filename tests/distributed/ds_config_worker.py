@@ -20,67 +20,98 @@ from training.engine.ds_config import adopt, check_with_deepspeed
 UPDATES = 5
 SAVED_AT = 3
 
-ZERO2 = {"stage": 2, "reduce_bucket_size": 500}
-ZERO3 = {"stage": 3, "stage3_param_persistence_threshold": 0, "reduce_bucket_size": 500}
+CPU = {"device": "cpu", "pin_memory": True}
+ZERO3 = {"stage": 3, "stage3_param_persistence_threshold": 0}
+NO_NUMBERS = {
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto",
+}
 SETTINGS: dict[str, dict] = {
-    "round robin": {"zero_optimization": {**ZERO2, "round_robin_gradients": True}},
-    "round robin 1": {"zero_optimization": {"stage": 1, "round_robin_gradients": True}},
-    "round robin on the CPU": {
-        "zero_optimization": {
-            **ZERO2,
-            "round_robin_gradients": True,
-            "offload_optimizer": {"device": "cpu", "pin_memory": False},
-        }
-    },
-    "overlap": {"zero_optimization": {**ZERO2, "overlap_comm": True}},
-    "not contiguous": {"zero_optimization": {**ZERO2, "contiguous_gradients": False}},
-    "no scatter": {"zero_optimization": {**ZERO2, "reduce_scatter": False}},
-    "single ranks": {
-        "zero_optimization": {
-            **ZERO2,
-            "use_multi_rank_bucket_allreduce": False,
-            "allgather_partitions": False,
-            "allgather_bucket_size": 100,
-        }
-    },
-    "unused": {"zero_optimization": {**ZERO2, "ignore_unused_parameters": False}},
-    "checked": {"zero_optimization": {**ZERO2, "enable_sanity_checks": True}},
-    "prescaled": {
-        "zero_optimization": {"stage": 1},
-        "prescale_gradients": True,
-        "gradient_predivide_factor": 2.0,
-    },
-    "prescaled 0": {"prescale_gradients": True, "gradient_predivide_factor": 2.0},
-    "prescaled 3": {
-        "zero_optimization": ZERO3,
-        "prescale_gradients": True,
-        "gradient_predivide_factor": 2.0,
-    },
-    "sub groups": {"zero_optimization": {**ZERO3, "sub_group_size": 300}},
-    "sub groups of nothing": {"zero_optimization": {**ZERO3, "sub_group_size": 0}},
-    "gathered otherwise": {
+    "transformers": {
+        "fp16": {"enabled": "auto", "loss_scale": 0, "hysteresis": 2, "min_loss_scale": 1},
+        "optimizer": {"type": "AdamW", "params": {"lr": 3e-3, "betas": [0.8, 0.99], "eps": 1e-8}},
+        "scheduler": {"type": "WarmupLR", "params": {"warmup_max_lr": 3e-3}},
         "zero_optimization": {
             **ZERO3,
-            "stage3_module_granularity_threshold": 1000,
+            "offload_optimizer": CPU,
+            "offload_param": CPU,
             "overlap_comm": True,
-            "contiguous_gradients": False,
-        }
-    },
-    "gathered by summing": {
-        "zero_optimization": {**ZERO3, "stage3_use_all_reduce_for_fetch_params": True}
-    },
-    "gathered one by one": {"zero_optimization": {**ZERO3, "stage3_allgather_sequential": True}},
-    "plain linear": {
-        "zero_optimization": {
-            **ZERO3,
-            "memory_efficient_linear": False,
-            "override_module_apply": False,
-        }
-    },
-    "told": {
-        "zero_optimization": {"stage": 1},
+            "contiguous_gradients": True,
+            "sub_group_size": 1e14,
+            "reduce_bucket_size": 500,
+            "stage3_prefetch_bucket_size": 0,
+            "stage3_max_live_parameters": 1e9,
+            "stage3_gather_fp16_weights_on_model_save": True,
+        },
         "steps_per_print": 1,
         "wall_clock_breakdown": True,
+    },
+    "llamafactory": {
+        **NO_NUMBERS,
+        "zero_allow_untested_optimizer": True,
+        "fp16": {"enabled": "auto"},
+        "bf16": {"enabled": "auto"},
+        "zero_optimization": {
+            "stage": 2,
+            "allgather_partitions": False,
+            "allgather_bucket_size": 100.0,
+            "use_multi_rank_bucket_allreduce": False,
+            "overlap_comm": True,
+            "reduce_scatter": True,
+            "reduce_bucket_size": 500.0,
+            "contiguous_gradients": False,
+            "round_robin_gradients": True,
+        },
+        "monitor_config": {"enabled": True, "csv_monitor": {"enabled": False}},
+    },
+    "axolotl": {
+        **NO_NUMBERS,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": True},
+        "zero_optimization": {
+            "stage": 3,
+            "offload_optimizer": CPU,
+            "offload_param": CPU,
+            "sub_group_size": 0,
+            "reduce_bucket_size": "auto",
+            "stage3_prefetch_bucket_size": "auto",
+            "stage3_param_persistence_threshold": "auto",
+            "max_live_parameters": 0,
+            "max_reuse_distance": 0,
+            "gather_16bit_weights_on_model_save": True,
+        },
+    },
+    "openrlhf": {
+        **NO_NUMBERS,
+        "zero_optimization": {
+            **ZERO3,
+            "sub_group_size": 300,
+            "stage3_use_all_reduce_for_fetch_params": True,
+            "memory_efficient_linear": False,
+            "round_robin_gradients": True,
+            "zero_hpz_partition_size": 1,
+            "zero_quantized_weights": False,
+        },
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "prescale_gradients": False,
+        "steps_per_print": 100,
+    },
+    "cifar": {
+        "optimizer": {"type": "Adam", "params": {"lr": 1e-3, "weight_decay": 3e-7}},
+        "prescale_gradients": True,
+        "gradient_predivide_factor": 2.0,
+        "zero_optimization": {
+            "stage": 1,
+            "cpu_offload": True,
+            "reduce_scatter": False,
+            "ignore_unused_parameters": False,
+            "enable_sanity_checks": True,
+        },
+    },
+    "told": {
+        "zero_optimization": {**ZERO3, "stage3_allgather_sequential": True},
         "memory_breakdown": True,
         "dump_state": True,
         "comms_logger": {"enabled": True, "verbose": False, "prof_all": True, "debug": False},
@@ -89,7 +120,8 @@ SETTINGS: dict[str, dict] = {
         "log_level": "warning",
     },
 }
-"""What is passed on to DeepSpeed: none of it may change a loss, or what a checkpoint keeps."""
+"""Shapes of other trainers' files, on small numbers. Nothing that they pass on to DeepSpeed may
+change a loss, or what a checkpoint keeps."""
 
 
 def ours(stage: int, zero: dict) -> dict:
@@ -121,7 +153,8 @@ def histories(folder: Path, config: RunConfig) -> dict:
     before = train(engine, range(SAVED_AT))
     collectives.barrier()
     engine.save(saved)
-    found = {"before": asdict(before), "after": asdict(train(engine, range(SAVED_AT, UPDATES)))}
+    after = train(engine, range(SAVED_AT, UPDATES))
+    found = {"before": asdict(before), "after": asdict(after)}
     resumed = DeepSpeedEngine(make_model(), config)
     resumed.load(saved)
     found["resumed"] = asdict(train(resumed, range(SAVED_AT, UPDATES)))
@@ -147,7 +180,7 @@ def run(folder: Path, given: dict | Path) -> dict:
         "stage": stage,
         "precision": config.precision,
         "theirs": histories(folder, config),
-        "ours": histories(folder, as_ours),
+        "ours": asdict(train(DeepSpeedEngine(make_model(), as_ours), range(UPDATES))),
     }
 
 
@@ -159,7 +192,7 @@ def main() -> None:
         cpu=True,
         library_log=folder / f"library_log{collectives.rank()}.log",
     )
-    cases: dict[str, dict | Path] = {} if len(sys.argv) > 2 else dict(SETTINGS)
+    cases: dict[str, dict | Path] = dict(SETTINGS)
     for word in sys.argv[2:]:
         cases[Path(word).name] = Path(word)
     found = {}

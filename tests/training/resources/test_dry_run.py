@@ -231,6 +231,12 @@ def test_conflicts_are_refused(settings, changes, said, tmp_path: Path):
         dry_run_text(make(deepspeed_config=str(path), **changes), 2)
 
 
+def test_a_precision_that_training_would_refuse():
+    with pytest.raises(UsageError, match="--precision fp16 on a CPU"):
+        dry_run_text(make(precision="fp16", device="cpu"))
+    assert dry_run_text(make(precision="fp16", device="cuda"))
+
+
 def test_a_cost_that_its_rule_cannot_pay_is_refused():
     with pytest.raises(UsageError, match="FixedSteps"):
         dry_run_text(make(cost=Part(kind="StepsPlusRemainder")))

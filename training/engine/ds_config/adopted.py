@@ -2,6 +2,7 @@
 otherwise."""
 
 import os
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +52,13 @@ def adopt(config: RunConfig, ranks: int, flags: Collection[str] | None = None) -
     """
     if config.launch.deepspeed_config is None:
         return Adopted(config if config.deepspeed is None else config.replace(deepspeed=None))
-    if config.deepspeed is not None:
-        return Adopted(config)
     path = Path(config.launch.deepspeed_config)
+    if config.deepspeed is not None:
+        if flags is None or not _has_changed(path, config):
+            return Adopted(config)
+        changed = f"{path.name} has changed since this run began, which goes on as it began"
+        anew = f"--deepspeed-config {shlex.quote(str(path))} reads it anew"
+        return Adopted(config, (f"{changed}; {anew}",))
     given = read_ds_config(path)
     settings = SortedSettings.of(given, str(path))
     settle_zero(settings, given.get(ZERO))
@@ -69,6 +74,17 @@ def adopt(config: RunConfig, ranks: int, flags: Collection[str] | None = None) -
     return Adopted(
         made.replace(deepspeed=settings.passed), tuple(_says(settings, config, agreed, sizes))
     )
+
+
+def _has_changed(path: Path, config: RunConfig) -> bool:
+    """Whether a file is there that has DeepSpeed do something else than a run's own settings."""
+    try:
+        given = read_ds_config(path)
+    except UsageError:
+        return False
+    settings = SortedSettings.of(given, str(path))
+    settle_zero(settings, given.get(ZERO))
+    return settings.passed != config.deepspeed
 
 
 def read_ds_config(path: Path) -> dict[str, Any]:

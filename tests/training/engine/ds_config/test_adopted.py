@@ -199,6 +199,11 @@ def test_what_was_adopted_needs_no_file(adopted, tmp_path):
     again = RunConfig.from_json(config.to_json())
     assert again == config and adopt(again, 2).config == config
     assert deepspeed_settings(again, 2)["steps_per_print"] == 5
+    (tmp_path / "zero.json").write_text(json.dumps({**ZERO2, "steps_per_print": 6}))
+    [says] = adopt(again, 2, ()).says
+    assert "zero.json has changed" in says and f"--deepspeed-config {tmp_path}" in says
+    (tmp_path / "zero.json").write_text(json.dumps({**ZERO2, "steps_per_print": 5}))
+    assert adopt(again, 2, ()).says == ()
     assert adopt(config.replace(deepspeed_config=None), 2).config.deepspeed is None
 
 

@@ -1,6 +1,7 @@
 """What the words after `ponder train` ask for."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
 from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
-from training.engine.ds_config import adopt
+from training.engine.ds_config import Adopted, adopt
 from training.recipes.load import load_config, load_recipe, recipe_names
 from training.runs.run_path import RunPath
+
+_SAID_BY_FIRST = 60.0
 
 
 @dataclass(frozen=True)
@@ -106,11 +109,22 @@ def read_request(argv: Sequence[str], ranks_known: bool = True) -> Request:
         else int(os.environ.get("WORLD_SIZE", "1"))
     )
     if ranks_known:
-        adopted = adopt(config, int(ranks or here), given_flags(words))
+        adopted = _adopted(config, int(ranks or here), words)
         config = adopted.config
         for line in adopted.says:
             _screen().say(line)
     return Request(config, None if resume is None else Path(resume), is_dry, int(ranks or here))
+
+
+def _adopted(config: RunConfig, ranks: int, words: Sequence[str]) -> Adopted:
+    """The config with its ds_config. Of the ranks of a machine, the first says what is wrong with
+    the file; the others leave it the time to, before the launcher ends all."""
+    try:
+        return adopt(config, ranks, given_flags(words))
+    except UsageError:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(_SAID_BY_FIRST)
+        raise
 
 
 def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:

@@ -17,6 +17,7 @@ SCHEDULES = {
     "WarmupDecayLR": "WarmupLinear",
     "WarmupCosineLR": "WarmupCosine",
 }
+_MOST = 1e300
 NO_CLIPPING = 1e30
 """gradient_clipping 0, which is none, as a norm that no gradient has."""
 
@@ -62,7 +63,8 @@ def number(
     if isinstance(value, str):  # "3e-5", which YAML and shells make of a number
         with contextlib.suppress(ValueError):
             value = float(value)
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= least
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    fits = fits and least <= value < _MOST  # not for NaN either
     if not fits or (whole and value != int(value)):
         kind = "a whole number" if whole else "a number"
         settings.refuse(

@@ -300,6 +300,7 @@ def test_without_a_command_line_what_differs_from_the_defaults_counts_as_said(se
         ({"scheduler": {"params": {"warmup_min_lr": 1e-6}}}, ["warmup_min_lr", "begin at 0"]),
         ({"train_batch_size": -8}, ["train_batch_size = -8", "1 or more"]),
         ({"train_batch_size": 8.5}, ["train_batch_size = 8.5", "a whole number"]),
+        ('{"train_batch_size": 1e999}', ["train_batch_size = Infinity", "a whole number"]),
         ({"train_batch_size": 9}, ["2 backward passes of 9", "equal share"]),
         (
             {"train_batch_size": 32, "train_micro_batch_size_per_gpu": 7},

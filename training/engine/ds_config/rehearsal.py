@@ -9,9 +9,11 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from halting.errors import UsageError
@@ -37,6 +39,7 @@ _ALONE = {
 }
 _PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _HELD = ("stage", "offload_optimizer", "offload_param")
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
 _MARK = "objections: "
 
 
@@ -57,6 +60,8 @@ def deepspeed_objections(passed: dict[str, Any], where: str, gpu: bool) -> list[
         for name, value in os.environ.items()
         if name not in _PLACE and not name.startswith(("SLURM_", "TORCHELASTIC_", "PMI_"))
     }
+    here = str(Path(__file__).resolve().parents[3])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     if not gpu:
         environment["DS_ACCELERATOR"] = "cpu"
     try:
@@ -73,7 +78,7 @@ def deepspeed_objections(passed: dict[str, Any], where: str, gpu: bool) -> list[
         return []
     told = [line for line in ended.stdout.splitlines() if line.startswith(_MARK)]
     if not told:
-        return [] if ended.returncode == 0 else [_fatal(where, ended)]
+        return [_fatal(where, ended)] if -ended.returncode in _CRASHES else []
     return [
         UsageError(
             f"{where}: {key} = {value}.",

@@ -1,5 +1,5 @@
 """DeepSpeed's own objections to settings, heard before a run begins: another process hands them to
-DeepSpeed and makes one update of a small model.
+DeepSpeed and makes two updates of a small model.
 
 As a module it is that process: settings come as JSON on stdin, objections go as JSON to stdout.
 """
@@ -151,7 +151,7 @@ def _narrowed(
 
 
 def _in_use(passed: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """What is raised when an engine is made and makes an update."""
+    """What is raised when an engine is made and makes updates."""
     try:
         _update(passed)
         return
@@ -179,7 +179,7 @@ def _in_use(passed: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _update(passed: dict[str, Any]) -> None:
-    """One update of two small layers under these settings."""
+    """Two updates of two small layers under these settings."""
     import deepspeed
     import torch
     from torch import nn
@@ -194,9 +194,10 @@ def _update(passed: dict[str, Any]) -> None:
         dist_init_required=False,
     )
     try:
-        loss = engine(torch.ones(1, 8, device=engine.device)).sum()
-        engine.backward(loss)
-        engine.step()
+        for _ in range(2):  # its profiler begins with the second
+            loss = engine(torch.ones(1, 8, device=engine.device)).sum()
+            engine.backward(loss)
+            engine.step()
     finally:
         engine.destroy()
 

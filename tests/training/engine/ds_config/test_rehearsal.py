@@ -53,9 +53,10 @@ def test_what_it_says_once_they_are_used():
             "zero_optimization": {"stage": 3, "overlap_comm": True},
             "prescale_gradients": True,
             "steps_per_print": 0,
+            "flops_profiler": {"enabled": True, "output_file": "/dev/null/profile"},
         }
     )
-    assert set(found) == {"prescale_gradients", "steps_per_print"}
+    assert set(found) == {"prescale_gradients", "steps_per_print", "flops_profiler"}
     assert "ZeRO-3" in found["prescale_gradients"]
 
 

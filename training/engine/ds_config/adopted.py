@@ -15,6 +15,7 @@ from training.config.record import flag_name
 from training.config.run_config import RunConfig
 from training.console.text_file import read_json
 from training.engine.ds_config.batch_sizes import Said, solve
+from training.engine.ds_config.keys import TABLE
 from training.engine.ds_config.rehearsal import deepspeed_objections
 from training.engine.ds_config.sorted_settings import SortedSettings, shown
 from training.engine.ds_config.taken_values import TakenValue, number, taken_values
@@ -54,6 +55,7 @@ def adopt(config: RunConfig, ranks: int, flags: Collection[str] | None = None) -
         return Adopted(config if config.deepspeed is None else config.replace(deepspeed=None))
     path = Path(config.launch.deepspeed_config)
     if config.deepspeed is not None:
+        config = config.replace(deepspeed=_kept(config.deepspeed))
         if flags is None or not _has_changed(path, config):
             return Adopted(config)
         changed = f"{path.name} has changed since this run began, which goes on as it began"
@@ -74,6 +76,17 @@ def adopt(config: RunConfig, ranks: int, flags: Collection[str] | None = None) -
     return Adopted(
         made.replace(deepspeed=settings.passed), tuple(_says(settings, config, agreed, sizes))
     )
+
+
+def _kept(deepspeed: dict[str, Any]) -> dict[str, Any]:
+    """What a config.json keeps for DeepSpeed, which a person may have edited."""
+    settings = SortedSettings.of(deepspeed, "config.json, deepspeed")
+    settle_zero(settings, deepspeed.get(ZERO))
+    for key, value in settings.taken.items():
+        says = TABLE[key].says
+        settings.refuse(key, value, f"It is the run's own there: {says}.", "Move it there.")
+    raise_all(settings.reasons)
+    return settings.passed
 
 
 def _has_changed(path: Path, config: RunConfig) -> bool:

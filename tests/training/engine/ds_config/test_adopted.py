@@ -208,6 +208,24 @@ def test_what_was_adopted_needs_no_file(adopted, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        ({"zero_optimization": 5}, "deepspeed: zero_optimization = 5"),
+        ({"zero_optimization": {"stage": 9}}, "zero_optimization.stage = 9"),
+        ({"train_batch_size": 4}, "train_batch_size = 4.*--batch-size"),
+        ({"stge": 4}, "the key stge"),
+    ],
+)
+def test_what_a_config_keeps_is_checked_where_somebody_has_edited_it(adopted, kept, says):
+    config, _ = adopted(ZERO2)
+    with pytest.raises(UsageError, match=f"config.json, .*{says}"):
+        adopt(config.replace(deepspeed=kept), 2)
+    assert adopt(config.replace(deepspeed={}), 2).config.deepspeed == {
+        "zero_optimization": {"stage": 0}
+    }
+
+
+@pytest.mark.parametrize(
     ("given", "flags", "options", "parts"),
     [
         ({"train_batch_size": 32}, "batch_size", {}, ["train_batch_size = 32", "--batch-size = 8"]),

@@ -26,6 +26,7 @@ LONGEST_FIRST = tuple(
         "distributed/test_launcher.py",
         "distributed/test_engine_memory.py",
         "distributed/test_engine_zero.py",
+        "distributed/test_ds_configs.py",
         "distributed/test_unequal.py",
         "distributed/test_precision.py",
         "test_getting_started.py",

@@ -32,7 +32,7 @@ from training.distributed.launcher_watch import LauncherWatch
 from training.distributed.members import Members, end_without
 from training.distributed.stop_request import StopRequest
 from training.doctor.compiling import check_can_compile
-from training.engine.ds_config import deepspeed_settings
+from training.engine.ds_config import adopt, check_with_deepspeed, deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
@@ -100,6 +100,8 @@ def train_run(
     """
     launcher = LauncherWatch.of_this_process()
     check_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
+    adopted = adopt(config, int(os.environ.get("WORLD_SIZE", "1")))
+    config = adopted.config
     _check_ranks(config)
     if config.loop.compiled:
         check_can_compile()
@@ -129,7 +131,11 @@ def train_run(
     # Paths as given: the same files may lie elsewhere on another machine.
     device, members = _start(as_given, facts(as_given, identity), library_log)
     screen = standard_screen(collectives.rank())
+    for line in adopted.says:
+        screen.say(line)
     check_precision(config.precision, device, config.launch.deepspeed_config is not None)
+    if config.launch.deepspeed_config is not None:
+        check_with_deepspeed(config)
     # Conflicts are refused before a folder is made.
     settings = (
         deepspeed_settings(config, collectives.world_size())

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from training.config.run_config import RunConfig
 from training.runs import metrics
 from training.start import train
 from training.train import main
+
+ZERO2 = Path(__file__).parents[2] / "ds_configs" / "zero2.json"
 
 SIGNALLING = {"kind": "small_runs:Signalling", "options": {"length": 6}}
 
@@ -340,6 +343,25 @@ def test_the_launchers_own_words_are_taken(tmp_path):
     request = read_request(["--local_rank=1", "--deepspeed", "pointer_chase", "--batch_size", "32"])
     assert request.config.batch_size == 32 and request.resume is None
     assert read_request(["--local_rank", "0", "parity"]).config.recipe == "parity"
+    words = ["--local_rank=0", "pointer_chase", "--deepspeed"]
+    for file in ([str(ZERO2)], [f"--deepspeed_config={ZERO2}"]):
+        config = read_request([*words, *file, "--batch_size", "32"]).config
+        assert config.launch.deepspeed_config == str(ZERO2) and config.batch_size == 32
+        assert config.deepspeed is not None
+
+
+def test_a_file_for_deepspeed_gives_the_recipes_values_way_and_no_flags(tmp_path, capsys):
+    (tmp_path / "ds.json").write_text(json.dumps({"train_batch_size": 24, "wandb": {}}))
+    words = ["pointer_chase", "--deepspeed", str(tmp_path / "ds.json")]
+    config = read_request(words).config
+    assert config.batch_size == 24
+    assert "ds.json says --batch-size 24\n" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="train_batch_size = 24, but --batch-size = 64"):
+        read_request([*words, "--batch-size", "64"])
+    with pytest.raises(UsageError, match="Both name the file"):
+        read_request([*words, "--deepspeed-config", "other.json"])
+    # Who only starts the ranks does not know how many there will be.
+    assert read_request([*words, "--batch-size", "64"], ranks_known=False).config.deepspeed is None
 
 
 def test_ranks_without_a_ds_config_are_refused(monkeypatch, tmp_path):

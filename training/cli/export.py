@@ -17,7 +17,7 @@ from training.engine.checkpoint_format import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
 from training.runs.loaded import locate, newest_run, read_config, read_weights
 
-WHERE = ("name", "output", "accumulation", "launch")
+WHERE = ("name", "output", "accumulation", "launch", "deepspeed")
 """What a config says of where and how a run trained, which its weights do not depend on: left out
 of an export."""
 

@@ -121,7 +121,7 @@ def job_of(given: Sequence[str]) -> LaunchedJob:
     mine = words[place + 1 :]
     own, trusts = code_trust.take_flag(mine)
     with code_trust.trusting(trusts):
-        request = read_request(own)
+        request = read_request(own, ranks_known=False)
     if request.resume is not None:
         return LaunchedJob(launcher, tuple(mine), RunPath.parse(request.resume).home)
     folder = run_folder.next_free(request.config)

@@ -1,20 +1,25 @@
 """What the words after `ponder train` ask for."""
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.cli.other_trainers import check_other_trainers, with_deepspeed_flag
 from training.config.code_trust import reading
-from training.config.flags import parse
+from training.config.flags import given_flags, parse
 from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
 from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
+from training.engine.ds_config import Adopted, adopt
 from training.recipes.load import load_config, load_recipe, recipe_names
 from training.runs.run_path import RunPath
 from training.tasks.kept_data import ALLOW
+
+_SAID_BY_FIRST = 60.0
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,21 @@ class Request:
     allow_changed_data: bool = False
 
 
-def read_request(argv: Sequence[str]) -> Request:
-    """The config and what to do with it.
+def read_request(argv: Sequence[str], ranks_known: bool = True) -> Request:
+    """The config and what to do with it, its ds_config read.
+
+    Args:
+        argv: the words.
+        ranks_known: whether this process is one of the ranks; where it only starts them, what a
+            ds_config says is left to them.
 
     Raises:
         UsageError, SystemExit: for flags that cannot be; see `flags.parse`.
     """
-    rest = [
-        word for word in argv if word != "--deepspeed"
-    ]  # a habit of the launcher's users; the config says it all
+    rest = list(argv)
     _take(rest, "--local-rank")  # the launcher puts it first; the environment says the same
+    rest = with_deepspeed_flag(rest)
+    check_other_trainers(rest)
     resume = _take(rest, "--resume")
     ranks = _take(rest, "--ranks")
     file = _take(rest, "--config")
@@ -89,9 +99,11 @@ def read_request(argv: Sequence[str]) -> Request:
         from training.runs.loaded import read_config  # late: a recipe's flags need no model
 
         config = read_config(RunPath.parse(resume).home)
+        words = rest
         config = _parsed(config, rest, f"ponder train --resume {resume}")
     elif file is not None:
         config = load_config(Path(file))
+        words = rest
         config = _parsed(config, rest, f"ponder train --config {file}")
     else:
         if not rest or rest[0].startswith("-"):
@@ -113,6 +125,11 @@ def read_request(argv: Sequence[str]) -> Request:
         if collectives.is_distributed()
         else int(os.environ.get("WORLD_SIZE", "1"))
     )
+    if ranks_known:
+        adopted = _adopted(config, int(ranks or here), words)
+        config = adopted.config
+        for line in adopted.says:
+            _screen().say(line)
     return Request(
         config,
         None if resume is None else Path(resume),
@@ -120,6 +137,17 @@ def read_request(argv: Sequence[str]) -> Request:
         int(ranks or here),
         allow_changed_data,
     )
+
+
+def _adopted(config: RunConfig, ranks: int, words: Sequence[str]) -> Adopted:
+    """The config with its ds_config. Of the ranks of a machine, the first says what is wrong with
+    the file; the others leave it the time to, before the launcher ends all."""
+    try:
+        return adopt(config, ranks, given_flags(words))
+    except UsageError:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(_SAID_BY_FIRST)
+        raise
 
 
 def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:

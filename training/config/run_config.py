@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
+    JsonValue,
     ValidationError,
     model_validator,
 )
@@ -77,6 +78,9 @@ class RunConfig(Record):
     scratch"""
     train_only: Literal["everything", "rule"] = "everything"
     """what learns: rule freezes all weights but the halting rule's"""
+    deepspeed: dict[str, JsonValue] | None = None
+    """what DeepSpeed gets of the file in launch.deepspeed_config beside the run's own values, as it
+    was when the run began; None: the file is read"""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """when the model is evaluated"""
     saving: SavingConfig = Field(default_factory=SavingConfig)

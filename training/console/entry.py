@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from halting.errors import UsageError
+from halting.errors import UsageError, UsageErrors
 from training.console.output_files import FULL
 
 
@@ -46,5 +46,7 @@ def _file_error(error: OSError) -> UsageError:
 
 
 def in_three_parts(error: UsageError) -> str:
-    """What a person reads: what is wrong, why, and what to write."""
+    """What a person reads: what is wrong, why, and what to write; each of several reasons."""
+    if isinstance(error, UsageErrors):
+        return "\n".join(map(in_three_parts, error.errors))
     return f"error: {error.what}\n  why:  {error.why}\n  fix:  {error.write}"

@@ -57,16 +57,22 @@ def hosts(path: Path) -> dict[str, int]:
         UsageError: for a file that is not there or is no text, a line that is no entry, a machine
             that is named twice, and no entry.
     """
-    about = "deepspeed goes on with this machine alone where it cannot read the file."
-    lines = read_text(path, f"--hostfile {path}", about, "/job/hostfile").splitlines()
+    lines = read_text(
+        path,
+        f"--hostfile {path}",
+        "deepspeed reads it too: without one that it can read, it goes on with this machine alone.",
+        "hosts, which holds a line such as `machine1 slots=8` for each machine",
+    ).splitlines()
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         entry = line.split("#")[0].strip()
         match = _ENTRY.fullmatch(entry)
         if entry and (match is None or match[1] in found):
+            bare = "slots=" not in entry
+            lacks = "It does not say how many ranks." if bare else "It is no entry."
             raise UsageError(
                 f"{path}, line {number}: {entry}.",
-                "It names a machine a second time." if match else "It is no entry.",
+                "It names a machine a second time." if match else lacks,
                 "Write one line for each machine: its name, a space, and slots=, with the number "
                 "of its ranks.",
             )

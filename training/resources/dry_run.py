@@ -14,10 +14,15 @@ from act.models.looped_model import LoopedModel
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from training.build import build_model, build_task, check_parts
-from training.config.precision import ARITHMETIC
+from training.config.precision import ARITHMETIC, check_precision
 from training.config.run_config import RunConfig
 from training.console.amounts import counted, in_bytes
-from training.engine.ds_config import deepspeed_settings
+from training.engine.ds_config import (
+    adopt,
+    check_with_deepspeed,
+    deepspeed_settings,
+    on_gpu,
+)
 from training.engine.optimizer import groups_of, is_elementwise
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_choices import run_choices
@@ -78,10 +83,13 @@ def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -
     Raises:
         UsageError: as `dry_run_text`.
     """
+    config = adopt(config, ranks).config
     _check_batch_shares(config, ranks)
-    settings = (
-        deepspeed_settings(config, ranks) if config.launch.deepspeed_config is not None else {}
-    )
+    zero = config.launch.deepspeed_config is not None
+    check_precision(config.precision, torch.device("cuda" if on_gpu(config) else "cpu"), zero)
+    if zero:
+        check_with_deepspeed(config)
+    settings = deepspeed_settings(config, ranks) if zero else {}
     task = build_task(config, kept_data)
     model, cost = _shape_of(config, task)
     if config.start_from is not None:

@@ -26,7 +26,7 @@ def test_hosts_of_a_hostfile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("machine1\n", "line 1: machine1"),
+        ("machine1\n", "line 1: machine1. It does not say how many ranks"),
         ("machine1 slots=8\nmachine1 slots=4\n", "line 2: machine1 slots=4"),
         ("machine1 slots=eight\n", "line 1"),
         ("# nothing\n", "names no machine"),
@@ -45,6 +45,8 @@ def test_a_hostfile_in_another_encoding_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--hostfile .* from line 1, byte 2 \(0xe9\)") as refused:
         hosts(path)
     assert "Windows-1252" in refused.value.why
+    path.write_bytes(b"\xef\xbb\xbfmachine1 slots=1\n")
+    assert hosts(path) == {"machine1": 1}
 
 
 def test_a_hostfile_that_is_not_there_is_refused_where_deepspeed_goes_on_alone(

@@ -1,8 +1,8 @@
 """How a training starts: ranks, run folder, engine; and how it ends."""
 
+import io
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,9 +25,8 @@ from training.distributed import collectives
 from training.distributed import process_group as launch
 from training.distributed.fingerprint import facts
 from training.distributed.launch_command import check_command
-from training.distributed.launcher_watch import LauncherWatch
 from training.distributed.members import Members, end_without
-from training.distributed.stop_request import StopRequest
+from training.distributed.stop_request import Standing, of_this_program
 from training.doctor.compiling import check_can_compile
 from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
@@ -90,8 +89,10 @@ def train_run(
     Raises:
         UsageError: for what cannot be, before anything is trained.
     """
-    launcher = LauncherWatch.of_this_process()
-    check_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
+    request = of_this_program(stop)
+    check_command(
+        request.launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
+    )
     _check_ranks(config)
     if config.loop.compiled:
         check_can_compile()
@@ -110,7 +111,7 @@ def train_run(
         built.model.compile_parts()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    library_log = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
+    library_log = io.StringIO()  # whatever ends this process, nothing stays in a temporary folder
     device, members = _start(config, library_log)
     screen = standard_screen(collectives.rank())
     check_precision(config.precision, device, config.deepspeed_config is not None)
@@ -149,7 +150,7 @@ def train_run(
                 metrics,
                 screen,
                 progress,
-                StopRequest(launcher, stop),
+                request,
             ),
             finishing,
         )
@@ -196,6 +197,13 @@ def _run(
             if outcome.reason == "limit":
                 of = "" if config.stretch_to == "limit" else f" of {config.updates}"
                 screen.say(f"ended {outcome.says}, at update {update}{of}")
+            context.stop_request.finishing(
+                Standing(
+                    "testing what was trained",
+                    f"all {update} updates are saved; the test and the report are missing",
+                    f"finish with ponder train --resume {context.folder}",
+                )
+            )
             finishing(replace(context, progress=outcome.progress))
         return outcome
     finally:
@@ -219,7 +227,7 @@ def _say_resumed(context: TrainingContext) -> None:
     context.metrics.write("resumed", update, **about)
 
 
-def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members | None]:
+def _start(config: RunConfig, library_log: io.StringIO) -> tuple[torch.device, Members | None]:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda.",
@@ -283,15 +291,13 @@ def _write_config(config: RunConfig, folder: Path, kept: Path | None) -> None:
     beside.replace(path)
 
 
-def _keep_library_log(library_log: Path, folder: Path) -> None:
+def _keep_library_log(library_log: io.StringIO, folder: Path) -> None:
     """Moves what was logged before there was a folder into its log.txt; from here on, all goes
     there."""
     log = folder / "log.txt"
-    if library_log.exists():
-        with log.open("a", encoding="utf-8") as out:
-            out.write(library_log.read_text(encoding="utf-8", errors="replace"))
     launch.redirect_library_logs(log)
-    shutil.rmtree(library_log.parent, ignore_errors=True)
+    with log.open("a", encoding="utf-8", errors="replace") as out:
+        out.write(library_log.getvalue())
 
 
 def _header(config: RunConfig, built: Built, device: torch.device, folder: Path) -> str:

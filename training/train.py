@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from halting.errors import UsageError
 from training.console.entry import run_entry
+from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
 
 _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = run_entry(main, sys.argv[1:])
+    with heard_from_the_start():
+        code = run_entry(main, sys.argv[1:])
     from training.distributed import process_group  # late, as above
 
     if process_group.under_launcher():

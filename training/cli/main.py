@@ -3,9 +3,11 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 
 from training.console.entry import run_entry
+from training.distributed.stop_request import heard_from_the_start
 
 VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
@@ -73,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         meant = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no verb {verb}.{meant}\n\n{_help()}", file=sys.stderr)
         return 2
-    return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
+    with heard_from_the_start() if argv is None and verb in ("train", "launch") else nullcontext():
+        return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import torch
 from torch import distributed as dist
@@ -56,7 +56,7 @@ def start(
     timeout: timedelta = TIMEOUT,
     *,
     cpu: bool = False,
-    library_log: Path | None = None,
+    library_log: Path | TextIO | None = None,
     facts: Mapping[str, str] = MappingProxyType({}),
     lost_after: float = 20.0,
 ) -> Joined:
@@ -172,10 +172,10 @@ def library_logs_kept() -> Iterator[None]:
             logging.captureWarnings(False)
 
 
-def redirect_library_logs(path: Path) -> None:
+def redirect_library_logs(log: Path | TextIO) -> None:
     """Sends the log lines of DeepSpeed and torch, and Python's warnings, to a file instead of the
     screen."""
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(log) if isinstance(log, Path) else logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
     # DeepSpeed calls these at every step, and Python would write each of them down.

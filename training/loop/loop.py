@@ -11,7 +11,7 @@ from training.checkpoints.recovery import MOST, PENALTY_FACTOR, take_back
 from training.distributed import collectives
 from training.distributed.dealing import BatchBalancer
 from training.distributed.stop_request import StopRequest
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import EvaluationStopped, evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.best_tracker import BestTracker
@@ -79,11 +79,11 @@ class Training:
         config = self.config
         self.engine.train()
         self.seconds = self._seconds_agreed()
-        if self.progress.update == 0:
-            # whatever comes, the run can go on; and a disk that is full is noticed before the work
-            self.save()
-            self.growth.record(0)
-        with self.context.stop_request as request:
+        with self.context.stop_request.training() as request:
+            if self.progress.update == 0:
+                # whatever comes, the run can go on; and a full disk is noticed before the work
+                self.save()
+                self.growth.record(0)
             while (
                 not self.best.exhausted
                 and not self.limits.done(self.progress)
@@ -146,13 +146,12 @@ class Training:
                     lost = lost_weights(self.config, self.progress, self.checkpoints)
                     return self._end(lost)
                 if measured.stop:
-                    self.save()
-                    return TrainingOutcome(
-                        self.progress,
-                        "stopped",
-                        f"after {request.why or 'a signal to another rank'}",
-                    )
-                if evaluates and self.evaluate(last) and config.on_collapse != "warn":
+                    return self._stopped(request)
+                try:
+                    has_collapsed = evaluates and self.evaluate(last)
+                except EvaluationStopped:
+                    return self._stopped(request)
+                if has_collapsed and config.on_collapse != "warn":
                     if config.on_collapse == "stop":
                         return self._end(collapsed(self.progress))
                     if (
@@ -229,12 +228,19 @@ class Training:
 
     def evaluate(self, last: bool) -> bool:
         """Figures over unseen examples, warnings, and now and then the map of the first of them;
-        whether halting has collapsed, on all ranks the same."""
+        whether halting has collapsed, on all ranks the same. Raises EvaluationStopped, before
+        anything has changed, where somebody asks to stop."""
         config = self.config
         update = self.progress.update
         self.screen.progress("evaluating …")
+        request = self.context.stop_request
         tally = evaluate(
-            self.engine, self.task, "validation", config.eval_examples, self.micro_batch
+            self.engine,
+            self.task,
+            "validation",
+            config.eval_examples,
+            self.micro_batch,
+            stop=lambda: collectives.any_rank(request.asked, self.engine.device),
         )
         figures = tally.figures()
         if last or update % config.eval_every == 0:
@@ -379,6 +385,12 @@ class Training:
         shallow = adaptive and measured.depth > 1 and measured.mean_steps <= _SHALLOW
         self.shallow = self.shallow + 1 if shallow else 0
         return self.shallow == _SHALLOW_UPDATES
+
+    def _stopped(self, request: StopRequest) -> TrainingOutcome:
+        """Saves, as somebody has asked to stop."""
+        self.save()
+        why = request.why or "a signal to another rank"
+        return TrainingOutcome(self.progress, "stopped", f"after {why}")
 
     def _end(self, outcome: TrainingOutcome) -> TrainingOutcome:
         """Notes that the training ended otherwise than it was asked to."""

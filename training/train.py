@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     with heard_from_the_start():
-        code = run_entry(main, sys.argv[1:])
+        code = run_entry(main, sys.argv[1:], is_long=True)
     from training.distributed import process_group  # late, as above
 
     if process_group.under_launcher():

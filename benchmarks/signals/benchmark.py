@@ -2,9 +2,9 @@
 
 SIGTERM, SIGINT and SIGHUP; to one rank, all ranks, the launcher, the command, the process group,
 and to the group twice at once; of a training started by `ponder train`, deepspeed, `ponder launch`
-and torchrun; while it starts up, trains, saves, evaluates and tests. Asked for in each cell: it ends in
-time, and all updates that were written down are in a checkpoint, or its output says why not. Rows
-are kept after each cell, so that a benchmark that is stopped goes on where it was.
+and torchrun; while it starts up, trains, saves, evaluates and tests. Asked for in each cell: it
+ends in time, and all updates that were written down are in a checkpoint, or its output says why
+not. Rows are kept after each cell, so that a benchmark that is stopped goes on where it was.
 """
 
 import re

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from difflib import get_close_matches
 
 from training.console.entry import run_entry
+from training.console.steady_output import replace_unknown_characters
 from training.distributed.stop_request import heard_from_the_start
 
 VERBS = {
@@ -58,14 +59,16 @@ VERBS = {
         "versions, device, DeepSpeed: what works here, what doesn't, and the fix",
     ),
 }
+_LONG = ("train", "tune", "launch", "serve")
+_HEARD = ("train", "launch")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; gives the exit code."""
+    replace_unknown_characters()
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
-        print(_help())
-        return 0
+        return run_entry(_print_help, given)
     if given[0] in ("-V", "--version"):
         print(f"ponder {_version()}")
         return 0
@@ -75,8 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         meant = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no verb {verb}.{meant}\n\n{_help()}", file=sys.stderr)
         return 2
-    with heard_from_the_start() if argv is None and verb in ("train", "launch") else nullcontext():
-        return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
+    with heard_from_the_start() if argv is None and verb in _HEARD else nullcontext():
+        return run_entry(
+            lambda given: importlib.import_module(VERBS[verb][0]).main(given),
+            rest,
+            is_long=verb in _LONG,
+        )
 
 
 def _version() -> str:
@@ -86,6 +93,11 @@ def _version() -> str:
         return metadata.version("ponderloop")
     except metadata.PackageNotFoundError:
         return "from a clone, not installed"
+
+
+def _print_help(given: Sequence[str]) -> int:
+    print(_help())
+    return 0
 
 
 def _help() -> str:

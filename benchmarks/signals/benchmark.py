@@ -27,7 +27,7 @@ MEASURED = (
     *("training/cli/launch.py", "training/cli/main.py", "benchmarks/signals"),
 )
 """What a row depends on."""
-_QUICK = (
+QUICK = (
     ("SIGTERM", "one process", "group", "starting"),
     ("SIGINT", "one process", "process", "saving"),
     ("SIGHUP", "one process", "twice", "evaluating"),
@@ -78,14 +78,14 @@ class Cell:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Sends what is missing; 0 when nothing was lost without a word, 1 when something was."""
-    parser = make_parser("signals", __doc__, quick=f"{len(_QUICK)} cells")
+    parser = make_parser("signals", __doc__, quick=f"{len(QUICK)} cells")
     parser.add_argument("--starter", choices=STARTERS, action="append", help="these alone")
     parser.add_argument("--moment", choices=MOMENTS, action="append", help="these alone")
     parser.add_argument("--signal", choices=SIGNALS, action="append", help="these alone")
     options = parser.parse_args(argv)
     rows = open_rows("signals", options, code_digest(*MEASURED))
     cells = []
-    for which in _QUICK if options.quick else all_cells():
+    for which in QUICK if options.quick else all_cells():
         number, starter, _, moment = which
         asked = (
             (options.signal, number),

@@ -22,7 +22,7 @@ def unread_pipe(encoding: str = "utf-8") -> io.TextIOWrapper:
     """The end of a pipe whose reader has gone."""
     reads, writes = os.pipe()
     os.close(reads)
-    return open(writes, "w", encoding=encoding, buffering=1)  # noqa: SIM115
+    return open(writes, "w", encoding=encoding, buffering=1)
 
 
 def test_a_training_goes_on_when_nobody_reads_it_and_says_so_once(

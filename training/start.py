@@ -1,10 +1,11 @@
 """How a training starts: ranks, run folder, engine; and how it ends."""
 
+import contextlib
 import io
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +26,7 @@ from training.distributed import collectives
 from training.distributed import process_group as launch
 from training.distributed.fingerprint import facts
 from training.distributed.launch_command import check_command
-from training.distributed.members import Members, end_without
+from training.distributed.members import Members
 from training.distributed.stop_request import Standing, of_this_program
 from training.doctor.compiling import check_can_compile
 from training.engine.ds_config import deepspeed_settings
@@ -109,36 +110,36 @@ def train_run(
     )
     if config.loop.compiled:
         built.model.compile_parts()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    if config.launch.threads is not None:
+        torch.set_num_threads(config.launch.threads)
     library_log = io.StringIO()  # whatever ends this process, nothing stays in a temporary folder
     device, members = _start(config, library_log)
-    screen = standard_screen(collectives.rank())
-    check_precision(config.precision, device, config.deepspeed_config is not None)
-    # Conflicts are refused before a folder is made.
-    settings = (
-        deepspeed_settings(config, collectives.world_size())
-        if config.deepspeed_config is not None
-        else None
-    )
-    if config.report_to:
-        check_installed(config.report_to)
-    kept = resume_point(run_path, screen) if run_path is not None else None
-    folder = run_path.home if run_path is not None else run_folder.create(config, device)
-    run_folder.check_shared_folder(folder)
-    _keep_library_log(library_log, folder)
-    if collectives.rank() == 0:
-        _write_config(config, folder, kept)
-    screen.say(_header(config, built, device, folder))
-    if start is not None:
-        start.load_into(built.model)
-        screen.say(start.says())
-    try:
+    with _told_who_is_gone(members):
+        screen = standard_screen(collectives.rank())
+        check_precision(config.precision, device, config.launch.deepspeed_config is not None)
+        # Conflicts are refused before a folder is made.
+        settings = (
+            deepspeed_settings(config, collectives.world_size())
+            if config.launch.deepspeed_config is not None
+            else None
+        )
+        if config.report_to:
+            check_installed(config.report_to)
+        kept = resume_point(run_path, screen) if run_path is not None else None
+        folder = run_path.home if run_path is not None else run_folder.create(config, device)
+        run_folder.check_shared_folder(folder)
+        _keep_library_log(library_log, folder)
+        if collectives.rank() == 0:
+            _write_config(config, folder, kept)
+        screen.say(_header(config, built, device, folder))
+        if start is not None:
+            start.load_into(built.model)
+            screen.say(start.says())
         engine = _engine(config, built, device, settings)
         seed_rank(config.seed, collectives.rank())
         progress = checkpoint.load(kept, engine) if kept is not None else Progress()
         if members is not None:
-            members.watch(folder)
+            members.train_in(folder)
         reports = [Monitors(config.report_to, folder).write] if config.report_to else []
         metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
         outcome = _run(
@@ -154,18 +155,26 @@ def train_run(
             ),
             finishing,
         )
-    except (RuntimeError, OSError):
-        # What a collective raises when a rank dies says which connection broke, and not who is
-        # gone.
-        if members is not None and (gone := members.await_gone()):
-            end_without(gone, folder)
-        raise
-    finally:
-        if members is not None:
-            members.stop_watching()
     engine.close()
     launch.stop()
     return EndedTraining(folder, device, outcome)
+
+
+@contextlib.contextmanager
+def _told_who_is_gone(members: Members | None) -> Iterator[None]:
+    """What a collective raises when a rank dies says which connection broke; within this, the rank
+    is named instead."""
+    if members is None:
+        yield
+        return
+    members.watch()
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        members.end_failed(error)
+        raise
+    finally:
+        members.stop_watching()
 
 
 def _run(
@@ -195,7 +204,7 @@ def _run(
             )
         else:
             if outcome.reason == "limit":
-                of = "" if config.stretch_to == "limit" else f" of {config.updates}"
+                of = "" if config.limits.stretch_to == "limit" else f" of {config.updates}"
                 screen.say(f"ended {outcome.says}, at update {update}{of}")
             context.stop_request.finishing(
                 Standing(
@@ -228,27 +237,27 @@ def _say_resumed(context: TrainingContext) -> None:
 
 
 def _start(config: RunConfig, library_log: io.StringIO) -> tuple[torch.device, Members | None]:
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if config.launch.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda.",
             "torch sees no GPU here.",
             "Write --device cpu, or ask ponder doctor why.",
         )
     if (
-        config.deepspeed_config is not None or config.report_to
+        config.launch.deepspeed_config is not None or config.report_to
     ):  # DeepSpeed's monitors want a world, be it of one
-        limit = timedelta(minutes=config.timeout)
-        cpu = config.device == "cpu"
+        limit = timedelta(minutes=config.launch.timeout)
+        cpu = config.launch.device == "cpu"
         joined = launch.start(
             limit,
             cpu=cpu,
             library_log=library_log,
             facts=facts(config),
-            lost_after=config.lost_after,
+            lost_after=config.launch.lost_after,
         )
         return joined.device, joined.members
     return torch.device(
-        "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+        "cpu" if config.launch.device == "cpu" or not torch.cuda.is_available() else "cuda"
     ), None
 
 
@@ -264,7 +273,7 @@ def _engine(
 
 def _check_ranks(config: RunConfig) -> None:
     ranks = int(os.environ.get("WORLD_SIZE", "1")) if launch.under_launcher() else 1
-    if ranks > 1 and config.deepspeed_config is None:
+    if ranks > 1 and config.launch.deepspeed_config is None:
         raise UsageError(
             f"{ranks} ranks were started without --deepspeed-config.",
             "Each would train a model of its own.",
@@ -304,8 +313,8 @@ def _header(config: RunConfig, built: Built, device: torch.device, folder: Path)
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
     ranks = collectives.world_size()
     engine = (
-        f"{ranks} ranks, {Path(config.deepspeed_config).name}"
-        if config.deepspeed_config
+        f"{ranks} ranks, {Path(config.launch.deepspeed_config).name}"
+        if config.launch.deepspeed_config
         else "1 process"
     )
     parts = (

@@ -17,6 +17,7 @@ from halting.errors import UsageError
 from training.checkpoints import manifest
 from training.checkpoints.random_state import random_state, restore_random_state, seed_rank
 from training.distributed import collectives
+from training.distributed.last_sign import LAST_SIGN
 from training.engine.engine import Engine
 from training.engine.state_access import own_elements
 
@@ -126,6 +127,7 @@ def save(
     Raises:
         UsageError: where the disk is full, or cannot be written to.
     """
+    LAST_SIGN.mark(f"saving after update {progress.update}")
     final = folder_of(checkpoints, progress.update)
     partial = checkpoints / f"{PARTIAL}{final.name}"
 

@@ -1,5 +1,5 @@
-"""When all ranks last answered, and what they have been doing since: ranks go from one collective to
-the next together, so each knows it of all."""
+"""When all ranks last answered, and what they have been doing since: ranks go from one collective
+to the next together, so each knows it of all."""
 
 import time
 

@@ -107,14 +107,18 @@ def start(
     choose_interface(place.address)
     store, members = meet(place, facts, timeout, lost_after)
     members.listen()
-    dist.init_process_group(
-        "gloo" if cpu else "nccl",
-        store=PrefixStore("group", store),
-        rank=members.rank,
-        world_size=len(members.everyone),
-        timeout=timeout,
-    )
-    deepspeed.init_distributed(timeout=timeout, verbose=False)
+    try:
+        dist.init_process_group(
+            "gloo" if cpu else "nccl",
+            store=PrefixStore("group", store),
+            rank=members.rank,
+            world_size=len(members.everyone),
+            timeout=timeout,
+        )
+        deepspeed.init_distributed(timeout=timeout, verbose=False)
+    except RuntimeError as error:
+        members.end_failed(error)
+        raise
     return Joined(
         torch.device("cpu") if cpu else torch.device("cuda", int(os.environ["LOCAL_RANK"])), members
     )

@@ -7,6 +7,7 @@ import torch
 
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
+from training.distributed.last_sign import LAST_SIGN
 from training.evaluation.tally import Tally
 from training.tasks.task import Batch, Task
 
@@ -76,6 +77,7 @@ def evaluate(
         for batch in rank_batches(task, split, num_examples, batch_size):
             batch = batch.to(runner.device)
             tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
+            LAST_SIGN.mark(f"evaluating on the {split} split")
             if stop is not None and stop():
                 runner.model.train(was_training)
                 raise EvaluationStopped

@@ -198,6 +198,8 @@ def _run(
                 f"{deeper_flags(config, context.built.cost)}"
             )
         elif outcome.reason == "stopped":
+            if (name := context.stop_request.signal_name) is not None:
+                context.metrics.write("stopped", update, says=f"after {name}")
             screen.say(
                 f"stopped {outcome.says}, saved at update {update} of {config.updates}\n"
                 f"to go on: ponder train --resume {context.folder}"

@@ -103,6 +103,8 @@ def all_cells() -> Iterator[tuple[str, str, str, str]]:
         for starter, targets in STARTERS.items():
             for moment in MOMENTS:
                 for target in targets:
+                    if (starter, target, moment) == ("ponder launch", "launcher", "testing"):
+                        continue  # all it can see is that the job died: the test is done again
                     yield number, starter, target, moment
 
 

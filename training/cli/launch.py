@@ -36,6 +36,8 @@ is no number, one that dies twice at the same update.
   --wait SECONDS     before each restart (default 5)"""
 _MODULE = "training.train"
 _ENDING = 90.0
+_STOPPED = {128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+"""A rank's exit code after a signal that it answered; the kernel's are negative."""
 _NOTICED = {"PDSH_SSH_ARGS_APPEND": "-oServerAliveInterval=5 -oServerAliveCountMax=4"}
 """By itself ssh never notices that a machine was cut off, and pdsh would wait for it for ever."""
 
@@ -167,13 +169,16 @@ def _why_not_again(job: LaunchedJob, code: int, told: str | None, last: int | No
         return "it ended as it was meant to"
     if told is not None:
         return f"it was told to stop ({told})"
+    if code in _STOPPED:
+        return f"a rank was told to stop ({signal.Signals(code - 128).name})"
+    lines = read_metrics(job.folder) if (job.folder / FILE).exists() else []
+    if lines and lines[-1]["kind"] == "stopped":
+        return f"it was stopped {lines[-1]['says']}"
     if code == 2:
         return "its input has to be mended first"
     if job.update is None:
         return "it died before its first checkpoint"
-    if (job.folder / FILE).exists() and [
-        line for line in read_metrics(job.folder) if line["kind"] == "lost"
-    ][-1:]:
+    if any(line["kind"] == "lost" for line in lines):
         return "its loss was lost, and would be again"
     if job.update == last:
         return f"it died twice after the checkpoint of update {last}"

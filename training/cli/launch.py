@@ -19,7 +19,7 @@ from training.cli.train_request import read_request
 from training.distributed.launch_command import check_command
 from training.distributed.stop_request import insists
 from training.runs import folder as run_folder
-from training.runs.metrics import FILE, read_metrics
+from training.runs.metrics import read_metrics
 from training.runs.run_path import RunPath
 
 _USAGE = """usage: ponder launch [--max-restarts N] [--wait SECONDS] -- DEEPSPEED'S ARGUMENTS
@@ -171,7 +171,9 @@ def _why_not_again(job: LaunchedJob, code: int, told: str | None, last: int | No
         return f"it was told to stop ({told})"
     if code in _STOPPED:
         return f"a rank was told to stop ({signal.Signals(code - 128).name})"
-    lines = read_metrics(job.folder) if (job.folder / FILE).exists() else []
+    lines = []
+    with contextlib.suppress(OSError, ValueError):  # killed within a line, or before there was one
+        lines = read_metrics(job.folder)
     if lines and lines[-1]["kind"] == "stopped":
         return f"it was stopped {lines[-1]['says']}"
     if code == 2:

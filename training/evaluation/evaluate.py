@@ -16,6 +16,10 @@ class EvaluationStopped(Exception):
     """Somebody asked to stop while an evaluation was under way; it has changed nothing."""
 
 
+class Diverged(Exception):
+    """A model's answers are not finite."""
+
+
 class Runner(Protocol):
     """What runs a model: an engine, or a run read back."""
 

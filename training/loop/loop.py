@@ -12,7 +12,7 @@ from training.distributed import collectives
 from training.distributed.dealing import BatchBalancer
 from training.distributed.last_sign import LAST_SIGN
 from training.distributed.stop_request import StopRequest
-from training.evaluation.evaluate import EvaluationStopped, evaluate
+from training.evaluation.evaluate import Diverged, EvaluationStopped, evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.best_tracker import BestTracker
@@ -145,15 +145,17 @@ class Training:
                 saves = (
                     last or measured.stop or self.progress.update % config.saving.save_every == 0
                 )
-                if (saves or evaluates) and not self.is_sound():
-                    lost = lost_weights(self.config, self.progress, self.checkpoints)
-                    return self._end(lost)
-                if measured.stop:
-                    return self._stopped(request)
                 try:
+                    if (saves or evaluates) and not self.is_sound():
+                        raise Diverged
+                    if measured.stop:
+                        return self._stopped(request)
                     has_collapsed = evaluates and self.evaluate(last)
                 except EvaluationStopped:
                     return self._stopped(request)
+                except Diverged:
+                    lost = lost_weights(config, self.progress, self.checkpoints, self.engine)
+                    return self._end(lost)
                 if has_collapsed and config.on_collapse != "warn":
                     if config.on_collapse == "stop":
                         return self._end(collapsed(self.progress))
@@ -232,8 +234,8 @@ class Training:
 
     def evaluate(self, last: bool) -> bool:
         """Figures over unseen examples, warnings, and now and then the map of the first of them;
-        whether halting has collapsed, on all ranks the same. Raises EvaluationStopped, before
-        anything has changed, where somebody asks to stop."""
+        whether halting has collapsed, on all ranks the same. Raises EvaluationStopped or Diverged,
+        before anything has changed, where somebody asks to stop or the loss is no number."""
         config = self.config
         update = self.progress.update
         self.screen.progress("evaluating …")
@@ -242,6 +244,8 @@ class Training:
         stop = lambda: collectives.any_rank(request.asked, self.engine.device)  # noqa: E731
         tally = evaluate(self.engine, self.task, "validation", count, self.micro_batch, stop=stop)
         figures = tally.figures()
+        if not math.isfinite(figures["loss"]):
+            raise Diverged
         if last or update % config.evaluation.eval_every == 0:
             self.best.observe(figures, update)
         self.progress = replace(

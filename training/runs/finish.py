@@ -1,8 +1,10 @@
 """The end of a run: figures on unseen examples, weights to use, the ponder map, the report."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
@@ -39,6 +41,7 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
     tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
+    _check_finite(tally, context)
     examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
@@ -69,6 +72,22 @@ def finish(context: TrainingContext) -> dict[str, Any]:
         _say(screen, summary, found, folder)
     collectives.barrier()
     return summary
+
+
+def _check_finite(tally: Tally, context: TrainingContext) -> None:
+    """Refuses to write down what a diverged model answers."""
+    loss = tally.figures()["loss"]
+    if math.isfinite(loss):
+        return
+    update = context.progress.update
+    raise UsageError(
+        f"The training diverged: after update {update} the loss on the test's examples is {loss}.",
+        "The weights, or the states that they make, came to be no numbers; there is nothing to "
+        "test or to draw.",
+        f"Go on from an earlier checkpoint with smaller steps: ponder train --resume "
+        f"{context.folder}@UPDATE --optimizer.learning-rate "
+        f"{context.config.optimizer.learning_rate / 3:.1g}.",
+    )
 
 
 def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:

@@ -6,22 +6,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from damaged import MarkedVectors, damaging
-from small_runs import losses, small, train_only
+from small_runs import losses, small
 from torch import nn
 
 from act.models.looped_transformer import LoopedTransformer
-from halting import GravesACT, UsageError
-from halting.maps.ponder_map import PonderMap
+from halting import GravesACT
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig
 from training.engine import LocalEngine
 from training.engine.engine import poison_if_nonfinite
-from training.loop.loop import Training
 from training.objectives import CrossEntropy
 from training.runs import metrics
 from training.start import train
@@ -132,33 +129,3 @@ def test_a_gradient_that_overflows_is_skipped_too():
     engine.backward(model(torch.zeros(1, 3, dtype=torch.int64)).logits.sum() * 3e38)
     assert engine.step(1.0).skipped
     assert all(torch.equal(before[name], after) for name, after in engine.weights().items())
-
-
-def test_a_divergence_that_only_an_evaluation_sees_is_named_as_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The probe before a checkpoint looks at one example; the others' answers count too."""
-    monkeypatch.setattr(Training, "is_sound", lambda training: True)
-    schedule = {"kind": "WarmupCosine", "options": {"warmup": 0}}
-    optimizer = {"learning_rate": 1e30, "clip": 1e30}
-    assert train_only(small(tmp_path, name="run", optimizer=optimizer, schedule=schedule)) == 1
-    said = capsys.readouterr().out
-    assert "The training diverged: the model gives answers that are no numbers" in said
-    assert "at update 5." in said and "checkpoints/update-000" in said
-    assert "have a mass" not in said
-
-
-def test_a_map_of_a_diverged_model_says_so() -> None:
-    mass = np.full((1, 2, 2), np.nan)
-    ones = np.ones((1, 2))
-    with pytest.raises(UsageError, match="the mass of 2 tokens is no number") as error:
-        PonderMap(
-            tokens=ones,
-            texts=[["a", "b"]],
-            valid=ones > 0,
-            steps=ones,
-            ponder=ones,
-            mass=mass,
-            score=mass,
-        )
-    assert "has diverged" in error.value.why

@@ -33,6 +33,7 @@ from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
+from training.engine.threads import threads_for
 from training.loop.loop import Training
 from training.loop.outcome import TrainingOutcome
 from training.loop.remedies import deeper_flags
@@ -110,8 +111,8 @@ def train_run(
     )
     if config.loop.compiled:
         built.model.compile_parts()
-    if config.launch.threads is not None:
-        torch.set_num_threads(config.launch.threads)
+    if (threads := config.launch.threads or threads_for(built.model)) is not None:
+        torch.set_num_threads(threads)
     library_log = io.StringIO()  # whatever ends this process, nothing stays in a temporary folder
     device, members = _start(config, library_log)
     with _told_who_is_gone(members):

@@ -61,8 +61,8 @@ class LaunchConfig(Record):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where; auto takes a GPU if there is one"""
     threads: int | None = Field(None, ge=1)
-    """CPU threads; None: torch's choice, one a core. Small models gain nothing from several, and
-    lose much on a busy machine"""
+    """CPU threads; None: one for a small model, else torch's choice or OMP_NUM_THREADS. Small
+    models gain nothing from several, and lose much on a busy machine"""
     timeout: float = Field(30.0, gt=0)
     """minutes that a rank waits for the others before it gives up"""
     lost_after: float = Field(20.0, gt=0)

@@ -27,14 +27,14 @@ def test_a_divergence_that_only_an_evaluation_sees_is_named_as_one(
 
 def test_a_map_of_a_diverged_model_says_so() -> None:
     mass = np.full((1, 2, 2), np.nan)
-    ones = np.ones((1, 2))
+    ones = np.ones((1, 2), np.int64)
     with pytest.raises(UsageError, match="the mass of 2 tokens is no number") as error:
         PonderMap(
             tokens=ones,
             texts=[["a", "b"]],
             valid=ones > 0,
             steps=ones,
-            ponder=ones,
+            ponder=mass[..., 0],
             mass=mass,
             score=mass,
         )

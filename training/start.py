@@ -20,6 +20,7 @@ from training.checkpoints.checkpoint import Progress
 from training.checkpoints.random_state import seed_rank
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
+from training.console import startup_sign
 from training.console.entry import in_three_parts
 from training.console.screen import standard_screen
 from training.distributed import collectives
@@ -101,6 +102,7 @@ def train_run(
     run_path = None if resume is None else RunPath.parse(resume)
     if run_path is not None:
         check_resumable(run_path)
+    startup_sign.doing("building the model")
     built = build_all(config)
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
@@ -114,9 +116,10 @@ def train_run(
     if (threads := config.launch.threads or threads_for(built.model)) is not None:
         torch.set_num_threads(threads)
     library_log = io.StringIO()  # whatever ends this process, nothing stays in a temporary folder
+    startup_sign.doing("loading the engine, and meeting the other ranks")
     device, members = _start(config, library_log)
     with _told_who_is_gone(members):
-        screen = standard_screen(collectives.rank())
+        screen = standard_screen(collectives.rank(), config.launch.quiet)
         check_precision(config.precision, device, config.launch.deepspeed_config is not None)
         # Conflicts are refused before a folder is made.
         settings = (
@@ -132,6 +135,7 @@ def train_run(
         _keep_library_log(library_log, folder)
         if collectives.rank() == 0:
             _write_config(config, folder, kept)
+        startup_sign.end()
         screen.say(_header(config, built, device, folder))
         if start is not None:
             start.load_into(built.model)
@@ -191,7 +195,7 @@ def _run(
         update = outcome.progress.update
         if outcome.reason == "lost":
             assert outcome.error is not None
-            screen.say(in_three_parts(outcome.error))
+            screen.say(in_three_parts(outcome.error), always=True)
         elif outcome.reason == "collapsed":
             screen.warn(f"training stopped: {outcome.says}")
             screen.say(
@@ -203,7 +207,8 @@ def _run(
                 context.metrics.write("stopped", update, says=f"after {name}")
             screen.say(
                 f"stopped {outcome.says}, saved at update {update} of {config.updates}\n"
-                f"to go on: ponder train --resume {context.folder}"
+                f"to go on: ponder train --resume {context.folder}",
+                always=True,
             )
         else:
             if outcome.reason == "limit":

@@ -1,10 +1,13 @@
 """`ponder train`, `python -m training.train`, `deepspeed --module training.train`: one entry, one
 run folder."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
 from halting.errors import UsageError
+from training.console import startup_sign
 from training.console.entry import run_entry
 from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
@@ -26,6 +29,12 @@ def main(argv: Sequence[str]) -> int:
     if not argv or list(argv) in (["-h"], ["--help"]):
         print(_USAGE.format(recipes=", ".join(recipe_names())))
         return 0
+    speaks = os.environ.get("RANK", "0") == "0" and not {"--quiet", "--dry-run"} & set(argv)
+    with startup_sign.shown() if speaks else contextlib.nullcontext():
+        return _train(argv)
+
+
+def _train(argv: Sequence[str]) -> int:
     # What follows imports torch, and is imported once it is needed: the usage in no time, a
     # recipe's flags before the engines.
     from training.cli.train_request import read_request

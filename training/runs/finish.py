@@ -159,7 +159,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             f"{best['update']}, kept as {folder}@best"
         )
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
-    screen.say(f"\nwritten to {folder}: {written}")
+    screen.say(f"\nwritten to {folder}: {written}", always=True)
     screen.say(
         f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned "
         f"fixed:{_half(summary)}"

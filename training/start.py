@@ -1,10 +1,15 @@
 """How a training starts: ranks, run folder, engine; and how it ends."""
 
+import contextlib
+import io
 import os
 import shutil
-import tempfile
 import threading
+<<<<<<< HEAD
 from collections.abc import Callable, Mapping
+=======
+from collections.abc import Callable, Iterator
+>>>>>>> signals
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,20 +27,21 @@ from training.config.absolute_paths import with_absolute_paths
 from training.config.code_trust import files_of
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
+from training.console import startup_sign
 from training.console.entry import in_three_parts
 from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.distributed import process_group as launch
 from training.distributed.fingerprint import facts
 from training.distributed.launch_command import check_command
-from training.distributed.launcher_watch import LauncherWatch
-from training.distributed.members import Members, end_without
-from training.distributed.stop_request import StopRequest
+from training.distributed.members import Members
+from training.distributed.stop_request import Standing, of_this_program
 from training.doctor.compiling import check_can_compile
 from training.engine.ds_config import adopt, check_with_deepspeed, deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
+from training.engine.threads import threads_for
 from training.loop.loop import Training
 from training.loop.outcome import TrainingOutcome
 from training.loop.remedies import deeper_flags
@@ -98,16 +104,24 @@ def train_run(
     Raises:
         UsageError: for what cannot be, before anything is trained.
     """
+<<<<<<< HEAD
     launcher = LauncherWatch.of_this_process()
     check_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
     adopted = adopt(config, int(os.environ.get("WORLD_SIZE", "1")))
     config = adopted.config
+=======
+    request = of_this_program(stop)
+    check_command(
+        request.launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
+    )
+>>>>>>> signals
     _check_ranks(config)
     if config.loop.compiled:
         check_can_compile()
     run_path = None if resume is None else RunPath.parse(resume)
     if run_path is not None:
         check_resumable(run_path)
+<<<<<<< HEAD
     as_given = config
     config = with_absolute_paths(config)
     kept_data = None if run_path is None else read_data(run_path.home, allow_changed_data)
@@ -116,6 +130,10 @@ def train_run(
     identity = built.task.identity()
     if run_path is not None and (named := run_path.checkpoint()) and not allow_changed_data:
         check_data_of(named, built.task)
+=======
+    startup_sign.doing("building the model")
+    built = build_all(config)
+>>>>>>> signals
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
@@ -125,6 +143,7 @@ def train_run(
     )
     if config.loop.compiled:
         built.model.compile_parts()
+<<<<<<< HEAD
     if config.launch.threads is not None:
         torch.set_num_threads(config.launch.threads)
     library_log = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
@@ -195,8 +214,75 @@ def train_run(
             if members is not None:
                 members.stop_watching()
         engine.close()
+=======
+    if (threads := config.launch.threads or threads_for(built.model)) is not None:
+        torch.set_num_threads(threads)
+    library_log = io.StringIO()  # whatever ends this process, nothing stays in a temporary folder
+    startup_sign.doing("loading the engine, and meeting the other ranks")
+    device, members = _start(config, library_log)
+    with _told_who_is_gone(members):
+        screen = standard_screen(collectives.rank(), config.launch.quiet)
+        check_precision(config.precision, device, config.launch.deepspeed_config is not None)
+        # Conflicts are refused before a folder is made.
+        settings = (
+            deepspeed_settings(config, collectives.world_size())
+            if config.launch.deepspeed_config is not None
+            else None
+        )
+        if config.report_to:
+            check_installed(config.report_to)
+        kept = resume_point(run_path, screen) if run_path is not None else None
+        folder = run_path.home if run_path is not None else run_folder.create(config, device)
+        run_folder.check_shared_folder(folder)
+        _keep_library_log(library_log, folder)
+        if collectives.rank() == 0:
+            _write_config(config, folder, kept)
+        startup_sign.end()
+        screen.say(_header(config, built, device, folder))
+        if start is not None:
+            start.load_into(built.model)
+            screen.say(start.says())
+        engine = _engine(config, built, device, settings)
+        seed_rank(config.seed, collectives.rank())
+        progress = checkpoint.load(kept, engine) if kept is not None else Progress()
+        if members is not None:
+            members.train_in(folder)
+        reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+        metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
+        outcome = _run(
+            TrainingContext(
+                config,
+                built,
+                engine,
+                folder,
+                metrics,
+                screen,
+                progress,
+                request,
+            ),
+            finishing,
+        )
+    engine.close()
+>>>>>>> signals
     launch.stop()
     return EndedTraining(folder, device, outcome)
+
+
+@contextlib.contextmanager
+def _told_who_is_gone(members: Members | None) -> Iterator[None]:
+    """What a collective raises when a rank dies says which connection broke; within this, the rank
+    is named instead."""
+    if members is None:
+        yield
+        return
+    members.watch()
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        members.end_failed(error)
+        raise
+    finally:
+        members.stop_watching()
 
 
 def _run(
@@ -212,7 +298,7 @@ def _run(
         update = outcome.progress.update
         if outcome.reason == "lost":
             assert outcome.error is not None
-            screen.say(in_three_parts(outcome.error))
+            screen.say(in_three_parts(outcome.error), always=True)
         elif outcome.reason == "collapsed":
             screen.warn(f"training stopped: {outcome.says}")
             screen.say(
@@ -220,14 +306,24 @@ def _run(
                 f"{deeper_flags(config, context.built.cost)}"
             )
         elif outcome.reason == "stopped":
+            if (name := context.stop_request.signal_name) is not None:
+                context.metrics.write("stopped", update, says=f"after {name}")
             screen.say(
                 f"stopped {outcome.says}, saved at update {update} of {config.updates}\n"
-                f"to go on: ponder train --resume {context.folder}"
+                f"to go on: ponder train --resume {context.folder}",
+                always=True,
             )
         else:
             if outcome.reason == "limit":
                 of = "" if config.limits.stretch_to == "limit" else f" of {config.updates}"
                 screen.say(f"ended {outcome.says}, at update {update}{of}")
+            context.stop_request.finishing(
+                Standing(
+                    "testing what was trained",
+                    f"all {update} updates are saved; the test and the report are missing",
+                    f"finish with ponder train --resume {context.folder}",
+                )
+            )
             finishing(replace(context, progress=outcome.progress))
         return outcome
     finally:
@@ -251,9 +347,13 @@ def _say_resumed(context: TrainingContext) -> None:
     context.metrics.write("resumed", update, **about)
 
 
+<<<<<<< HEAD
 def _start(
     config: RunConfig, told: Mapping[str, str], library_log: Path
 ) -> tuple[torch.device, Members | None]:
+=======
+def _start(config: RunConfig, library_log: io.StringIO) -> tuple[torch.device, Members | None]:
+>>>>>>> signals
     if config.launch.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda.",
@@ -317,15 +417,13 @@ def _write_config(config: RunConfig, folder: Path, kept: Path | None) -> None:
     beside.replace(path)
 
 
-def _keep_library_log(library_log: Path, folder: Path) -> None:
+def _keep_library_log(library_log: io.StringIO, folder: Path) -> None:
     """Moves what was logged before there was a folder into its log.txt; from here on, all goes
     there."""
     log = folder / "log.txt"
-    if library_log.exists():
-        with log.open("a", encoding="utf-8") as out:
-            out.write(library_log.read_text(encoding="utf-8", errors="replace"))
     launch.redirect_library_logs(log)
-    shutil.rmtree(library_log.parent, ignore_errors=True)
+    with log.open("a", encoding="utf-8", errors="replace") as out:
+        out.write(library_log.getvalue())
 
 
 def _header(config: RunConfig, built: Built, device: torch.device, folder: Path) -> str:

@@ -1,11 +1,15 @@
 """`ponder train`, `python -m training.train`, `deepspeed --module training.train`: one entry, one
 run folder."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
 from halting.errors import UsageError
+from training.console import startup_sign
 from training.console.entry import run_entry
+from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
 
 _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
@@ -26,6 +30,12 @@ def main(argv: Sequence[str]) -> int:
     if not argv or list(argv) in (["-h"], ["--help"]):
         print(_USAGE.format(recipes=", ".join(recipe_names())))
         return 0
+    speaks = os.environ.get("RANK", "0") == "0" and not {"--quiet", "--dry-run"} & set(argv)
+    with startup_sign.shown() if speaks else contextlib.nullcontext():
+        return _train(argv)
+
+
+def _train(argv: Sequence[str]) -> int:
     # What follows imports torch, and is imported once it is needed: the usage in no time, a
     # recipe's flags before the engines.
     from training.config import code_trust
@@ -64,7 +74,8 @@ def _train(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = run_entry(main, sys.argv[1:])
+    with heard_from_the_start():
+        code = run_entry(main, sys.argv[1:], is_long=True)
     from training.distributed import process_group  # late, as above
 
     if process_group.under_launcher():

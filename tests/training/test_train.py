@@ -375,3 +375,14 @@ def test_ranks_without_a_ds_config_are_refused(monkeypatch, tmp_path):
 
 def test_a_signalling_task_is_what_it_claims():
     assert Signalling(at=10**9).batch("train", 0, 4).tokens.shape == (4, 6)
+
+
+def test_a_quiet_run_says_how_it_ended_and_lines_come_as_often_as_asked(tmp_path, capsys):
+    assert train_only(small(tmp_path, name="loud", log_every=4)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ordinary = [line for line in lines if line.startswith("step ") and "  steps " in line]
+    assert [line.split("/")[0].split()[-1] for line in ordinary] == ["4", "8", "12"]
+    assert train(small(tmp_path, name="quiet", quiet=True)) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert said[-1].startswith(f"written to {tmp_path / 'quiet'}:")
+    assert all(line.startswith("warning:") for line in said[:-1])

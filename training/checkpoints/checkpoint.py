@@ -24,6 +24,7 @@ from training.checkpoints.random_state import (
     seed_rank,
 )
 from training.distributed import collectives
+from training.distributed.last_sign import LAST_SIGN
 from training.engine.engine import Engine
 from training.engine.state_access import own_elements
 
@@ -108,6 +109,7 @@ def save(
     Raises:
         UsageError: where the disk is full, or cannot be written to.
     """
+    LAST_SIGN.mark(f"saving after update {progress.update}")
     final = folder_of(checkpoints, progress.update)
     partial = checkpoints / f"{PARTIAL}{final.name}"
 

@@ -180,4 +180,4 @@ def _check_counts(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_entry(main, sys.argv[1:]))
+    sys.exit(run_entry(main, sys.argv[1:], is_long=True))

@@ -1,14 +1,23 @@
 """Evaluation: figures over unseen examples, and ponder maps of a few."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
+from training.distributed.last_sign import LAST_SIGN
 from training.evaluation.tally import Tally
 from training.tasks.task import Batch, Task
+
+
+class EvaluationStopped(Exception):
+    """Somebody asked to stop while an evaluation was under way; it has changed nothing."""
+
+
+class Diverged(Exception):
+    """A model's answers are not finite."""
 
 
 class Runner(Protocol):
@@ -44,6 +53,7 @@ def evaluate(
     num_examples: int,
     batch_size: int,
     max_steps: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Tally:
     """The counts over the first examples of a split, summed over ranks, in evaluation mode.
 
@@ -54,6 +64,10 @@ def evaluate(
         num_examples: how many, rounded up to whole batches.
         batch_size: the most examples a rank computes at once.
         max_steps: another step limit.
+        stop: asked after each batch, on all ranks the same; None: it goes to its end.
+
+    Raises:
+        EvaluationStopped: once `stop` says so.
     """
     recurrence = runner.model.recurrence
     devices = [runner.device] if runner.device.type == "cuda" else []
@@ -67,5 +81,9 @@ def evaluate(
         for batch in rank_batches(task, split, num_examples, batch_size):
             batch = batch.to(runner.device)
             tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
+            LAST_SIGN.mark(f"evaluating on the {split} split")
+            if stop is not None and stop():
+                runner.model.train(was_training)
+                raise EvaluationStopped
     runner.model.train(was_training)
     return tally.over_ranks(runner.device)

@@ -10,8 +10,9 @@ from training.checkpoints import checkpoint
 from training.checkpoints.recovery import MOST, PENALTY_FACTOR, take_back
 from training.distributed import collectives
 from training.distributed.dealing import BatchBalancer
+from training.distributed.last_sign import LAST_SIGN
 from training.distributed.stop_request import StopRequest
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import Diverged, EvaluationStopped, evaluate
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, Signs, alarms
 from training.loop.best_tracker import BestTracker
@@ -79,11 +80,11 @@ class Training:
         config = self.config
         self.engine.train()
         self.seconds = self._seconds_agreed()
-        if self.progress.update == 0:
-            # whatever comes, the run can go on; and a disk that is full is noticed before the work
-            self.save()
-            self.growth.record(0)
-        with self.context.stop_request as request:
+        with self.context.stop_request.training() as request:
+            if self.progress.update == 0:
+                # whatever comes, the run can go on; and a full disk is noticed before the work
+                self.save()
+                self.growth.record(0)
             while (
                 not self.best.exhausted
                 and not self.limits.done(self.progress)
@@ -144,17 +145,18 @@ class Training:
                 saves = (
                     last or measured.stop or self.progress.update % config.saving.save_every == 0
                 )
-                if (saves or evaluates) and not self.is_sound():
-                    lost = lost_weights(self.config, self.progress, self.checkpoints)
+                try:
+                    if (saves or evaluates) and not self.is_sound():
+                        raise Diverged
+                    if measured.stop:
+                        return self._stopped(request)
+                    has_collapsed = evaluates and self.evaluate(last)
+                except EvaluationStopped:
+                    return self._stopped(request)
+                except Diverged:
+                    lost = lost_weights(config, self.progress, self.checkpoints, self.engine)
                     return self._end(lost)
-                if measured.stop:
-                    self.save()
-                    return TrainingOutcome(
-                        self.progress,
-                        "stopped",
-                        f"after {request.why or 'a signal to another rank'}",
-                    )
-                if evaluates and self.evaluate(last) and config.on_collapse != "warn":
+                if has_collapsed and config.on_collapse != "warn":
                     if config.on_collapse == "stop":
                         return self._end(collapsed(self.progress))
                     if (
@@ -176,6 +178,7 @@ class Training:
         global batch's, so the gradient is the same for any number of ranks and micro-batches."""
         engine = self.engine
         device = self.engine.device
+        LAST_SIGN.mark(f"update {self.progress.update + 1}")
         given = self.balancer.batches(self.progress.examples, device)
         target_weight = given.target_weight
         valid = given.valid
@@ -233,14 +236,18 @@ class Training:
 
     def evaluate(self, last: bool) -> bool:
         """Figures over unseen examples, warnings, and now and then the map of the first of them;
-        whether halting has collapsed, on all ranks the same."""
+        whether halting has collapsed, on all ranks the same. Raises EvaluationStopped or Diverged,
+        before anything has changed, where somebody asks to stop or the loss is no number."""
         config = self.config
         update = self.progress.update
         self.screen.progress("evaluating …")
-        tally = evaluate(
-            self.engine, self.task, "validation", config.evaluation.eval_examples, self.micro_batch
-        )
+        count = config.evaluation.eval_examples
+        request = self.context.stop_request
+        stop = lambda: collectives.any_rank(request.asked, self.engine.device)  # noqa: E731
+        tally = evaluate(self.engine, self.task, "validation", count, self.micro_batch, stop=stop)
         figures = tally.figures()
+        if not math.isfinite(figures["loss"]):
+            raise Diverged
         if last or update % config.evaluation.eval_every == 0:
             self.best.observe(figures, update)
         self.progress = replace(
@@ -390,6 +397,11 @@ class Training:
         shallow = adaptive and measured.depth > 1 and measured.mean_steps <= _SHALLOW
         self.shallow = self.shallow + 1 if shallow else 0
         return self.shallow == _SHALLOW_UPDATES
+
+    def _stopped(self, request: StopRequest) -> TrainingOutcome:
+        self.save()
+        why = request.why or "a signal to another rank"
+        return TrainingOutcome(self.progress, "stopped", f"after {why}")
 
     def _end(self, outcome: TrainingOutcome) -> TrainingOutcome:
         """Notes that the training ended otherwise than it was asked to."""

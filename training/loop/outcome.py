@@ -8,6 +8,7 @@ from halting.errors import UsageError
 from training.checkpoints import checkpoint
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.engine.engine import Engine
 from training.loop.update import Update
 
 
@@ -60,13 +61,18 @@ def lost_by_skipping(
     )
 
 
-def lost_weights(config: RunConfig, progress: Progress, checkpoints: Path) -> TrainingOutcome:
-    """The weights give no finite answers."""
+def lost_weights(
+    config: RunConfig, progress: Progress, checkpoints: Path, engine: Engine
+) -> TrainingOutcome:
+    """The weights give no finite answers; says which of them is the first that is not finite."""
+    named = engine.model.named_parameters()
+    first = next((name for name, each in named if not bool(each.isfinite().all())), None)
+    which = f"{first} is not finite" if first is not None else "its weights are finite still"
     return _lost(
         config,
         progress,
         checkpoints,
-        "The weights came to give no finite answers",
+        f"The training diverged: the model gives answers that are no numbers ({which})",
         "A checkpoint of them would be worth nothing",
     )
 

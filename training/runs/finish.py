@@ -1,9 +1,11 @@
 """The end of a run: figures on unseen examples, weights to use, the ponder map, the report."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
@@ -42,6 +44,7 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
     tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
+    _check_finite(tally, context)
     examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
@@ -92,6 +95,22 @@ def _write_final(context: TrainingContext) -> None:
             final.rename(replaced)
         partial.rename(final)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _check_finite(tally: Tally, context: TrainingContext) -> None:
+    """Refuses to write down what a diverged model answers."""
+    loss = tally.figures()["loss"]
+    if math.isfinite(loss):
+        return
+    update = context.progress.update
+    raise UsageError(
+        f"The training diverged: after update {update} the loss on the test's examples is {loss}.",
+        "The weights, or the states that they make, came to be no numbers; there is nothing to "
+        "test or to draw.",
+        f"Go on from an earlier checkpoint with smaller steps: ponder train --resume "
+        f"{context.folder}@UPDATE --optimizer.learning-rate "
+        f"{context.config.optimizer.learning_rate / 3:.1g}.",
+    )
 
 
 def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:
@@ -163,7 +182,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             f"{best['update']}, kept as {folder}@best"
         )
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
-    screen.say(f"\nwritten to {folder}: {written}")
+    screen.say(f"\nwritten to {folder}: {written}", always=True)
     screen.say(
         f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned "
         f"fixed:{_half(summary)}"

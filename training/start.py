@@ -5,11 +5,7 @@ import io
 import os
 import shutil
 import threading
-<<<<<<< HEAD
-from collections.abc import Callable, Mapping
-=======
-from collections.abc import Callable, Iterator
->>>>>>> signals
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -104,24 +100,19 @@ def train_run(
     Raises:
         UsageError: for what cannot be, before anything is trained.
     """
-<<<<<<< HEAD
-    launcher = LauncherWatch.of_this_process()
-    check_command(launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available())
-    adopted = adopt(config, int(os.environ.get("WORLD_SIZE", "1")))
-    config = adopted.config
-=======
     request = of_this_program(stop)
     check_command(
         request.launcher.words, int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     )
->>>>>>> signals
+    adopted = adopt(config, int(os.environ.get("WORLD_SIZE", "1")))
+    config = adopted.config
     _check_ranks(config)
     if config.loop.compiled:
         check_can_compile()
     run_path = None if resume is None else RunPath.parse(resume)
     if run_path is not None:
         check_resumable(run_path)
-<<<<<<< HEAD
+    startup_sign.doing("building the model")
     as_given = config
     config = with_absolute_paths(config)
     kept_data = None if run_path is None else read_data(run_path.home, allow_changed_data)
@@ -130,10 +121,6 @@ def train_run(
     identity = built.task.identity()
     if run_path is not None and (named := run_path.checkpoint()) and not allow_changed_data:
         check_data_of(named, built.task)
-=======
-    startup_sign.doing("building the model")
-    built = build_all(config)
->>>>>>> signals
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
@@ -143,86 +130,19 @@ def train_run(
     )
     if config.loop.compiled:
         built.model.compile_parts()
-<<<<<<< HEAD
-    if config.launch.threads is not None:
-        torch.set_num_threads(config.launch.threads)
-    library_log = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
-    # Paths as given: the same files may lie elsewhere on another machine.
-    device, members = _start(as_given, facts(as_given, identity), library_log)
-    screen = standard_screen(collectives.rank())
-    for line in adopted.says:
-        screen.say(line)
-    check_precision(config.precision, device, config.launch.deepspeed_config is not None)
-    if config.launch.deepspeed_config is not None:
-        check_with_deepspeed(config)
-    # Conflicts are refused before a folder is made.
-    settings = (
-        deepspeed_settings(config, collectives.world_size())
-        if config.launch.deepspeed_config is not None
-        else None
-    )
-    if config.report_to:
-        check_installed(config.report_to)
-    resumed = None if run_path is None else run_path.home
-    with run_folder.writing_into(config, resumed, device, screen) as (folder, lock):
-        kept = resume_point(run_path, screen) if run_path is not None else None
-        _keep_library_log(library_log, folder)
-        if collectives.rank() == 0:
-            _write_config(config, folder, kept)
-            write_data(folder, config.data.kind, built.task, None if kept is None else kept.name)
-        screen.say(_header(config, built, device, folder))
-        if (says := built.task.says()) is not None:
-            screen.say(says)
-        for warning in built.task.warnings():
-            screen.warn(warning)
-        if start is not None:
-            start.load_into(built.model)
-            screen.say(start.says())
-        try:
-            engine = _engine(config, built, device, settings)
-            seed_rank(config.seed, collectives.rank())
-            progress = checkpoint.load(kept, engine) if kept is not None else Progress()
-            progress = replace(progress, data=None if identity is None else identity.digest)
-            if members is not None:
-                members.watch(folder)
-            reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-            own = folder if collectives.rank() == 0 else None
-            metrics = Metrics(own, progress.update, reports, screen.warn)
-            outcome = _run(
-                TrainingContext(
-                    config,
-                    built,
-                    engine,
-                    folder,
-                    metrics,
-                    screen,
-                    progress,
-                    StopRequest(launcher, stop),
-                    lock,
-                ),
-                finishing,
-            )
-        except (RuntimeError, OSError) as error:
-            # What a collective raises when a rank dies says which connection broke, and not who is
-            # gone.
-            if members is not None and (gone := members.await_gone()):
-                end_without(gone, folder)
-            if isinstance(error, OSError) and folder in Path(error.filename or "").parents:
-                raise failed_write(folder, Path(error.filename), error) from error
-            raise
-        finally:
-            if members is not None:
-                members.stop_watching()
-        engine.close()
-=======
     if (threads := config.launch.threads or threads_for(built.model)) is not None:
         torch.set_num_threads(threads)
     library_log = io.StringIO()  # whatever ends this process, nothing stays in a temporary folder
     startup_sign.doing("loading the engine, and meeting the other ranks")
-    device, members = _start(config, library_log)
+    # Paths as given: the same files may lie elsewhere on another machine.
+    device, members = _start(as_given, facts(as_given, identity), library_log)
     with _told_who_is_gone(members):
         screen = standard_screen(collectives.rank(), config.launch.quiet)
+        for line in adopted.says:
+            screen.say(line)
         check_precision(config.precision, device, config.launch.deepspeed_config is not None)
+        if config.launch.deepspeed_config is not None:
+            check_with_deepspeed(config)
         # Conflicts are refused before a folder is made.
         settings = (
             deepspeed_settings(config, collectives.world_size())
@@ -231,41 +151,53 @@ def train_run(
         )
         if config.report_to:
             check_installed(config.report_to)
-        kept = resume_point(run_path, screen) if run_path is not None else None
-        folder = run_path.home if run_path is not None else run_folder.create(config, device)
-        run_folder.check_shared_folder(folder)
-        _keep_library_log(library_log, folder)
-        if collectives.rank() == 0:
-            _write_config(config, folder, kept)
-        startup_sign.end()
-        screen.say(_header(config, built, device, folder))
-        if start is not None:
-            start.load_into(built.model)
-            screen.say(start.says())
-        engine = _engine(config, built, device, settings)
-        seed_rank(config.seed, collectives.rank())
-        progress = checkpoint.load(kept, engine) if kept is not None else Progress()
-        if members is not None:
-            members.train_in(folder)
-        reports = [Monitors(config.report_to, folder).write] if config.report_to else []
-        metrics = Metrics(folder if collectives.rank() == 0 else None, progress.update, reports)
-        outcome = _run(
-            TrainingContext(
-                config,
-                built,
-                engine,
-                folder,
-                metrics,
-                screen,
-                progress,
-                request,
-            ),
-            finishing,
-        )
-    engine.close()
->>>>>>> signals
+        resumed = None if run_path is None else run_path.home
+        with run_folder.writing_into(config, resumed, device, screen) as (folder, lock):
+            kept = resume_point(run_path, screen) if run_path is not None else None
+            _keep_library_log(library_log, folder)
+            if collectives.rank() == 0:
+                _write_config(config, folder, kept)
+                resumed_at = None if kept is None else kept.name
+                write_data(folder, config.data.kind, built.task, resumed_at)
+            startup_sign.end()
+            screen.say(_header(config, built, device, folder))
+            if (says := built.task.says()) is not None:
+                screen.say(says)
+            for warning in built.task.warnings():
+                screen.warn(warning)
+            if start is not None:
+                start.load_into(built.model)
+                screen.say(start.says())
+            with _told_what_cannot_be_written(folder):
+                engine = _engine(config, built, device, settings)
+                seed_rank(config.seed, collectives.rank())
+                progress = checkpoint.load(kept, engine) if kept is not None else Progress()
+                progress = replace(progress, data=None if identity is None else identity.digest)
+                if members is not None:
+                    members.train_in(folder)
+                reports = [Monitors(config.report_to, folder).write] if config.report_to else []
+                own = folder if collectives.rank() == 0 else None
+                metrics = Metrics(own, progress.update, reports, screen.warn)
+                outcome = _run(
+                    TrainingContext(
+                        config, built, engine, folder, metrics, screen, progress, request, lock
+                    ),
+                    finishing,
+                )
+            engine.close()
     launch.stop()
     return EndedTraining(folder, device, outcome)
+
+
+@contextlib.contextmanager
+def _told_what_cannot_be_written(folder: Path) -> Iterator[None]:
+    """Within this, a file of the run folder that cannot be written is named in three parts."""
+    try:
+        yield
+    except OSError as error:
+        if folder in Path(error.filename or "").parents:
+            raise failed_write(folder, Path(error.filename), error) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -347,13 +279,9 @@ def _say_resumed(context: TrainingContext) -> None:
     context.metrics.write("resumed", update, **about)
 
 
-<<<<<<< HEAD
 def _start(
-    config: RunConfig, told: Mapping[str, str], library_log: Path
+    config: RunConfig, told: Mapping[str, str], library_log: io.StringIO
 ) -> tuple[torch.device, Members | None]:
-=======
-def _start(config: RunConfig, library_log: io.StringIO) -> tuple[torch.device, Members | None]:
->>>>>>> signals
     if config.launch.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda.",

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.harness.cli import at_least_one, finish, make_parser, open_rows
 from benchmarks.harness.digest import PACKAGES, code_digest
 from benchmarks.harness.report import Figure
-from benchmarks.trouble import command_lines
+from benchmarks.trouble import command_lines, config_files
 from benchmarks.trouble.case import Case
 from benchmarks.trouble.forked import import_everything, run_cases
 from benchmarks.trouble.material import Material
@@ -44,6 +44,7 @@ class Family:
 
 FAMILIES = {
     command_lines.KIND: Family(command_lines.make, 3000, 40),
+    config_files.KIND: Family(config_files.make, 2000, 30),
 }
 
 

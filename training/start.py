@@ -19,6 +19,7 @@ from training.checkpoints.checkpoint import Progress
 from training.checkpoints.random_state import seed_rank
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.entry import in_three_parts
 from training.console.screen import standard_screen
 from training.distributed import collectives
@@ -33,6 +34,7 @@ from training.engine.ds_config import deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
+from training.loop.doubts import doubts
 from training.loop.loop import Training
 from training.loop.outcome import TrainingOutcome
 from training.loop.remedies import deeper_flags
@@ -129,6 +131,8 @@ def train_run(
     if collectives.rank() == 0:
         _write_config(config, folder, kept)
     screen.say(_header(config, built, device, folder))
+    for says in doubts(config, built.task, built.cost):
+        screen.warn(says)
     if start is not None:
         start.load_into(built.model)
         screen.say(start.says())
@@ -190,7 +194,7 @@ def _run(
         elif outcome.reason == "stopped":
             screen.say(
                 f"stopped {outcome.says}, saved at update {update} of {config.updates}\n"
-                f"to go on: ponder train --resume {context.folder}"
+                f"to go on: {command_text('ponder', 'train', '--resume', context.folder)}"
             )
         else:
             if outcome.reason == "limit":

@@ -15,7 +15,14 @@ from typing import Any
 from benchmarks.harness.cli import at_least_one, finish, make_parser, open_rows
 from benchmarks.harness.digest import PACKAGES, code_digest
 from benchmarks.harness.report import Figure
-from benchmarks.trouble import command_lines, config_files
+from benchmarks.trouble import (
+    command_lines,
+    config_files,
+    ds_configs,
+    http_attacks,
+    run_files,
+    surroundings,
+)
 from benchmarks.trouble.case import Case
 from benchmarks.trouble.forked import import_everything, run_cases
 from benchmarks.trouble.material import Material
@@ -45,6 +52,10 @@ class Family:
 FAMILIES = {
     command_lines.KIND: Family(command_lines.make, 3000, 40),
     config_files.KIND: Family(config_files.make, 2000, 30),
+    ds_configs.KIND: Family(ds_configs.make, 1000, 15),
+    run_files.KIND: Family(run_files.make, 400, 15),
+    http_attacks.KIND: Family(http_attacks.make, 104, 8),
+    surroundings.KIND: Family(surroundings.make, 66, 6),
 }
 
 
@@ -52,7 +63,12 @@ def main(argv: Sequence[str]) -> int:
     """Runs what is missing; 0 when nothing was wrong, 1 when something was."""
     parser = make_parser("trouble", __doc__, quick="some of each kind")
     parser.add_argument("--kinds", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
-    parser.add_argument("--only", metavar="KIND:NUMBER", nargs="+", help="these cases, with their output; nothing is kept")
+    parser.add_argument(
+        "--only",
+        metavar="KIND:NUMBER",
+        nargs="+",
+        help="these cases, with their output; nothing is kept",
+    )
     parser.add_argument("--count", type=at_least_one, help="cases of each kind")
     parser.add_argument("--workers", type=at_least_one, default=1, help="cases at once")
     options = parser.parse_args(argv)
@@ -73,13 +89,17 @@ def main(argv: Sequence[str]) -> int:
                 key = {"kind": kind, "first": first, "cases": len(block)}
                 row = rows.find(**key)
                 if row is None:
-                    row = rows.add({**key, **_run_block(kind, block, material, work, options.workers)})
+                    row = rows.add(
+                        {**key, **_run_block(kind, block, material, work, options.workers)}
+                    )
                     _tell(row)
                 told.append(row)
     return finish(options, figures_of(told, options.kinds), judges_quick=True)
 
 
-def _run_block(kind: str, block: range, material: Material, work: Path, workers: int) -> dict[str, Any]:
+def _run_block(
+    kind: str, block: range, material: Material, work: Path, workers: int
+) -> dict[str, Any]:
     """What came of some cases: how many ended how, and those that are guilty of something."""
     cases = [FAMILIES[kind].make(number, material) for number in block]
     codes: Counter[str] = Counter()
@@ -87,14 +107,23 @@ def _run_block(kind: str, block: range, material: Material, work: Path, workers:
     for case, ended, wrong in run_cases(cases, work, workers):
         codes["refused" if ended.code == 2 else "taken" if ended.code == 0 else "other"] += 1
         guilty += [
-            {"case": case.name, "fault": fault, "says": says, "did": case.says[:200], "mechanism": mechanism(fault, says, ended.said)}
+            {
+                "case": case.name,
+                "fault": fault,
+                "says": says,
+                "did": case.says[:200],
+                "mechanism": mechanism(fault, says, ended.said),
+            }
             for fault, says in faults(case, ended, wrong)
         ]
     return {"ended": dict(codes), "guilty": guilty}
 
 
 def _tell(row: dict[str, Any]) -> None:
-    print(f"{row['kind']} {row['first']}…{row['first'] + row['cases'] - 1}: {row['ended']}", flush=True)
+    print(
+        f"{row['kind']} {row['first']}…{row['first'] + row['cases'] - 1}: {row['ended']}",
+        flush=True,
+    )
     for each in row["guilty"]:
         print(f"  {each['case']} {each['fault']}: {each['did']!r}: {each['says']}", flush=True)
 
@@ -115,7 +144,9 @@ def _show(names: Sequence[str], material: Material, work: Path) -> int:
     for case, ended, wrong in run_cases(cases, work):
         found = faults(case, ended, wrong)
         failed |= bool(found)
-        print(f"== {case.name}: {case.says}\nponder {' '.join(map(_shown, case.words))}\nrule {case.rule}, exit code {ended.code}, {ended.seconds} s\n{ended.said}")
+        print(
+            f"== {case.name}: {case.says}\nponder {' '.join(map(_shown, case.words))}\nrule {case.rule}, exit code {ended.code}, {ended.seconds} s\n{ended.said}"
+        )
         print(json.dumps(found, ensure_ascii=False), flush=True)
     return int(failed)
 
@@ -134,7 +165,11 @@ def figures_of(rows: Sequence[dict[str, Any]], kinds: Sequence[str]) -> list[Fig
         guilty = sum(each["fault"] == fault for row in rows for each in row["guilty"])
         figures.append(Figure(f"cases of {fault}", guilty, "= 0", guilty == 0))
     by = Counter((each["fault"], each["mechanism"]) for row in rows for each in row["guilty"])
-    example = {(each["fault"], each["mechanism"]): each["case"] for row in reversed(rows) for each in row["guilty"]}
+    example = {
+        (each["fault"], each["mechanism"]): each["case"]
+        for row in reversed(rows)
+        for each in row["guilty"]
+    }
     for (fault, how), count in by.most_common():
         print(f"{count:5d}  {fault}: {how} ({example[fault, how]})")
     return figures
@@ -144,4 +179,6 @@ def _on_one_thread() -> None:
     """Starts again with one thread, before anything has started others: the cases are forked."""
     if any(os.environ.get(name) != "1" for name in _ONE_THREAD) and "pytest" not in sys.modules:
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.trouble", *sys.argv[1:]], environment)
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks.trouble", *sys.argv[1:]], environment
+        )

@@ -13,7 +13,7 @@ from benchmarks.trouble.pools import WORDS, draw, misspelt
 from benchmarks.trouble.rules import DOMAINS, UPDATES, Domain, flag_of
 
 KIND = "command-line"
-_TRAINED = 8
+_TRAINED = 16
 """One case in so many trains; the others are dry runs."""
 _HUGE = 10**6
 _FOREIGN = (
@@ -89,7 +89,23 @@ _CONFLICTS = (
     ("--model.positions", "rotary", "--model.width", "6"),
 )
 """Flags that refuse each other."""
-_VERBS = ("trian", "Train", "TRAIN", "train ", "", "-", "--", "run", "fit", "eval uate", "é", "\x1b[31m", "x" * 5000, "../train", "train\n")
+_VERBS = (
+    "trian",
+    "Train",
+    "TRAIN",
+    "train ",
+    "",
+    "-",
+    "--",
+    "run",
+    "fit",
+    "eval uate",
+    "é",
+    "\x1b[31m",
+    "x" * 5000,
+    "../train",
+    "train\n",
+)
 
 
 def make(number: int, material: Material) -> Case:
@@ -97,7 +113,24 @@ def make(number: int, material: Material) -> Case:
     source = draw(number, KIND)
     if number % 4 == 3:
         return other_verb(KIND, number, source, material)
-    kinds = (_value, _value, _value, _value, _value, _two_values, _spelling, _without_value, _twice, _same, _extra, _order, _foreign, _conflict, _verb, _cut)
+    kinds = (
+        _value,
+        _value,
+        _value,
+        _value,
+        _value,
+        _two_values,
+        _spelling,
+        _without_value,
+        _twice,
+        _same,
+        _extra,
+        _order,
+        _foreign,
+        _conflict,
+        _verb,
+        _cut,
+    )
     case = source.choice(kinds)(number, source)
     trains = number % _TRAINED == 0 and case.words[:1] == ("train",) and not _is_long(case.words)
     dry = () if trains or case.words[:1] != ("train",) else ("--dry-run",)
@@ -123,7 +156,10 @@ def _value(number: int, source: random.Random) -> Case:
     """One flag with another value."""
     path = source.choice(list(DOMAINS))
     word = source.choice(WORDS)
-    return replace(_with_value(path, word, _base(number=number, says="")), says=f"{flag_of(path)} {word[:60]!r}")
+    return replace(
+        _with_value(path, word, _base(number=number, says="")),
+        says=f"{flag_of(path)} {word[:60]!r}",
+    )
 
 
 def _two_values(number: int, source: random.Random) -> Case:
@@ -181,7 +217,12 @@ def _spelling(number: int, source: random.Random) -> Case:
     known = {flag_of(path) for path in DOMAINS}
     words[place] = wrong
     same = wrong.replace("_", "-") in known
-    return _base(number=number, says=f"{wrong} for {SMALL[place]}", words=("train", *words), rule="spelling" if same else None)
+    return _base(
+        number=number,
+        says=f"{wrong} for {SMALL[place]}",
+        words=("train", *words),
+        rule="spelling" if same else None,
+    )
 
 
 def _without_value(number: int, source: random.Random) -> Case:
@@ -198,7 +239,9 @@ def _twice(number: int, source: random.Random) -> Case:
     path = next(path for path in DOMAINS if flag_of(path) == f"--{name}")
     other = int(value) * 2 if name != "loop.max-steps" else 8
     words = ("train", *SMALL, f"--{name}", str(other))
-    return _base(number=number, says=f"--{name} twice", words=words, rule="last", config=((path, other),))
+    return _base(
+        number=number, says=f"--{name} twice", words=words, rule="last", config=((path, other),)
+    )
 
 
 def _same(number: int, source: random.Random) -> Case:
@@ -207,7 +250,14 @@ def _same(number: int, source: random.Random) -> Case:
     for flag, value in zip(SMALL[1::2], SMALL[2::2], strict=True):
         said = flag.replace("-", "_").replace("__", "--", 1) if source.random() < 0.4 else flag
         words += [f"{said}={value}"] if source.random() < 0.4 else [said, value]
-    return _base(number=number, says="dashes, underscores, =", words=tuple(words), rule="spelling", must_work=True, config=(("updates", UPDATES), ("loop.max_steps", 4)))
+    return _base(
+        number=number,
+        says="dashes, underscores, =",
+        words=tuple(words),
+        rule="spelling",
+        must_work=True,
+        config=(("updates", UPDATES), ("loop.max_steps", 4)),
+    )
 
 
 def _extra(number: int, source: random.Random) -> Case:
@@ -224,7 +274,14 @@ def _order(number: int, source: random.Random) -> Case:
     source.shuffle(pairs)
     words = [word for pair in pairs for word in pair]
     if source.random() < 0.5:
-        return _base(number=number, says="flags in another order", words=("train", SMALL[0], *words), rule="order", must_work=True, config=(("updates", UPDATES),))
+        return _base(
+            number=number,
+            says="flags in another order",
+            words=("train", SMALL[0], *words),
+            rule="order",
+            must_work=True,
+            config=(("updates", UPDATES),),
+        )
     flat = list(SMALL)
     source.shuffle(flat)
     return _base(number=number, says="words in any order", words=("train", *flat))
@@ -259,7 +316,12 @@ def _verb(number: int, source: random.Random) -> Case:
         return _base(number=number, says=f"the verb {verb[:40]!r}", words=(verb, *SMALL))
     recipe = source.choice((*WORDS, *(misspelt("parity", source) for _ in range(60))))
     rule = "help" if recipe in ("-h", "--help") else None
-    return _base(number=number, says=f"the recipe {recipe[:60]!r}", words=("train", recipe, *SMALL[1:]), rule=rule)
+    return _base(
+        number=number,
+        says=f"the recipe {recipe[:60]!r}",
+        words=("train", recipe, *SMALL[1:]),
+        rule=rule,
+    )
 
 
 def _cut(number: int, source: random.Random) -> Case:
@@ -283,5 +345,3 @@ def _is_long(words: tuple[str, ...]) -> bool:
         except (ValueError, OverflowError):
             continue
     return False
-
-

@@ -23,7 +23,14 @@ _USES = (
     ("compare", "runs/base", "runs/base@10", "--num", "4"),
 )
 """Commands that read the config of a run's folder."""
-_MAY_LACK = {"recipe": None, "data": None, "halting.kind": None, "data.kind": None, "objective.kind": None, "schedule.kind": None}
+_MAY_LACK = {
+    "recipe": None,
+    "data": None,
+    "halting.kind": None,
+    "data.kind": None,
+    "objective.kind": None,
+    "schedule.kind": None,
+}
 _EMPTY = {
     "loop": ({},),
     "penalty": ({},),
@@ -57,7 +64,22 @@ class Slip:
 def make(number: int, material: Material) -> Case:
     """The case of this number."""
     source = draw(number, KIND)
-    how = source.choice((_value, _value, _value, _value, _swapped, _lacking, _misspelt, _added, _section, _text, _text, _deep))
+    how = source.choice(
+        (
+            _value,
+            _value,
+            _value,
+            _value,
+            _swapped,
+            _lacking,
+            _misspelt,
+            _added,
+            _section,
+            _text,
+            _text,
+            _deep,
+        )
+    )
     slip = how(copy.deepcopy(material.config), source)
     words = _GIVEN
     if number % 3 == 2 and not _is_large(slip.content):
@@ -114,10 +136,16 @@ def judged(path: str, value: Any) -> tuple[str | None, str | None]:
     domain = DOMAINS[path]
     if value is None:
         return ("value", None) if domain.nothing else (None, None)
-    if path == "penalty.target_steps" and isinstance(value, int | float) and not isinstance(value, bool):
+    if (
+        path == "penalty.target_steps"
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ):
         return ("value", None) if 1 <= value <= 4 else (None, None)
     kinds: dict[str, Any] = {"int": int, "float": int | float, "str": str, "bool": bool}
-    if not isinstance(value, kinds[domain.kind]) or isinstance(value, bool) is not (domain.kind == "bool"):
+    if not isinstance(value, kinds[domain.kind]) or isinstance(value, bool) is not (
+        domain.kind == "bool"
+    ):
         return None, None
     try:
         if not domain.allows(value):
@@ -134,11 +162,19 @@ def _swapped(values: dict[str, Any], source: random.Random) -> Slip:
     one, other = _get(values, first), _get(values, second)
     _put(values, first, other)
     _put(values, second, one)
-    found = [judged(path, value)[0] if path in DOMAINS else None for path, value in ((first, other), (second, one))]
+    found = [
+        judged(path, value)[0] if path in DOMAINS else None
+        for path, value in ((first, other), (second, one))
+    ]
     same = one == other and type(one) is type(other)
     free = {"recipe"}  # a label, where the task is named
-    ok = [rule is not None or (path in free and isinstance(value, str)) for path, value, rule in zip((first, second), (other, one), found, strict=True)]
-    return Slip(_encoded(values), f"{first} and {second} exchanged", "value" if same or all(ok) else None)
+    ok = [
+        rule is not None or (path in free and isinstance(value, str))
+        for path, value, rule in zip((first, second), (other, one), found, strict=True)
+    ]
+    return Slip(
+        _encoded(values), f"{first} and {second} exchanged", "value" if same or all(ok) else None
+    )
 
 
 def _lacking(values: dict[str, Any], source: random.Random) -> Slip:
@@ -162,8 +198,40 @@ def _misspelt(values: dict[str, Any], source: random.Random) -> Slip:
 
 def _added(values: dict[str, Any], source: random.Random) -> Slip:
     """A key that there is not."""
-    group = source.choice(("", *(name for name, value in values.items() if isinstance(value, dict)), "model.options", "data.options", "halting.options", "optimizer.options"))
-    name = source.choice(("x", "", "lr", "learning-rate", "__class__", "__init__", "model_config", "self", "a.b", "$ref", "\n", "日本語", "cls", "dim", "params", "max_steps ", "seed ", "_comment", "//", "model_fields"))
+    group = source.choice(
+        (
+            "",
+            *(name for name, value in values.items() if isinstance(value, dict)),
+            "model.options",
+            "data.options",
+            "halting.options",
+            "optimizer.options",
+        )
+    )
+    name = source.choice(
+        (
+            "x",
+            "",
+            "lr",
+            "learning-rate",
+            "__class__",
+            "__init__",
+            "model_config",
+            "self",
+            "a.b",
+            "$ref",
+            "\n",
+            "日本語",
+            "cls",
+            "dim",
+            "params",
+            "max_steps ",
+            "seed ",
+            "_comment",
+            "//",
+            "model_fields",
+        )
+    )
     holder = _get(values, group) if group else values
     holder[name] = source.choice(JSON)
     return Slip(_encoded(values), f"{group}.{name!r} {_short(holder[name])}")
@@ -193,17 +261,36 @@ def _text(values: dict[str, Any], source: random.Random) -> Slip:
         Slip(good[:place].encode(), f"cut after {place} bytes"),
         Slip(b"", "empty"),
         Slip(b" \n", "blank"),
-        Slip((good[:place] + source.choice("\x00\x01{}[],:\"\\'#/") + good[place:]).encode(), f"a sign more at {place}", "value"),
+        Slip(
+            (good[:place] + source.choice("\x00\x01{}[],:\"\\'#/") + good[place:]).encode(),
+            f"a sign more at {place}",
+            "value",
+        ),
         Slip(good.encode("utf-16"), "UTF-16"),
         Slip(good.encode("utf-32"), "UTF-32"),
-        Slip(good.encode()[:place] + b"\xff\xfe" + good.encode()[place:], "bytes that are no UTF-8"),
+        Slip(
+            good.encode()[:place] + b"\xff\xfe" + good.encode()[place:], "bytes that are no UTF-8"
+        ),
         Slip(good.replace("parity", "parit\xe9").encode("latin-1"), "Latin-1"),
         Slip(b"\xef\xbb\xbf" + good.encode(), "a byte order mark", "whitespace"),
         Slip(good.replace("\n", "\r\n").encode(), "CRLF", "whitespace", must_work=True),
         Slip(json.dumps(values).encode(), "one line", "whitespace", must_work=True),
-        Slip(json.dumps(dict(shuffled), indent=1).encode(), "keys in another order", "whitespace", must_work=True),
+        Slip(
+            json.dumps(dict(shuffled), indent=1).encode(),
+            "keys in another order",
+            "whitespace",
+            must_work=True,
+        ),
         Slip(good.replace("{", "{" + line, 1).encode(), f"{name} twice"),
-        Slip(good.replace("0.003", source.choice(("NaN", "Infinity", "-Infinity", "1e999", "0x1", "3e", "..3", "003", "1" * 5000))).encode(), "no number of JSON"),
+        Slip(
+            good.replace(
+                "0.003",
+                source.choice(
+                    ("NaN", "Infinity", "-Infinity", "1e999", "0x1", "3e", "..3", "003", "1" * 5000)
+                ),
+            ).encode(),
+            "no number of JSON",
+        ),
         Slip(("// a comment\n" + good).encode(), "a comment"),
         Slip(good.rstrip("}\n ").encode() + b",\n}\n", "a comma at the end"),
         Slip(good.replace('"', "'").encode(), "single quotes"),
@@ -222,7 +309,25 @@ def _deep(values: dict[str, Any], source: random.Random) -> Slip:
     """Code of a stranger's, wherever a class is named."""
     kinds = ("data", "halting", "readout", "cost", "objective", "optimizer", "schedule", "model")
     name = source.choice(kinds)
-    kind = source.choice(("canary.py:Canary", "canary:Canary", "canary.py:Task", "./canary.py:Canary", "os:system", "subprocess:Popen", "builtins:eval", "canary.py", "canary.py:", ":Canary", "canary.py:Nothing", "../x.py:Y", "/dev/null:X", "http://x/y.py:Z", "pickle:loads"))
+    kind = source.choice(
+        (
+            "canary.py:Canary",
+            "canary:Canary",
+            "canary.py:Task",
+            "./canary.py:Canary",
+            "os:system",
+            "subprocess:Popen",
+            "builtins:eval",
+            "canary.py",
+            "canary.py:",
+            ":Canary",
+            "canary.py:Nothing",
+            "../x.py:Y",
+            "/dev/null:X",
+            "http://x/y.py:Z",
+            "pickle:loads",
+        )
+    )
     if name in ("readout", "cost") or source.random() < 0.3:
         values[name] = {"kind": kind, "options": {}}
     elif name == "model" and source.random() < 0.5:
@@ -230,7 +335,9 @@ def _deep(values: dict[str, Any], source: random.Random) -> Slip:
     else:
         values[name]["kind"] = kind
     good = kind.partition(":")[0].endswith("canary.py") or kind == "canary:Canary"
-    fits = (kind.endswith(":Canary") and name == "halting") or (kind.endswith(":Task") and name == "data")
+    fits = (kind.endswith(":Canary") and name == "halting") or (
+        kind.endswith(":Task") and name == "data"
+    )
     return Slip(_encoded(values), f"{name} names {kind}", "asked" if good and fits else None)
 
 
@@ -265,4 +372,6 @@ def _drop(values: Any, path: str) -> None:
 
 
 def _short(value: Any) -> str:
-    return repr(value)[:60] if not isinstance(value, int) or abs(value) < 10**40 else "a huge number"
+    return (
+        repr(value)[:60] if not isinstance(value, int) or abs(value) < 10**40 else "a huge number"
+    )

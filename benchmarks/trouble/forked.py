@@ -57,7 +57,9 @@ class _Child:
     before: dict[str, tuple[int, int]]
 
 
-def run_cases(cases: Iterable[Case], work: Path, workers: int = 1) -> Iterator[tuple[Case, Ended, str | None]]:
+def run_cases(
+    cases: Iterable[Case], work: Path, workers: int = 1
+) -> Iterator[tuple[Case, Ended, str | None]]:
     """Runs each case in a child of its own; gives how it ended and what its own check says, as they
     end.
 
@@ -179,9 +181,10 @@ def _ended(running: list[_Child]) -> list[_Child]:
 
 def _result(child: _Child) -> tuple[Case, Ended, str | None]:
     seconds = time.monotonic() - child.began
-    late = seconds > child.case.limit and os.waitid(
-        os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-    ) is None
+    late = (
+        seconds > child.case.limit
+        and os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    )
     _kill(child.pid)
     _, status = os.waitpid(child.pid, 0)
     os.close(child.pidfd)
@@ -201,11 +204,13 @@ def _result(child: _Child) -> tuple[Case, Ended, str | None]:
         round(seconds, 2),
         config,
         any(place.rglob(MARKER)),
-        tuple(sorted(
-            name
-            for name in child.before.keys() | after.keys()
-            if child.before.get(name) != after.get(name)
-        )),
+        tuple(
+            sorted(
+                name
+                for name in child.before.keys() | after.keys()
+                if child.before.get(name) != after.get(name)
+            )
+        ),
         tuple(sorted(path.name for path in (place / "tmp").iterdir())),
     )
     wrong = child.case.check(inside, ended) if child.case.check is not None else None

@@ -13,7 +13,14 @@ _SPLITS = choice("train", "validation", "test")
 _OUT = Domain(str, lambda value: is_path(value) and value not in ("/", ".", "..", "~", "--"))
 _COUNT = whole(1, 3000)
 """Above, it rightly takes long or a lot of memory: allowed, and not tried."""
-_TEXT = text(lambda value: bool(value.split()) and set("".join(value.split())) <= set("01") and len("".join(value.split())) <= 4, nothing=False)
+_TEXT = text(
+    lambda value: (
+        bool(value.split())
+        and set("".join(value.split())) <= set("01")
+        and len("".join(value.split())) <= 4
+    ),
+    nothing=False,
+)
 
 VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
     "show": (
@@ -46,7 +53,13 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
     ),
     "ablate": (
         ("ablate", "runs/base", "--examples", "8"),
-        {"steps": whole(1, 64), "split": _SPLITS, "examples": _COUNT, "batch-size": whole(), "json": _OUT},
+        {
+            "steps": whole(1, 64),
+            "split": _SPLITS,
+            "examples": _COUNT,
+            "batch-size": whole(),
+            "json": _OUT,
+        },
     ),
     "calibrate": (
         ("calibrate", "runs/base", "--examples", "50", "--risk", "0.2"),
@@ -58,7 +71,10 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
             "split": choice("validation", "test"),
             "examples": _COUNT,
             "batch-size": whole(),
-            "name": text(lambda value: is_path(value) and "/" not in value and value not in (".", ".."), nothing=False),
+            "name": text(
+                lambda value: is_path(value) and "/" not in value and value not in (".", ".."),
+                nothing=False,
+            ),
             "json": _OUT,
         },
     ),
@@ -81,14 +97,28 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
         {"batch-size": _COUNT, "split": _SPLITS, "repeats": whole(1, 50), "json": _OUT},
     ),
     "report": (
-        ("report", "runs/base", "--examples", "8", "--points", "2", "--repeats", "1", "--exit", "fixed"),
+        (
+            "report",
+            "runs/base",
+            "--examples",
+            "8",
+            "--points",
+            "2",
+            "--repeats",
+            "1",
+            "--exit",
+            "fixed",
+        ),
         {
             "split": choice("validation", "test"),
             "examples": _COUNT,
             "batch-size": whole(),
             "points": whole(1, 50),
             "repeats": whole(1, 20),
-            "name": text(lambda value: is_path(value) and "/" not in value and value not in (".", ".."), nothing=False),
+            "name": text(
+                lambda value: is_path(value) and "/" not in value and value not in (".", ".."),
+                nothing=False,
+            ),
         },
     ),
     "serve": (
@@ -103,9 +133,21 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
         },
     ),
     "tune": (
-        ("tune", "parity", "--penalty.value", "0", "0.01", "--trial-budget", "2updates", "--updates", "2"),
+        (
+            "tune",
+            "parity",
+            "--penalty.value",
+            "0",
+            "0.01",
+            "--trial-budget",
+            "2updates",
+            "--updates",
+            "2",
+        ),
         {  # likewise: a sweep trains
-            "trial-budget": Domain(str, lambda value: value.rstrip("0123456789.") in ("s", "updates", "flops")),
+            "trial-budget": Domain(
+                str, lambda value: value.rstrip("0123456789.") in ("s", "updates", "flops")
+            ),
             "seeds": whole(),
             "jobs": whole(),
             "trials": whole(),
@@ -116,14 +158,43 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
         },
     ),
     "recipes": (("recipes",), {}),
-    "doctor": (("doctor", "--quick"), {"port": whole(0, 65535), "output": _OUT, "hostfile": Domain(str, lambda value: False)}),
+    "doctor": (
+        ("doctor", "--quick"),
+        {"port": whole(0, 65535), "output": _OUT, "hostfile": Domain(str, lambda value: False)},
+    ),
 }
 """A command line of each verb, and what its flags take."""
 _RESUMES = (
-    "", " ", ".", "..", "/", "runs", "runs/none", "runs/base@", "runs/base@7", "runs/base@-1", "runs/base@1e1",
-    "runs/base@10@20", "runs/base@\u0663", "runs/base@" + "9" * 30, "runs/base@latest", "runs/base@best ",
-    "runs/base/config.json", "runs/base/checkpoints", "runs/base/final/x", "\x1b[31m", "a\nb", "runs/base\udcff", "x" * 5000,
-    "/dev/null", "/proc/self", "https://example.org/run", "runs/*", "$(touch EXECUTED)", "runs/base#", "runs/base?",
+    "",
+    " ",
+    ".",
+    "..",
+    "/",
+    "runs",
+    "runs/none",
+    "runs/base@",
+    "runs/base@7",
+    "runs/base@-1",
+    "runs/base@1e1",
+    "runs/base@10@20",
+    "runs/base@\u0663",
+    "runs/base@" + "9" * 30,
+    "runs/base@latest",
+    "runs/base@best ",
+    "runs/base/config.json",
+    "runs/base/checkpoints",
+    "runs/base/final/x",
+    "\x1b[31m",
+    "a\nb",
+    "runs/base\udcff",
+    "x" * 5000,
+    "/dev/null",
+    "/proc/self",
+    "https://example.org/run",
+    "runs/*",
+    "$(touch EXECUTED)",
+    "runs/base#",
+    "runs/base?",
 )
 """What is no run."""
 _NOT_RUN = ("serve", "tune")
@@ -140,8 +211,14 @@ def other_verb(kind: str, number: int, source: random.Random, material: Material
             break
         case = how(Case(kind, number, "", words), verb, flags, source)
     return Case(
-        kind, number, f"{verb}: {case.says}", case.words, case.rule,
-        prepare=partial(_prepare, material=material), check=_kept, limit=90.0,
+        kind,
+        number,
+        f"{verb}: {case.says}",
+        case.words,
+        case.rule,
+        prepare=partial(_prepare, material=material),
+        check=_kept,
+        limit=90.0,
     )
 
 
@@ -153,7 +230,11 @@ def _prepare(place: Path, material: Material) -> None:
 def _kept(place: Path, ended: Ended) -> str | None:
     """The run is still there, whatever was asked of it."""
     run = place / "runs" / "base"
-    lost = [name for name in ("config.json", "summary.json", "final", "checkpoints") if not (run / name).exists()]
+    lost = [
+        name
+        for name in ("config.json", "summary.json", "final", "checkpoints")
+        if not (run / name).exists()
+    ]
     return f"loss: {', '.join(lost)}" if lost else None
 
 
@@ -182,14 +263,16 @@ def _value(case: Case, verb: str, flags: dict[str, Domain], source: random.Rando
 def _is_long(domain: Domain, word: str) -> bool:
     """A number that is allowed and for which nobody wants to wait."""
     try:
-        return domain.kind == "int" and int(word) > 3000 and domain is _COUNT
+        return domain.kind == "int" and int(word) > 3000 and not domain.allows(10**6)
     except ValueError:
         return False
 
 
 def _allows(domain: Domain, word: str) -> bool:
     if word == "None":
-        return True  # every option of these verbs that has no default takes it, the others refuse it
+        return (
+            True  # every option of these verbs that has no default takes it, the others refuse it
+        )
     try:
         return domain.allows(domain.read(word))
     except (ValueError, OverflowError):

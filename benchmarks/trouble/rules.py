@@ -23,6 +23,8 @@ RULES = {
     "older": "A damaged checkpoint is passed over, and said, where an older one is whole.",
     "named": "A key that nobody knows is taken if the output names it.",
     "asked": "A file that the command line itself names may be run.",
+    "answered": "A request is answered in the form of all answers, or its connection is closed; "
+    "whoever asks next is answered.",
     "saved": "A training that is asked to stop saves and ends with 0, or says why not.",
     "kept": "A side channel that cannot be written does not end a training.",
 }
@@ -219,7 +221,7 @@ DOMAINS: dict[str, Domain] = {
     "optimizer.options.beta2": real(lambda value: 0 <= value < 1),
     "optimizer.options.eps": real(lambda value: value >= 0),
     "schedule.options.warmup": whole(
-        0, must_say=lambda value: r"schedule\.warmup" if value >= UPDATES else None
+        0, must_say=lambda value: r"schedule\.warmup" if value > UPDATES else None
     ),
     "schedule.options.final_fraction": real(lambda value: 0 <= value <= 1),
     "penalty.value": real(
@@ -236,5 +238,5 @@ DOMAINS: dict[str, Domain] = {
 
 
 def flag_of(path: str) -> str:
-    """"halting.options.bias_init" → "--halting.bias-init"."""
+    """ "halting.options.bias_init" → "--halting.bias-init"."""
     return "--" + path.replace(".options", "").replace("_", "-")

@@ -49,12 +49,15 @@ def faults(case: Case, ended: Ended, wrong: str | None) -> list[tuple[str, str]]
         found.append(("execution", "the canary's marker is there"))
     if ended.outside:
         found.append(("write outside", ", ".join(ended.outside)[:200]))
-    if ended.code is not None and ended.left:
-        found.append(("leftover", ", ".join(ended.left)[:200]))
+    left = [name for name in ended.left if not name.startswith("torchinductor_")]
+    if ended.code is not None and left:
+        found.append(("leftover", ", ".join(left)[:200]))
     if ended.code == 0 and (says := nonsense(case, ended)) is not None:
         found.append(("nonsense", says))
     if ended.code == 2 and case.must_work:
-        found.append(("nonsense", f"refused, against the rule {case.rule}: {last_line(ended.said)}"))
+        found.append(
+            ("nonsense", f"refused, against the rule {case.rule}: {last_line(ended.said)}")
+        )
     if wrong is not None:
         kind, _, says = wrong.partition(": ")
         found.append((kind, says) if kind in FAULTS else ("nonsense", wrong))
@@ -65,6 +68,8 @@ def is_explained(said: str, code: int) -> bool:
     """Whether a refusal has its three parts, or is one of the flags' own reader, or the verb's."""
     if _PARTS.search(said) or _OF_FLAGS.search(said) or _VERB.search(said):
         return True
+    if code == 1 and "Something that training needs is broken" in said:
+        return True  # ponder doctor
     return (code == 1 and "training stopped:" in said) or (code == 130 and "interrupted" in said)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.console.flag_values import check_counts, check_probabilities
 from training.console.output_files import check_absent, write_text
 from training.exits.answers import Examples
@@ -89,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: ponder eval {run.folder} --exit learned {called}")
+    print(f"next: {command_text('ponder', 'eval', run.folder, '--exit', 'learned', called)}")
     return 0
 
 

@@ -9,6 +9,7 @@ from halting.errors import UsageError
 from training.config.flags import parse
 from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
+from training.config.warmups import scaled_text, shortened
 from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
 from training.recipes.load import load_config, load_recipe, recipe_names
@@ -77,7 +78,7 @@ def read_request(argv: Sequence[str]) -> Request:
         from training.runs.loaded import read_config  # late: a recipe's flags need no model
 
         config = read_config(RunPath.parse(resume).home)
-        config = _parsed(config, rest, f"ponder train --resume {resume}")
+        config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
     elif file is not None:
         config = load_config(Path(file))
         config = _parsed(config, rest, f"ponder train --config {file}")
@@ -106,7 +107,12 @@ def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:
     config = parse(recipe, words, prog)
     if (says := replaced_parts(recipe, config)) is not None:
         _screen().say(says)
-    return config
+    shorter = shortened(recipe, config, words)
+    if (says := scaled_text(config, shorter)) is not None:
+        _screen().say(
+            f"--updates {config.updates} of {recipe.updates}: warm-ups keep their share ({says})"
+        )
+    return shorter
 
 
 def _screen() -> Screen:

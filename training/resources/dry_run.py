@@ -19,6 +19,7 @@ from training.config.run_config import RunConfig
 from training.console.amounts import counted, in_bytes
 from training.engine.ds_config import deepspeed_settings
 from training.engine.optimizer import groups_of, is_elementwise
+from training.loop.doubts import doubts
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_choices import run_choices
 from training.resources.dry_run_tables import (
@@ -120,7 +121,7 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         else (),
         activations=activations(own.sharing.stage),
         peaks=tuple(each.peak(activations(each.sharing.stage).bytes) for each in memory),
-        notes=tuple(_notes(config, ranks, settings)),
+        notes=(*doubts(config, task, cost), *_notes(config, ranks, settings)),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from halting.errors import UsageError
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.distributed import collectives
 
 
@@ -138,6 +139,6 @@ def _exists(folder: Path) -> UsageError:
     return UsageError(
         f"{folder} exists already.",
         "A run never writes into what is there.",
-        f"Write another --name, go on with that run (ponder train --resume {folder}), or remove "
-        "it.",
+        "Write another --name, go on with that run "
+        f"({command_text('ponder', 'train', '--resume', folder)}), or remove it.",
     )

@@ -113,6 +113,8 @@ def same(held: Any, given: Any) -> bool:
         held = _number(held)
     if isinstance(held, list) and isinstance(given, list | tuple):
         return len(held) == len(given) and all(map(same, held, given))
+    if isinstance(held, int) and isinstance(given, int):
+        return held == given
     if isinstance(held, int | float) and isinstance(given, int | float):
         return math.isclose(held, given, rel_tol=1e-9, abs_tol=0)
     return held == given

@@ -83,7 +83,7 @@ def fit(
     """
     where = resume.folder if isinstance(resume, Run) else resume
     config = _checked(config, where)
-    if config.deepspeed_config is not None or config.report_to:
+    if config.launch.deepspeed_config is not None or config.report_to:
         process_group.check_not_started()
     if not _ONE_AT_A_TIME.acquire(blocking=False):
         raise UsageError(

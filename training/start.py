@@ -110,16 +110,16 @@ def train_run(
     )
     if config.loop.compiled:
         built.model.compile_parts()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    if config.launch.threads is not None:
+        torch.set_num_threads(config.launch.threads)
     library_log = Path(tempfile.mkdtemp(prefix="ponder-")) / "log.txt"
     device, members = _start(config, library_log)
     screen = standard_screen(collectives.rank())
-    check_precision(config.precision, device, config.deepspeed_config is not None)
+    check_precision(config.precision, device, config.launch.deepspeed_config is not None)
     # Conflicts are refused before a folder is made.
     settings = (
         deepspeed_settings(config, collectives.world_size())
-        if config.deepspeed_config is not None
+        if config.launch.deepspeed_config is not None
         else None
     )
     if config.report_to:
@@ -198,7 +198,7 @@ def _run(
             )
         else:
             if outcome.reason == "limit":
-                of = "" if config.stretch_to == "limit" else f" of {config.updates}"
+                of = "" if config.limits.stretch_to == "limit" else f" of {config.updates}"
                 screen.say(f"ended {outcome.says}, at update {update}{of}")
             finishing(replace(context, progress=outcome.progress))
         return outcome
@@ -224,27 +224,27 @@ def _say_resumed(context: TrainingContext) -> None:
 
 
 def _start(config: RunConfig, library_log: Path) -> tuple[torch.device, Members | None]:
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if config.launch.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
             "--device cuda.",
             "torch sees no GPU here.",
             "Write --device cpu, or ask ponder doctor why.",
         )
     if (
-        config.deepspeed_config is not None or config.report_to
+        config.launch.deepspeed_config is not None or config.report_to
     ):  # DeepSpeed's monitors want a world, be it of one
-        limit = timedelta(minutes=config.timeout)
-        cpu = config.device == "cpu"
+        limit = timedelta(minutes=config.launch.timeout)
+        cpu = config.launch.device == "cpu"
         joined = launch.start(
             limit,
             cpu=cpu,
             library_log=library_log,
             facts=facts(config),
-            lost_after=config.lost_after,
+            lost_after=config.launch.lost_after,
         )
         return joined.device, joined.members
     return torch.device(
-        "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+        "cpu" if config.launch.device == "cpu" or not torch.cuda.is_available() else "cuda"
     ), None
 
 
@@ -260,7 +260,7 @@ def _engine(
 
 def _check_ranks(config: RunConfig) -> None:
     ranks = int(os.environ.get("WORLD_SIZE", "1")) if launch.under_launcher() else 1
-    if ranks > 1 and config.deepspeed_config is None:
+    if ranks > 1 and config.launch.deepspeed_config is None:
         raise UsageError(
             f"{ranks} ranks were started without --deepspeed-config.",
             "Each would train a model of its own.",
@@ -302,8 +302,8 @@ def _header(config: RunConfig, built: Built, device: torch.device, folder: Path)
     parameters = sum(parameter.numel() for parameter in built.model.parameters())
     ranks = collectives.world_size()
     engine = (
-        f"{ranks} ranks, {Path(config.deepspeed_config).name}"
-        if config.deepspeed_config
+        f"{ranks} ranks, {Path(config.launch.deepspeed_config).name}"
+        if config.launch.deepspeed_config
         else "1 process"
     )
     parts = (

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     check_counts(examples=options.examples, batch_size=options.batch_size)
     check_absent(options.json)
     run = load_run(Path(options.run) if options.run is not None else newest_run())
-    num_examples = options.examples or run.config.test_examples
+    num_examples = options.examples or run.config.evaluation.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)
     about = (
         f"{options.split} split, {num_examples} examples, trained with at most "

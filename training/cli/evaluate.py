@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     run = load_run(Path(options.run) if options.run is not None else newest_run())
     guarantees = guarantees_of(run, options.exit)
     exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
-    num_examples = options.examples or run.config.test_examples
+    num_examples = options.examples or run.config.evaluation.test_examples
     tallies = {
         each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size)
         for each in exits

@@ -15,7 +15,7 @@ from training.engine.checkpoint_format import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
 from training.runs.loaded import locate, newest_run, read_config, read_weights
 
-WHERE = ("name", "output", "accumulation", "device", "threads", "timeout", "deepspeed_config")
+WHERE = ("name", "output", "accumulation", "launch")
 """What a config says of where and how a run trained, which its weights do not depend on: left out
 of an export."""
 
@@ -89,5 +89,7 @@ def export(home: Path, weights: Path, output: Path) -> int:
 
 def anywhere(config: RunConfig) -> RunConfig:
     """The config without where and how it trained."""
-    defaults = {name: RunConfig.model_fields[name].get_default() for name in WHERE}
+    defaults = {
+        name: RunConfig.model_fields[name].get_default(call_default_factory=True) for name in WHERE
+    }
     return config.model_copy(update=defaults)

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
     check_absent(*files)
     scratch = [load_run(Path(folder)) for folder in options.fixed]
     exits, left_out = usable_exits(run, options.exit)
-    number = options.examples or run.config.test_examples
+    number = options.examples or run.config.evaluation.test_examples
     if number < _FEWEST:
         raise UsageError(
             f"--examples {number} are too few.",

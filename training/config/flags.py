@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 import tyro
 
 from halting.errors import UsageError
+from training.config.flat_sections import FLAT_SECTIONS, SECTION_OF
 from training.config.model_part import ModelPart
 from training.config.parts import (
     BLOCK,
@@ -57,6 +58,8 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
             members.append(_group(name, choices[name].members(), choices[name].help))
         elif name == "model":
             members.append(_group(name, model.members(), model.help))
+        elif name in FLAT_SECTIONS:
+            members += _members(value)
         elif isinstance(value, Record):
             members.append(_group(name, _members(value), type(value).__doc__ or ""))
         elif name != "recipe":
@@ -73,7 +76,7 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
             values[name] = choices[name].part(vars(value), given)
         elif name == "model":
             values[name] = model.part(vars(value), given)
-        elif isinstance(getattr(recipe, name), Record):
+        elif name not in SECTION_OF and isinstance(getattr(recipe, name), Record):
             values[name] = type(getattr(recipe, name))(**vars(value))
     return RunConfig(**values)
 

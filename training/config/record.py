@@ -18,6 +18,10 @@ else:
     ModelMetaclass = type(BaseModel)
 
 
+FLAT_SECTION_NAMES = ("evaluation", "saving", "limits", "launch")
+"""The sections of a RunConfig whose fields are flags by their own names (`flat_sections`)."""
+
+
 class _RaisesUsageErrors(ModelMetaclass):
     """Making a record raises UsageError where pydantic would raise ValidationError. (A metaclass,
     because whatever pydantic's own hooks raise as a ValueError comes out wrapped in a
@@ -28,7 +32,7 @@ class _RaisesUsageErrors(ModelMetaclass):
 
         def __call__(cls, *args, **values):
             try:
-                return super().__call__(*args, **values)
+                return super().__call__(*args, **cls.arranged(values))
             except ValidationError as error:
                 raise usage_error(cls, error) from None
 
@@ -44,6 +48,12 @@ class Record(BaseModel, metaclass=_RaisesUsageErrors):
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
     group: ClassVar[str] = ""
+
+    @classmethod
+    def arranged(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """The values that a record is made of, by field; one that takes them by other names too
+        says here where they go."""
+        return values
 
     def replace(self, **changes: Any) -> Self:
         """The same with other values, checked as those of a new one. A dict changes the keys of a
@@ -64,8 +74,9 @@ class Record(BaseModel, metaclass=_RaisesUsageErrors):
 
 def flag_name(*path: str | int) -> str:
     """A field's flag: ("optimizer", "learning_rate") → --optimizer.learning-rate. The options of a
-    part stand beside its kind: ("halting", "options", "epsilon") → --halting.epsilon."""
-    words = [str(word) for word in path if word != "options"]
+    part stand beside its kind: ("halting", "options", "epsilon") → --halting.epsilon. The names of
+    flat sections are left out: ("saving", "save_every") → --save-every."""
+    words = [str(word) for word in path if word not in ("options", *FLAT_SECTION_NAMES)]
     return "--" + ".".join(words).replace("_", "-")
 
 
@@ -86,7 +97,7 @@ def usage_error(cls: type[Record], error: ValidationError) -> UsageError:
     holder = _holder(cls, path[:-1])
     default = None
     if first["type"] == "extra_forbidden":
-        keys = list(holder.model_fields)
+        keys = _known_keys(holder)
         return UsageError(
             f"There is no key {'.'.join(map(str, path))} (value {value!r}).",
             f"{holder.__name__} has {', '.join(keys)}, and takes no others, so that a misspelt one "
@@ -96,6 +107,12 @@ def usage_error(cls: type[Record], error: ValidationError) -> UsageError:
     if first["type"] == "missing":
         return UsageError(
             f"{holder.__name__} lacks {path[-1]}.", "It has no default.", "Add a value for it."
+        )
+    if path and str(path[-1]) in FLAT_SECTION_NAMES:
+        return UsageError(
+            f"{path[-1]} is {value!r}.",
+            f"It is a section of the run's config, with {', '.join(_known_keys(holder))}.",
+            f"Write keys and values there, or the keys without {path[-1]}.",
         )
     flag = flag_name(*([cls.group] if cls.group else []), *path)
     if path and path[-1] in holder.model_fields:
@@ -109,6 +126,15 @@ def usage_error(cls: type[Record], error: ValidationError) -> UsageError:
         if default is not None
         else "Write a value that fits.",
     )
+
+
+def _known_keys(holder: type[Record]) -> list[str]:
+    """The keys that a record takes, those of its flat sections among them."""
+    keys = []
+    for name in holder.model_fields:
+        section = _holder(holder, (name,)) if name in FLAT_SECTION_NAMES else None
+        keys += [name] if section in (None, holder) else list(section.model_fields)
+    return keys
 
 
 def _holder(cls: type[Record], path: tuple[str | int, ...]) -> type[Record]:

@@ -1,7 +1,9 @@
 """A run: a typed, frozen record of numbers and names. Each field is a flag, and a key of the run's
 config.json."""
 
-from typing import Literal, Self
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -11,6 +13,15 @@ from pydantic import (
 
 from halting.errors import UsageError
 from training.config.best_metric import check_best_by
+from training.config.flat_sections import (
+    FLAT_SECTIONS,
+    SECTION_OF,
+    EvaluationConfig,
+    LaunchConfig,
+    LimitsConfig,
+    SavingConfig,
+    in_sections,
+)
 from training.config.model_part import ModelPart
 from training.config.parts import ROLES, check_options, resolve
 from training.config.precision import Precision
@@ -26,7 +37,11 @@ from training.ponder_penalty import check_penalty
 
 
 class RunConfig(Record):
-    """A whole run."""
+    """A whole run.
+
+    The fields of `evaluation`, `saving`, `limits` and `launch` may also be given by their own
+    names, as their flags are: `RunConfig(eval_every=100, …)`, `config.replace(eval_every=100)`.
+    """
 
     recipe: str
     """where the run comes from: a recipe's name, or file.py:function"""
@@ -50,60 +65,26 @@ class RunConfig(Record):
     """what the model computes in: float32; bf16 or fp16 by autocast, the weights being float32
     (fp16 on GPUs alone, its loss scaled); or bf16_weights, under DeepSpeed. Halting arithmetic
     stays float32"""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """where; auto takes a GPU if there is one"""
     report_to: tuple[Literal["csv", "tensorboard", "wandb", "comet"], ...] = ()
     """monitors of DeepSpeed's that get all figures too; metrics.jsonl and TensorBoard's file are
     always written"""
-    eval_every: int = Field(250, ge=1)
-    """updates between evaluations"""
-    eval_examples: int = Field(256, ge=1)
-    """validation examples in each"""
-    test_examples: int = Field(1024, ge=1)
-    """test examples at the end"""
-    map_every: int = Field(2, ge=1)
-    """evaluations between ponder maps"""
-    save_every: int = Field(500, ge=1)
-    """updates between checkpoints"""
-    keep_last: int = Field(2, ge=1)
-    """checkpoints that are kept, the newest ones"""
-    keep_every: int | None = Field(None, ge=1)
-    """updates between checkpoints that are kept for good; None: none is"""
-    best_by: str | None = None
-    """what an evaluation is judged by: accuracy, sequence_accuracy, loss or bits; the checkpoint of
-    the best one is kept, and read as RUN@best. None: nothing is judged"""
-    patience: int | None = Field(None, ge=1)
-    """evaluations without a better one by best_by after which the run ends early; None: it trains
-    to its end"""
-    max_skipped: int = Field(10, ge=1)
-    """updates in a row that may be skipped, because their loss or gradient is not finite, before
-    the run stops"""
-    time_limit: float | None = Field(None, gt=0)
-    """seconds of training after which the run finishes early; None: no limit"""
-    flops_limit: float | None = Field(None, gt=0)
-    """floating-point operations of training, of all ranks, after which the run finishes early;
-    None: no limit"""
-    stretch_to: Literal["updates", "limit"] = "updates"
-    """what warm-ups and decays of learning rate and penalty stretch over: updates; or limit, which
-    stretches those of all updates over time_limit or flops_limit, and trains until it is met"""
-    threads: int | None = Field(None, ge=1)
-    """CPU threads; None: torch's choice, one a core. Small models gain nothing from several, and
-    lose much on a busy machine"""
     on_collapse: Literal["warn", "stop", "recover"] = "warn"
     """what is done when all tokens stop at one step: say so; stop, so that no more is spent; or go
     on from the last checkpoint before it with a third of the penalty and a lower halting bias, up
     to four times"""
-    timeout: float = Field(30.0, gt=0)
-    """minutes that a rank waits for the others before it gives up"""
-    lost_after: float = Field(20.0, gt=0)
-    """seconds without a sign of life after which a rank on another machine counts as lost"""
     start_from: str | None = None
     """a run folder, or one of its checkpoints, whose weights are there before update 1; None: from
     scratch"""
     train_only: Literal["everything", "rule"] = "everything"
     """what learns: rule freezes all weights but the halting rule's"""
-    deepspeed_config: str | None = None
-    """JSON file with ZeRO, offload and communication settings; None: one process, plain PyTorch"""
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    """when the model is evaluated"""
+    saving: SavingConfig = Field(default_factory=SavingConfig)
+    """when checkpoints are written"""
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    """what ends a run early"""
+    launch: LaunchConfig = Field(default_factory=LaunchConfig)
+    """where it computes"""
     model: ModelPart = Field(default_factory=ModelPart)
     """the model, and the block that it loops"""
     loop: LoopConfig = Field(default_factory=LoopConfig)
@@ -143,14 +124,19 @@ class RunConfig(Record):
                 f"Write --halting.min-steps {self.loop.max_steps} or less, or raise "
                 "--loop.max-steps.",
             )
-        if self.stretch_to == "limit" and self.time_limit is None and self.flops_limit is None:
+        limits = self.limits
+        if (
+            limits.stretch_to == "limit"
+            and limits.time_limit is None
+            and limits.flops_limit is None
+        ):
             raise UsageError(
                 "--stretch-to limit comes without a limit.",
                 "Warm-ups and decays are stretched over --time-limit or --flops-limit, and there "
                 "is neither.",
                 "Write one of them, or drop --stretch-to.",
             )
-        check_best_by(self.best_by, self.patience)
+        check_best_by(self.evaluation.best_by, self.evaluation.patience)
         check_penalty(
             self.penalty.target_steps,
             self.penalty.ramp,
@@ -174,6 +160,24 @@ class RunConfig(Record):
             )
         return self
 
+    @classmethod
+    def arranged(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return in_sections(values)
+
+    def replace(self, **changes: Any) -> Self:
+        return super().replace(**in_sections(changes, dict(self)))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with values that are not checked again."""
+        values = in_sections(update or {}, dict(self))
+        made = {
+            name: FLAT_SECTIONS[name].model_construct(**value)
+            if name in FLAT_SECTIONS and isinstance(value, dict)
+            else value
+            for name, value in values.items()
+        }
+        return super().model_copy(update=made, deep=deep)
+
     def to_json(self) -> str:
         """All values, as config.json keeps them."""
         return self.model_dump_json(indent=2) + "\n"
@@ -186,6 +190,12 @@ class RunConfig(Record):
             UsageError: for an unknown key, a value of another type or out of range, NaN, and text
                 that is not JSON.
         """
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None  # pydantic says where
+        if isinstance(found, dict) and found.keys() & SECTION_OF:
+            text = json.dumps(in_sections(found))
         try:
             return cls.model_validate_json(text, strict=True)
         except ValidationError as error:

@@ -63,8 +63,8 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
             business, a number that conflicts with the run's, and a batch that ranks and
             accumulation cannot share equally.
     """
-    assert config.deepspeed_config is not None
-    path = Path(config.deepspeed_config)
+    assert config.launch.deepspeed_config is not None
+    path = Path(config.launch.deepspeed_config)
     given = _read(path)
     for name in ("fp16", "bf16"):
         _check_precision_section(path, name, given.pop(name, None), config.precision)
@@ -81,7 +81,7 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
     if config.precision == "bf16_weights":
         _check_stage(path, stage)
         given["bf16"] = {"enabled": True}
-    check_sharding(config.optimizer, stage, config.deepspeed_config)
+    check_sharding(config.optimizer, stage, config.launch.deepspeed_config)
     for part in ("offload_optimizer", "offload_param"):
         _check_no_disk_offload(path, part, given["zero_optimization"].get(part))
     for fact in decided:

@@ -97,7 +97,7 @@ class DeepSpeedEngine(Engine):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise UsageError(
-                f"{config.deepspeed_config}: {'.'.join(map(str, first['loc']))} = "
+                f"{config.launch.deepspeed_config}: {'.'.join(map(str, first['loc']))} = "
                 f"{first['input']!r}.",
                 f"DeepSpeed refuses it: {first['msg']}.",
                 "Write a value that DeepSpeed knows, or drop it.",

@@ -18,8 +18,8 @@ class BestTracker:
     """
 
     def __init__(self, config: RunConfig):
-        self.by = config.best_by
-        self.patience = config.patience
+        self.by = config.evaluation.best_by
+        self.patience = config.evaluation.patience
         self.update: int | None = None
         self.value = math.nan
         self.waited = 0

@@ -70,7 +70,7 @@ class Training:
         self.balancer.load_state_dict(progress.dealing)
         self.since = MetricsSinceEvaluation()
         self.ranks = Ranks(engine.device)
-        self.evaluations = progress.update // config.eval_every
+        self.evaluations = progress.update // config.evaluation.eval_every
         self.growth = Growth(config, engine, built.task, context.folder, progress.update)
         self.shallow = 0
 
@@ -130,7 +130,7 @@ class Training:
                     seconds=seconds,
                     agreed_seconds=self.seconds,
                 )
-                if self.progress.skipped_in_a_row >= config.max_skipped:
+                if self.progress.skipped_in_a_row >= config.limits.max_skipped:
                     return self._end(
                         lost_by_skipping(self.config, self.progress, self.checkpoints, measured)
                     )
@@ -138,10 +138,12 @@ class Training:
                 last = late is not None or self.limits.done(self.progress)
                 evaluates = (
                     last
-                    or self.progress.update % config.eval_every == 0
+                    or self.progress.update % config.evaluation.eval_every == 0
                     or self._turned_shallow(measured)
                 )
-                saves = last or measured.stop or self.progress.update % config.save_every == 0
+                saves = (
+                    last or measured.stop or self.progress.update % config.saving.save_every == 0
+                )
                 if (saves or evaluates) and not self.is_sound():
                     lost = lost_weights(self.config, self.progress, self.checkpoints)
                     return self._end(lost)
@@ -234,10 +236,10 @@ class Training:
         update = self.progress.update
         self.screen.progress("evaluating …")
         tally = evaluate(
-            self.engine, self.task, "validation", config.eval_examples, self.micro_batch
+            self.engine, self.task, "validation", config.evaluation.eval_examples, self.micro_batch
         )
         figures = tally.figures()
-        if last or update % config.eval_every == 0:
+        if last or update % config.evaluation.eval_every == 0:
             self.best.observe(figures, update)
         self.progress = replace(
             self.progress,
@@ -255,7 +257,7 @@ class Training:
         if (says := self.penalty.says()) is not None:
             self.log.warn(update, says)
         self.evaluations += 1
-        if self.evaluations % config.map_every == 0 and not last:
+        if self.evaluations % config.evaluation.map_every == 0 and not last:
             show_fixed_example(self.growth.record(update), self.screen)
         self.since, self.ranks = MetricsSinceEvaluation(), Ranks(self.engine.device)
         return any(alarm.collapse for alarm in wrong)
@@ -310,7 +312,7 @@ class Training:
         self.best.load_state_dict(self.progress.best_checkpoint, self.checkpoints)
         self.metrics.rewind(update, f"metrics.collapsed-{count}.jsonl")
         self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
-        self.evaluations = update // self.config.eval_every
+        self.evaluations = update // self.config.evaluation.eval_every
         self.shallow = 0
         self.since, self.ranks = MetricsSinceEvaluation(), Ranks(self.engine.device)
         weight = (
@@ -346,8 +348,8 @@ class Training:
             self.checkpoints,
             self.engine,
             self.progress,
-            config.keep_last,
-            config.keep_every,
+            config.saving.keep_last,
+            config.saving.keep_every,
             keep_good,
             self.best.update,
         )
@@ -356,7 +358,7 @@ class Training:
     def _seconds_agreed(self) -> float:
         """Training seconds of the slowest rank, so that all ranks reach a time limit at the same
         update."""
-        if self.config.time_limit is None:
+        if self.config.limits.time_limit is None:
             return self.progress.train_seconds  # nothing is decided by it
         return max(collectives.all_gather(self.progress.train_seconds, self.engine.device))
 

@@ -54,7 +54,7 @@ def lost_by_skipping(
         config,
         progress,
         checkpoints,
-        f"Loss or gradient was not finite {config.max_skipped} times in a row "
+        f"Loss or gradient was not finite {config.limits.max_skipped} times in a row "
         f"(loss {measured.loss:.4g}, gradient norm {measured.gradient_norm:.4g}; "
         f"{progress.skipped} of all updates were skipped)",
         "Such an update changes nothing, so those after it would start from the same weights",
@@ -83,7 +83,7 @@ def _lost(
         "Go on from it with smaller steps: "
         f"{command_text('ponder', 'train', '--resume', checkpoints.parent)} "
         f"--optimizer.learning-rate {config.optimizer.learning_rate / 3:.1g}; "
-        f"--max-skipped {4 * config.max_skipped} bears with more of them.",
+        f"--max-skipped {4 * config.limits.max_skipped} bears with more of them.",
     )
     says = f"{what} at update {progress.update}"
     return TrainingOutcome(progress, "lost", says, error, note=f"{what}; {last}")

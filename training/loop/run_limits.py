@@ -20,7 +20,7 @@ class RunLimits:
 
     def __init__(self, config: RunConfig):
         self.config = config
-        self.stretched = config.stretch_to == "limit"
+        self.stretched = config.limits.stretch_to == "limit"
 
     def scheduled(self, progress: Progress, seconds: float) -> float:
         """The update number, counted from 0, that learning rate and penalty go by.
@@ -41,10 +41,10 @@ class RunLimits:
     def reached(self, progress: Progress, seconds: float) -> str | None:
         """Which limit has been reached, in words; None while none has."""
         config = self.config
-        if config.time_limit is not None and seconds >= config.time_limit:
-            return f"after {config.time_limit:g} s"
-        if config.flops_limit is not None and progress.flops >= config.flops_limit:
-            return f"after {config.flops_limit:g} FLOPs"
+        if config.limits.time_limit is not None and seconds >= config.limits.time_limit:
+            return f"after {config.limits.time_limit:g} s"
+        if config.limits.flops_limit is not None and progress.flops >= config.limits.flops_limit:
+            return f"after {config.limits.flops_limit:g} FLOPs"
         return None
 
     def done(self, progress: Progress) -> bool:
@@ -53,6 +53,12 @@ class RunLimits:
 
     def _share(self, progress: Progress, seconds: float) -> float:
         config = self.config
-        shares = [seconds / config.time_limit] if config.time_limit is not None else []
-        shares += [progress.flops / config.flops_limit] if config.flops_limit is not None else []
+        shares = (
+            [seconds / config.limits.time_limit] if config.limits.time_limit is not None else []
+        )
+        shares += (
+            [progress.flops / config.limits.flops_limit]
+            if config.limits.flops_limit is not None
+            else []
+        )
         return max(shares, default=0.0)

@@ -81,7 +81,7 @@ class TrainingLog:
             self.screen.warn(
                 f"update {progress.update} is skipped: loss {measured.loss:.4g}, gradient norm "
                 f"{measured.gradient_norm:.4g}; {progress.skipped_in_a_row} in a row, and "
-                f"{self.config.max_skipped} stop the run"
+                f"{self.config.limits.max_skipped} stop the run"
             )
         self.screen.progress(
             f"{self._position(progress, agreed_seconds)}  loss {measured.loss:.3f}  "

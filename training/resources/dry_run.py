@@ -78,7 +78,9 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         UsageError: as `dry_run_text`.
     """
     _check_batch_shares(config, ranks)
-    settings = deepspeed_settings(config, ranks) if config.deepspeed_config is not None else {}
+    settings = (
+        deepspeed_settings(config, ranks) if config.launch.deepspeed_config is not None else {}
+    )
     task = build_task(config)
     model, cost = _shape_of(config, task)
     if config.start_from is not None:
@@ -139,7 +141,9 @@ def _memory(
     groups = [group["params"] for group in groups_of(model, config.optimizer)]
     state = state_per_element(model, config.optimizer)
     whole = not is_elementwise(config.optimizer)
-    on_cpu = config.device == "cpu" or not (config.device == "cuda" or torch.cuda.is_available())
+    on_cpu = config.launch.device == "cpu" or not (
+        config.launch.device == "cuda" or torch.cuda.is_available()
+    )
     return tuple(
         rank_memory(
             model,
@@ -196,7 +200,7 @@ def _check_batch_shares(config: RunConfig, ranks: int) -> None:
 
 def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
     zero = settings.get("zero_optimization", {})
-    if ranks > 1 and config.deepspeed_config is None:
+    if ranks > 1 and config.launch.deepspeed_config is None:
         yield (
             f"{ranks} ranks need --deepspeed-config, such as ds_configs/zero1.json: without it, "
             "the run is refused."
@@ -220,7 +224,7 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
             "weights, gradients and what is sent of them take half of that; AdamW and its copy do "
             "not."
         )
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if config.launch.device == "cuda" and not torch.cuda.is_available():
         yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
     if config.name is not None and (Path(config.output) / config.name).exists():
         taken = Path(config.output) / config.name

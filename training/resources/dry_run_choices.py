@@ -28,9 +28,8 @@ def run_choices(
     meant = config.cost and cost and cost.default_readout
     kind = "one process, plain PyTorch"
     if settings:
-        kind = (
-            f"DeepSpeed, ZeRO-{settings['zero_optimization']['stage']} ({config.deepspeed_config})"
-        )
+        stage = settings["zero_optimization"]["stage"]
+        kind = f"DeepSpeed, ZeRO-{stage} ({config.launch.deepspeed_config})"
     return {
         "task": (
             f"{type(task).__name__}, {task.vocab_size} kinds of token, "

@@ -39,7 +39,7 @@ def profile(run: Run, split: str, batch_size: int, repeats: int) -> dict[str, An
             "path": work.path,
             "device": run.device.type,
             "threads": torch.get_num_threads(),
-            "trained_with_threads": run.config.threads,
+            "trained_with_threads": run.config.launch.threads,
             "repeats": repeats,
         }
         figures |= {name: _of_one_batch(work, training) for name, training in MODES.items()}

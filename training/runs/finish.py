@@ -39,8 +39,8 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     progress = context.progress
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
-    tally = evaluate(engine, built.task, "test", config.test_examples, micro_batch)
-    examples = min(MAP_EXAMPLES, config.test_examples)
+    tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
+    examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)

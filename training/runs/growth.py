@@ -50,7 +50,9 @@ class Growth:
         self.engine = engine
         self.task = task
         self.home = folder
-        self.size = min(MAP_EXAMPLES, config.test_examples, max(1, _MOST_TOKENS // task.max_length))
+        self.size = min(
+            MAP_EXAMPLES, config.evaluation.test_examples, max(1, _MOST_TOKENS // task.max_length)
+        )
         if collectives.rank() == 0:
             for late, path in _found(folder):
                 if late > update:

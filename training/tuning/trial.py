@@ -36,7 +36,7 @@ def measure(context: TrainingContext) -> dict[str, Any]:
     progress = context.progress
     context.screen.progress("measuring …")
     tally = evaluate(
-        engine, context.built.task, "validation", config.test_examples, config.batch_size
+        engine, context.built.task, "validation", config.evaluation.test_examples, config.batch_size
     )
     figures = tally.figures()
     flops = count_flops(engine.model, context.built.task.max_length, inference=True)

@@ -115,7 +115,7 @@ class Worker:
         place = {"output": str(self.sweep.trials_folder), "name": f"{number:04d}"}
         own = {
             "seed": config.seed + seed,
-            "threads": config.threads or max(1, (os.cpu_count() or 1) // self.jobs),
+            "threads": config.launch.threads or max(1, (os.cpu_count() or 1) // self.jobs),
         }
         return config.model_copy(update={**place, **own})
 

@@ -36,7 +36,7 @@ def test_an_export_is_the_weights_and_what_they_are_of(run, tmp_path, capsys):
     ran = RunConfig.from_json((run / "config.json").read_text())
     assert config.model == ran.model and config.halting == ran.halting and config.seed == ran.seed
     # Where and how it was trained is not there: the bytes do not depend on it.
-    assert (config.name, config.output, config.threads, config.timeout) == (
+    assert (config.name, config.output, config.launch.threads, config.launch.timeout) == (
         None,
         "runs",
         None,
@@ -75,4 +75,4 @@ def test_what_cannot_be_exported_leaves_nothing_behind(run, tmp_path, capsys):
     assert main(["export", str(broken)]) == 2
     assert "cannot be read" in capsys.readouterr().err
     assert sorted(path.name for path in broken.iterdir()) == ["config.json", "final"]
-    assert json.loads((run / "config.json").read_text())["threads"] == 1
+    assert json.loads((run / "config.json").read_text())["launch"]["threads"] == 1

@@ -12,7 +12,7 @@ from halting import ExpectedSteps, FinalState, HaltingRule, PonderCost, UsageErr
 from training.config.flags import parse
 from training.config.model_part import ModelPart
 from training.config.parts import ROLES
-from training.config.record import Record
+from training.config.record import Record, flag_name
 from training.config.run_config import RunConfig
 from training.config.sections import HaltingPart, Part
 from training.tasks import PointerChase
@@ -151,7 +151,7 @@ def another(annotation: Any, default: Any) -> tuple[Any, list[str]]:
     [pytest.param(*leaf, id=".".join(leaf[0])) for leaf in leaves(RunConfig)],
 )
 def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any, default: Any):
-    flag = "--" + ".".join(path).replace("_", "-")
+    flag = flag_name(*path)
     if annotation is bool:
         value, argv = not default, [flag]
     else:
@@ -170,14 +170,14 @@ def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any,
 
 
 def test_every_field_of_the_model_has_been_asked():
-    groups = {path[0] for path, _, _ in leaves(RunConfig)} | set(ROLES) | {*JUDGING, "recipe"}
+    groups = {path[0] for path, _, _ in leaves(RunConfig)} | set(ROLES) | {"recipe"}
     assert groups == set(RunConfig.model_fields)
 
 
 def test_judging_is_flags_and_keys():
     config = parsed("--best-by", "loss", "--patience", "3")
     for again in (config, RunConfig.from_json(config.to_json())):
-        assert (again.best_by, again.patience) == ("loss", 3)
+        assert (again.evaluation.best_by, again.evaluation.patience) == ("loss", 3)
 
 
 def test_no_flags_change_nothing():

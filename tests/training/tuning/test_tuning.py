@@ -140,7 +140,7 @@ def test_a_budget_lays_the_whole_schedule_over_what_may_be_spent(tmp_path):
         fewer.updates,
         fewer.penalty.warmup,
         fewer.schedule.options["warmup"],
-        fewer.stretch_to,
+        fewer.limits.stretch_to,
     ) == (
         50,
         15,
@@ -148,9 +148,9 @@ def test_a_budget_lays_the_whole_schedule_over_what_may_be_spent(tmp_path):
         "updates",
     )
     timed = TrialBudget.read("1.5s").apply(config)
-    assert (timed.time_limit, timed.stretch_to, timed.updates) == (1.5, "limit", 100)
+    assert (timed.limits.time_limit, timed.limits.stretch_to, timed.updates) == (1.5, "limit", 100)
     counted = TrialBudget.read("1e12FLOPs").apply(config)
-    assert (counted.flops_limit, counted.stretch_to) == (1e12, "limit")
+    assert (counted.limits.flops_limit, counted.limits.stretch_to) == (1e12, "limit")
     for text in ("30", "0s", "-1s", "3minutes", "s", "1.5updates", "1e3e4s", "infs"):
         with pytest.raises(UsageError, match="--trial-budget"):
             TrialBudget.read(text)

@@ -29,10 +29,10 @@ def test_a_whole_config_comes_back_from_json_and_yaml(tmp_path):
 def test_flags_come_on_top_of_a_file(tmp_path):
     path = written(tmp_path, json.dumps({**SMALL, "output": str(tmp_path)}), "config.json")
     config = read_request(
-        ["--config", str(path), "--updates", "3", "--halting.bias-init", "-2"]
+        ["--config", str(path), "--updates", "30", "--halting.bias-init", "-2"]
     ).config
     assert config == small(
-        tmp_path, updates=3, halting={"kind": "GravesACT", "options": {"bias_init": -2.0}}
+        tmp_path, updates=30, halting={"kind": "GravesACT", "options": {"bias_init": -2.0}}
     )
 
 

@@ -144,9 +144,8 @@ def _show(names: Sequence[str], material: Material, work: Path) -> int:
     for case, ended, wrong in run_cases(cases, work):
         found = faults(case, ended, wrong)
         failed |= bool(found)
-        print(
-            f"== {case.name}: {case.says}\nponder {' '.join(map(_shown, case.words))}\nrule {case.rule}, exit code {ended.code}, {ended.seconds} s\n{ended.said}"
-        )
+        print(f"== {case.name}: {case.says}\nponder {' '.join(map(_shown, case.words))}")
+        print(f"rule {case.rule}, exit code {ended.code}, {ended.seconds} s\n{ended.said}")
         print(json.dumps(found, ensure_ascii=False), flush=True)
     return int(failed)
 

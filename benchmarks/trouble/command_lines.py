@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def _with_value(path: str, word: str, case: Case) -> Case:
     words = case.words
     if flag in words:
         place = words.index(flag)
-        words = words[: place + 1] + (word,) + words[place + 2 :]
+        words = (*words[: place + 1], word, *words[place + 2 :])
     elif word.startswith("-"):
         words = (*words, f"{flag}={word}")
     else:
@@ -300,7 +301,7 @@ def _conflict(number: int, source: random.Random) -> Case:
     """Flags that refuse each other."""
     flags = source.choice(_CONFLICTS)
     words = ["train", *SMALL]
-    for flag, value in zip(flags, flags[1:], strict=False):
+    for flag, value in pairwise(flags):
         if flag in words and not value.startswith("--"):
             place = words.index(flag)
             del words[place : place + 2]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trouble.case import Case
+from benchmarks.trouble.json_tree import at, drop, encoded, leaves, put
 from benchmarks.trouble.material import Material, with_canary
 from benchmarks.trouble.pools import JSON, draw, misspelt
 from benchmarks.trouble.rules import DOMAINS
@@ -125,10 +126,10 @@ def _value(values: dict[str, Any], source: random.Random) -> Slip:
     """One key with another value."""
     path = source.choice(list(DOMAINS))
     value = source.choice(JSON)
-    _put(values, path, value)
+    put(values, path, value)
     rule, must_say = judged(path, value)
     held = ((path, value),) if rule is not None and value is not None else ()
-    return Slip(_encoded(values), f"{path} {_short(value)}", rule, must_say, config=held)
+    return Slip(encoded(values), f"{path} {_short(value)}", rule, must_say, config=held)
 
 
 def judged(path: str, value: Any) -> tuple[str | None, str | None]:
@@ -158,10 +159,10 @@ def judged(path: str, value: Any) -> tuple[str | None, str | None]:
 
 def _swapped(values: dict[str, Any], source: random.Random) -> Slip:
     """The values of two keys, exchanged."""
-    first, second = source.sample(sorted(_leaves(values)), 2)
-    one, other = _get(values, first), _get(values, second)
-    _put(values, first, other)
-    _put(values, second, one)
+    first, second = source.sample(sorted(leaves(values)), 2)
+    one, other = at(values, first), at(values, second)
+    put(values, first, other)
+    put(values, second, one)
     found = [
         judged(path, value)[0] if path in DOMAINS else None
         for path, value in ((first, other), (second, one))
@@ -173,27 +174,27 @@ def _swapped(values: dict[str, Any], source: random.Random) -> Slip:
         for path, value, rule in zip((first, second), (other, one), found, strict=True)
     ]
     return Slip(
-        _encoded(values), f"{first} and {second} exchanged", "value" if same or all(ok) else None
+        encoded(values), f"{first} and {second} exchanged", "value" if same or all(ok) else None
     )
 
 
 def _lacking(values: dict[str, Any], source: random.Random) -> Slip:
     """A key that is missing."""
-    path = source.choice(sorted(_leaves(values)) + sorted(values))
-    _drop(values, path)
-    return Slip(_encoded(values), f"{path} is missing", None if path in _MAY_LACK else "default")
+    path = source.choice(sorted(leaves(values)) + sorted(values))
+    drop(values, path)
+    return Slip(encoded(values), f"{path} is missing", None if path in _MAY_LACK else "default")
 
 
 def _misspelt(values: dict[str, Any], source: random.Random) -> Slip:
     """A key with a slip."""
-    path = source.choice(sorted(_leaves(values)) + sorted(values))
+    path = source.choice(sorted(leaves(values)) + sorted(values))
     group, _, name = path.rpartition(".")
     wrong = misspelt(name, source)
-    holder = _get(values, group) if group else values
+    holder = at(values, group) if group else values
     kept = holder.pop(name)
     known = wrong in holder or wrong == name or f"{group}.{wrong}" in DOMAINS
     holder[wrong] = kept
-    return Slip(_encoded(values), f"{group}.{wrong} for {name}", "default" if known else None)
+    return Slip(encoded(values), f"{group}.{wrong} for {name}", "default" if known else None)
 
 
 def _added(values: dict[str, Any], source: random.Random) -> Slip:
@@ -232,9 +233,9 @@ def _added(values: dict[str, Any], source: random.Random) -> Slip:
             "model_fields",
         )
     )
-    holder = _get(values, group) if group else values
+    holder = at(values, group) if group else values
     holder[name] = source.choice(JSON)
-    return Slip(_encoded(values), f"{group}.{name!r} {_short(holder[name])}")
+    return Slip(encoded(values), f"{group}.{name!r} {_short(holder[name])}")
 
 
 def _section(values: dict[str, Any], source: random.Random) -> Slip:
@@ -245,8 +246,8 @@ def _section(values: dict[str, Any], source: random.Random) -> Slip:
     if name:
         values[name] = value
         allowed = value in _EMPTY.get(name, ()) and isinstance(value, dict)
-        return Slip(_encoded(values), f"{name} is {_short(value)}", "default" if allowed else None)
-    return Slip(_encoded(value), f"the whole file is {_short(value)}")
+        return Slip(encoded(values), f"{name} is {_short(value)}", "default" if allowed else None)
+    return Slip(encoded(value), f"the whole file is {_short(value)}")
 
 
 def _text(values: dict[str, Any], source: random.Random) -> Slip:
@@ -338,37 +339,7 @@ def _deep(values: dict[str, Any], source: random.Random) -> Slip:
     fits = (kind.endswith(":Canary") and name == "halting") or (
         kind.endswith(":Task") and name == "data"
     )
-    return Slip(_encoded(values), f"{name} names {kind}", "asked" if good and fits else None)
-
-
-def _encoded(values: Any) -> bytes:
-    return json.dumps(values, indent=2).encode("utf-8", "surrogatepass")
-
-
-def _leaves(values: dict[str, Any], before: str = "") -> list[str]:
-    found = []
-    for name, value in values.items():
-        path = f"{before}{name}"
-        found += _leaves(value, f"{path}.") if isinstance(value, dict) and value else [path]
-    return found
-
-
-def _get(values: Any, path: str) -> Any:
-    for name in path.split("."):
-        values = values[name]
-    return values
-
-
-def _put(values: Any, path: str, value: Any) -> None:
-    group, _, name = path.rpartition(".")
-    for each in group.split(".") if group else ():
-        values = values.setdefault(each, {})
-    values[name] = value
-
-
-def _drop(values: Any, path: str) -> None:
-    group, _, name = path.rpartition(".")
-    del (_get(values, group) if group else values)[name]
+    return Slip(encoded(values), f"{name} names {kind}", "asked" if good and fits else None)
 
 
 def _short(value: Any) -> str:

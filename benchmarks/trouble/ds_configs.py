@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trouble.case import Case
+from benchmarks.trouble.json_tree import at, encoded, leaves, put
 from benchmarks.trouble.material import SMALL, Material
 from benchmarks.trouble.pools import JSON, draw, misspelt
 
@@ -134,19 +135,19 @@ def _setting(values: dict[str, Any], source: random.Random) -> tuple[bytes, str,
     """A key that may stand there."""
     path = source.choice(list(_SETTINGS))
     value = source.choice(_SETTINGS[path])
-    _put(values, path, value)
-    return _encoded(values), f"{path} {value!r}", "value"
+    put(values, path, value)
+    return encoded(values), f"{path} {value!r}", "value"
 
 
 def _contradiction(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:
     path = source.choice(list(_CONTRADICTIONS))
     value = source.choice(_CONTRADICTIONS[path])
-    _put(values, path, value)
-    return _encoded(values), f"{path} {str(value)[:40]!r}", None
+    put(values, path, value)
+    return encoded(values), f"{path} {str(value)[:40]!r}", None
 
 
 def _misspelt(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:
-    path = source.choice(sorted(_leaves(values)))
+    path = source.choice(sorted(leaves(values)))
     group, _, name = path.rpartition(".")
     holder = values
     for each in group.split(".") if group else ():
@@ -156,7 +157,7 @@ def _misspelt(values: dict[str, Any], source: random.Random) -> tuple[bytes, str
     holder[wrong] = kept
     dot = "." if group else ""
     return (
-        _encoded(values),
+        encoded(values),
         f"{group}{dot}{wrong} for {name}",
         "value" if wrong == name else "named",
     )
@@ -185,15 +186,15 @@ def _unknown(values: dict[str, Any], source: random.Random) -> tuple[bytes, str,
     holder = values[group] if group else values
     holder[name] = source.choice(JSON)
     dot = "." if group else ""
-    return _encoded(values), f"{group}{dot}{name} is no key", "named"
+    return encoded(values), f"{group}{dot}{name} is no key", "named"
 
 
 def _value(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:
     """A known key with any value: taken where it is the key's own kind, or said."""
-    path = source.choice(sorted(_leaves(values)))
+    path = source.choice(sorted(leaves(values)))
     value = source.choice(JSON)
-    kept = _get(values, path)
-    _put(values, path, value)
+    kept = at(values, path)
+    put(values, path, value)
     like = (
         value is None
         or value == "auto"
@@ -207,7 +208,7 @@ def _value(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, s
         )
     )
     return (
-        _encoded(values),
+        encoded(values),
         f"{path} {str(value)[:40]!r}",
         "value" if like or path.endswith(("betas",)) else "named",
     )
@@ -237,7 +238,7 @@ def _section(values: dict[str, Any], source: random.Random) -> tuple[bytes, str,
     value = source.choice(JSON)
     values[name] = value
     empty = value is None or value == {}
-    return _encoded(values), f"{name} is {str(value)[:40]!r}", "value" if empty else "named"
+    return encoded(values), f"{name} is {str(value)[:40]!r}", "value" if empty else "named"
 
 
 def _text(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:
@@ -271,30 +272,3 @@ def _text(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, st
         ((good + good).encode(), "twice the file", None),
     )
     return source.choice(slips)
-
-
-def _encoded(values: Any) -> bytes:
-    return json.dumps(values, indent=2).encode("utf-8", "surrogatepass")
-
-
-def _leaves(values: dict[str, Any], before: str = "") -> list[str]:
-    found = []
-    for name, value in values.items():
-        path = f"{before}{name}"
-        found += _leaves(value, f"{path}.") if isinstance(value, dict) and value else [path]
-    return found
-
-
-def _get(values: Any, path: str) -> Any:
-    for name in path.split("."):
-        values = values[name]
-    return values
-
-
-def _put(values: Any, path: str, value: Any) -> None:
-    group, _, name = path.rpartition(".")
-    for each in group.split(".") if group else ():
-        if not isinstance(values.get(each), dict):
-            values[each] = {}
-        values = values[each]
-    values[name] = value

@@ -21,6 +21,10 @@ _DEADLINE = 2.0
 _HEAD = "POST /api/map HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 _GOOD = b'{"text": "1 0 1 1"}'
 _MOST_OF_ONE = 64
+_SMUGGLED = (
+    f"{_HEAD}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    "GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n"
+).encode()
 _STATUSES = {200, 400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501, 503, 505}
 
 Attack = Callable[[int], str | None]
@@ -128,7 +132,7 @@ def _raw(source: random.Random) -> tuple[str, Attack]:
         ("two requests in one", good + good),
         (
             "a smuggled request",
-            b"POST /api/map HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            _SMUGGLED,
         ),
         ("version 9.9", b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n"),
         ("version 0.9", b"GET /\r\n"),
@@ -171,11 +175,34 @@ def _json(source: random.Random) -> tuple[str, Attack]:
 def _header(source: random.Random) -> tuple[str, Attack]:
     """Headers that lie."""
     headers = (
-        "Content-Length: -1", "Content-Length: 1e3", "Content-Length: 99999999999999999999999", "Content-Length: 5\r\nContent-Length: 50", "Content-Length: ٣", "Content-Length: +5", "Content-Length: 0x5", "Content-Length: ", "Content-Length: 1000",
-        "Transfer-Encoding: chunked", "Transfer-Encoding: gzip, chunked", "Content-Encoding: gzip\r\nContent-Length: 19", "Expect: 100-continue\r\nContent-Length: 19", "Expect: nonsense\r\nContent-Length: 19",
-        "Host: evil.example\r\nContent-Length: 19", "Host: [::1\r\nContent-Length: 19", "Host: localhost@evil.example\r\nContent-Length: 19", "Host: \r\nContent-Length: 19", "Origin: http://evil.example\r\nContent-Length: 19", "Origin: null\r\nContent-Length: 19", "Origin: http://[\r\nContent-Length: 19",
-        "Content-Type: text/plain\r\nContent-Length: 19", "Content-Type: \r\nContent-Length: 19", "Content-Type: application/json; charset=utf-7\r\nContent-Length: 19", "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 19", "Range: bytes=0-1\r\nContent-Length: 19", "Cookie: " + "x" * 60_000 + "\r\nContent-Length: 19",
-    )  # fmt: skip
+        "Content-Length: -1",
+        "Content-Length: 1e3",
+        "Content-Length: 99999999999999999999999",
+        "Content-Length: 5\r\nContent-Length: 50",
+        "Content-Length: ٣",
+        "Content-Length: +5",
+        "Content-Length: 0x5",
+        "Content-Length: ",
+        "Content-Length: 1000",
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Content-Encoding: gzip\r\nContent-Length: 19",
+        "Expect: 100-continue\r\nContent-Length: 19",
+        "Expect: nonsense\r\nContent-Length: 19",
+        "Host: evil.example\r\nContent-Length: 19",
+        "Host: [::1\r\nContent-Length: 19",
+        "Host: localhost@evil.example\r\nContent-Length: 19",
+        "Host: \r\nContent-Length: 19",
+        "Origin: http://evil.example\r\nContent-Length: 19",
+        "Origin: null\r\nContent-Length: 19",
+        "Origin: http://[\r\nContent-Length: 19",
+        "Content-Type: text/plain\r\nContent-Length: 19",
+        "Content-Type: \r\nContent-Length: 19",
+        "Content-Type: application/json; charset=utf-7\r\nContent-Length: 19",
+        "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 19",
+        "Range: bytes=0-1\r\nContent-Length: 19",
+        "Cookie: " + "x" * 60_000 + "\r\nContent-Length: 19",
+    )
     header = source.choice(headers)
     name = header.partition(":")[0]
     kept = "".join(

@@ -243,10 +243,7 @@ def _value(case: Case, verb: str, flags: dict[str, Domain], source: random.Rando
         return _extra(case, verb, flags, source)
     name = source.choice(list(flags))
     domain = flags[name]
-    for _ in range(100):
-        word = source.choice(WORDS)
-        if not _is_long(domain, word):
-            break
+    word = source.choice([each for each in WORDS if not _is_long(domain, each)])
     flag = f"--{name}"
     words = list(case.words)
     if flag in words:

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from benchmarks.trouble.case import Case, Ended
+from benchmarks.trouble.json_tree import at
 from benchmarks.trouble.rules import RULES
 
 FAULTS = (
@@ -96,15 +97,6 @@ def without_echo(case: Case, said: str) -> str:
     for word in case.words:
         said = said.replace(word, "") if len(word) > 2 else said
     return said
-
-
-def at(values: Any, path: str) -> Any:
-    """The value at a path such as "halting.options.epsilon"; None where there is none."""
-    for name in path.split("."):
-        if not isinstance(values, dict) or name not in values:
-            return None
-        values = values[name]
-    return values
 
 
 def same(held: Any, given: Any) -> bool:

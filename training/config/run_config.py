@@ -23,6 +23,7 @@ from training.config.flat_sections import (
     in_sections,
 )
 from training.config.model_part import ModelPart
+from training.config.names import check_name
 from training.config.parts import ROLES, check_options, resolve
 from training.config.precision import Precision
 from training.config.record import Record, usage_error
@@ -33,6 +34,7 @@ from training.config.sections import (
     Part,
     PenaltyConfig,
 )
+from training.console.printable import check_printable
 from training.ponder_penalty import check_penalty
 
 
@@ -108,6 +110,14 @@ class RunConfig(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_name(self.name)
+        for flag, path in (
+            ("--output", self.output),
+            ("--start-from", self.start_from),
+            ("--deepspeed-config", self.launch.deepspeed_config),
+        ):
+            if path is not None:
+                check_printable(flag, path)
         if self.batch_size % self.accumulation:
             raise UsageError(
                 f"--batch-size {self.batch_size} cannot be divided into --accumulation "

@@ -107,12 +107,6 @@ def base_name(config: RunConfig) -> str:
 def _make(config: RunConfig, base: str) -> int:
     """Makes the folder on this rank; its number, 0 for one with a name of its own."""
     output = Path(config.output)
-    if config.name is not None and Path(config.name).name != config.name:
-        raise UsageError(
-            f"--name {config.name} is a path.",
-            "A run folder stands directly in --output.",
-            f"Write --output {Path(config.name).parent} --name {Path(config.name).name}.",
-        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         if config.name is not None:

@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """One request, which has to arrive within one deadline, header and body."""
         self.server.connections.waits(self.connection)
-        self._arriving.allow(self.timeout)
+        self._arriving.allow(self.timeout or _PATIENCE)
         super().handle_one_request()
 
     def do_GET(self) -> None:

@@ -3,15 +3,12 @@
 from pathlib import Path
 
 from halting.errors import UsageError
-from training.console.printable import check_printable
 
 
 def check_absent(*paths: Path | None) -> None:
     """Raises UsageError for the first path at which something stands; called before any work
     starts."""
     for path in paths:
-        if path is not None:
-            check_printable("The output", str(path))
         if path is not None and path.exists():
             raise UsageError(
                 f"{path} exists already.",

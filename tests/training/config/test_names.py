@@ -33,6 +33,6 @@ def test_names_that_no_folder_can_have_are_refused_at_once(flag: str, value: str
 
 
 def test_a_checkpoint_of_an_update_that_is_no_number_is_none():
-    for which in ("9" * 5000, "1e3", "-1", ""):
+    for which in ("9" * 50, "1e3", "-1", ""):
         with pytest.raises(UsageError, match="names no checkpoint"):
             RunPath.parse(f"runs/x@{which}")

@@ -12,7 +12,7 @@ from benchmarks.trouble.case import Case
 from benchmarks.trouble.json_tree import at, drop, encoded, leaves, put
 from benchmarks.trouble.material import Material, with_canary
 from benchmarks.trouble.pools import JSON, draw, misspelt
-from benchmarks.trouble.rules import DOMAINS
+from benchmarks.trouble.rules import DOMAINS, FLAT
 
 KIND = "config"
 _GIVEN = ("train", "--config", "given.json", "--dry-run")
@@ -33,6 +33,7 @@ _MAY_LACK = {
     "schedule.kind": None,
 }
 _EMPTY = {
+    **{name: ({},) for name in FLAT},
     "loop": ({},),
     "penalty": ({},),
     "model": ({}, {"options": {}}),

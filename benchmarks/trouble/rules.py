@@ -150,31 +150,33 @@ DOMAINS: dict[str, Domain] = {
     "balance_by": choice("order", "length", "difficulty", "ponder"),
     "seed": whole(0, 2**64 - 1),
     "precision": choice("float32", "bf16"),
-    "device": choice("auto", "cpu"),
-    "eval_every": whole(),
-    "eval_examples": whole(),
-    "test_examples": whole(),
-    "map_every": whole(),
-    "save_every": whole(),
-    "keep_last": whole(),
-    "keep_every": whole(nothing=True),
-    "best_by": Domain(
+    "launch.device": choice("auto", "cpu"),
+    "evaluation.eval_every": whole(),
+    "evaluation.eval_examples": whole(),
+    "evaluation.test_examples": whole(),
+    "evaluation.map_every": whole(),
+    "saving.save_every": whole(),
+    "saving.keep_last": whole(),
+    "saving.keep_every": whole(nothing=True),
+    "evaluation.best_by": Domain(
         str,
         lambda value: value in ("accuracy", "sequence_accuracy", "loss", "bits"),
         nothing=True,
     ),
-    "patience": Domain(int, lambda value: False, kind="int", nothing=True),  # asks for best_by
-    "max_skipped": whole(),
-    "time_limit": real(lambda value: value > 0, nothing=True),
-    "flops_limit": real(lambda value: value > 0, nothing=True),
-    "stretch_to": choice("updates"),
-    "threads": whole(nothing=True),
+    "evaluation.patience": Domain(
+        int, lambda value: False, kind="int", nothing=True
+    ),  # asks for best_by
+    "limits.max_skipped": whole(),
+    "limits.time_limit": real(lambda value: value > 0, nothing=True),
+    "limits.flops_limit": real(lambda value: value > 0, nothing=True),
+    "limits.stretch_to": choice("updates"),
+    "launch.threads": whole(nothing=True),
     "on_collapse": choice("warn", "stop", "recover"),
-    "timeout": real(lambda value: value > 0),
-    "lost_after": real(lambda value: value > 0),
+    "launch.timeout": real(lambda value: value > 0),
+    "launch.lost_after": real(lambda value: value > 0),
     "start_from": Domain(str, lambda value: False, nothing=True),
     "train_only": choice("everything"),
-    "deepspeed_config": Domain(str, lambda value: False, nothing=True),
+    "launch.deepspeed_config": Domain(str, lambda value: False, nothing=True),
     "model.options.width": whole(also=lambda value: value % HEADS == 0),
     "model.options.num_heads": whole(also=lambda value: WIDTH % value == 0),
     "model.options.prelude_layers": whole(0),
@@ -237,6 +239,12 @@ DOMAINS: dict[str, Domain] = {
 """What each flag of the base run takes; by its path in config.json."""
 
 
+FLAT = ("evaluation", "saving", "limits", "launch")
+"""Sections of config.json whose flags have no group."""
+
+
 def flag_of(path: str) -> str:
     """ "halting.options.bias_init" → "--halting.bias-init"."""
-    return "--" + path.replace(".options", "").replace("_", "-")
+    group, _, name = path.rpartition(".")
+    flat = name if group in FLAT else path.replace(".options", "")
+    return "--" + flat.replace("_", "-")

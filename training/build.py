@@ -22,6 +22,7 @@ from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
+from training.console.too_large import said_if_too_large
 from training.distributed.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.engine.model_inputs import extra_inputs
 from training.engine.optimizer import check_optimizer
@@ -35,6 +36,8 @@ from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
 from training.tasks.check_batch import check_batch
 from training.tasks.task import Task
+
+SMALLER = "Write smaller sizes (--model.width, --data.length); --dry-run tells what they need."
 
 
 @dataclass(frozen=True)
@@ -250,9 +253,11 @@ def build_all(config: RunConfig) -> Built:
     """Task, model, cost and penalty; everything that cannot work together is refused here, before
     anything is written."""
     task = build_task(config)
-    model, cost = build_model(config, task)
+    with said_if_too_large("The model", SMALLER):
+        model, cost = build_model(config, task)
     penalty = make_penalty(config, cost)
-    check_parts(config, task, model)
+    with said_if_too_large("An example of the task", SMALLER):
+        check_parts(config, task, model)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
     predictor = build_predictor(config, task)
     objective = build_objective(config)

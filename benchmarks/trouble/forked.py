@@ -39,7 +39,14 @@ def import_everything() -> None:
 
     for name in (*_MODULES, *(module for module, _ in VERBS.values())):
         importlib.import_module(name)
-    for name in ("deepspeed", "optuna", "tensorboard", "matplotlib.figure", "scipy.stats"):
+    for name in (
+        "torch._dynamo",
+        "deepspeed",
+        "optuna",
+        "tensorboard",
+        "matplotlib.figure",
+        "scipy.stats",
+    ):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     import torch  # late: as above

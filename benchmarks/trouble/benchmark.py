@@ -50,11 +50,11 @@ class Family:
 
 
 FAMILIES = {
-    command_lines.KIND: Family(command_lines.make, 3000, 40),
-    config_files.KIND: Family(config_files.make, 2000, 30),
-    ds_configs.KIND: Family(ds_configs.make, 1000, 15),
-    run_files.KIND: Family(run_files.make, 400, 15),
-    http_attacks.KIND: Family(http_attacks.make, 104, 8),
+    command_lines.KIND: Family(command_lines.make, 3000, 24),
+    config_files.KIND: Family(config_files.make, 2000, 16),
+    ds_configs.KIND: Family(ds_configs.make, 1000, 8),
+    run_files.KIND: Family(run_files.make, 400, 8),
+    http_attacks.KIND: Family(http_attacks.make, 104, 6),
     surroundings.KIND: Family(surroundings.make, 66, 6),
 }
 

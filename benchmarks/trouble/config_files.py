@@ -38,7 +38,7 @@ _EMPTY = {
     "penalty": ({},),
     "model": ({}, {"options": {}}),
     "optimizer": ({}, {"options": {}}),
-    "data": ({"kind": "Parity"},),
+    "data": ({"kind": "Parity"}, {}),  # without a kind, a file changes its recipe
 }
 """What may stand for a whole section: its defaults."""
 _LARGEST = 10**7

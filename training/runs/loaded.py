@@ -18,6 +18,7 @@ from halting.maps.ponder_map import PonderMap
 from training.build import build_all
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
+from training.console.text_file import read_text
 from training.engine.model_inputs import extra_inputs
 from training.runs.metric_arrays import MetricArrays
 from training.runs.metrics import read_metrics
@@ -216,7 +217,7 @@ def read_config(folder: Path) -> RunConfig:
     """The config that a run folder keeps.
 
     Raises:
-        UsageError: for a folder without one.
+        UsageError: for a folder without one, and one that cannot be.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -230,7 +231,8 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
-    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+    why = "It says what was trained, and how."
+    return RunConfig.from_json(read_text(path, str(path), why, f"{folder}/config.json"), str(path))
 
 
 def newest_run(output: Path = Path("runs")) -> Path:

@@ -58,9 +58,18 @@ def test_a_short_file_changes_its_recipe(tmp_path):
         ("run.yaml", "recipe: parity\nupdats: 3", "no key updats"),
         ("run.yaml", "recipe: parity\nupdates: '3'", "--updates is '3'"),
         ("run.yaml", "recipe: parity\nupdates: 2026-11-30", "--updates is"),
-        ("run.yaml", "recipe: parity\nupdates: 3\nupdates: 4", "key updates is there twice"),
-        ("run.json", '{"recipe": "parity", "recipe": "babi"}', "key recipe is there twice"),
+        ("run.yaml", "recipe: parity\nupdates: 3\nupdates: 4", r"key updates twice \(3 and 4\)"),
+        ("run.yaml", "recipe: parity\nloop: {path: 1, path: 2}", "key path twice"),
+        ("run.json", '{"recipe": "parity", "recipe": "babi"}', "key recipe twice"),
         ("run.yaml", "recipe: [parity", "cannot be read"),
+        ("run.yaml", "? [a]\n: 3", "unhashable"),
+        (
+            "run.yaml",
+            "\n".join(
+                f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) or 1}]" for n in range(1, 9)
+            ).replace("*a0", "1"),
+            "more than 10,000 values",
+        ),
         ("run.yaml", "- parity", "holds list"),
         ("run.yaml", "updates: 3", "lacks"),
         ("run.yaml", "recipe: parrity", "no recipe parrity"),
@@ -72,6 +81,19 @@ def test_what_a_file_cannot_say_is_refused(tmp_path, name, text, says):
     with pytest.raises(UsageError, match=says) as refused:
         load_config(path)
     assert refused.value.why and refused.value.write
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "run.json"])
+def test_a_mark_before_a_file_is_read_over_and_another_encoding_named(tmp_path, name):
+    path = tmp_path / name
+    text = '{"recipe": "parity", "name": "café"}'
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert load_config(path).name == "café"
+    for encoding, says in (("utf-16", "UTF-16"), ("latin-1", "Windows-1252")):
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(UsageError) as refused:
+            load_config(path)
+        assert says in refused.value.why
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ RULES = {
     "rebuilt": "What can be computed again, or is told line by line, may be damaged: it is made "
     "again, or set aside with a warning.",
     "older": "A damaged checkpoint is passed over, and said, where an older one is whole.",
+    "newest": "Where final/ has no weights, those of the newest checkpoint are the run's.",
     "named": "A key that nobody knows is taken if the output names it.",
     "asked": "A file that the command line itself names may be run.",
     "answered": "A request is answered in the form of all answers, or its connection is closed; "

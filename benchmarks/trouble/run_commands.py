@@ -42,15 +42,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 READS: dict[str, tuple[str, ...]] = {
     "show": ("ponder_map",),
     "show a page": ("ponder_map", "growth"),
-    "show fresh": ("config.json", "final"),
-    "eval": ("config.json", "final"),
-    "eval a checkpoint": ("config.json", NEWEST),
-    "compare": ("config.json", "final", "checkpoints/update-000010"),
-    "export": ("config.json", "final"),
+    "show fresh": ("config.json", WEIGHTS[0]),
+    "eval": ("config.json", WEIGHTS[0]),
+    "eval a checkpoint": ("config.json", WEIGHTS[1]),
+    "compare": ("config.json", WEIGHTS[0], "checkpoints/update-000010/model.safetensors"),
+    "export": ("config.json", WEIGHTS[0]),
     "resume": ("config.json", NEWEST),
-    "start from": ("config.json", "final"),
-    "show again": ("config.json", "final"),
-    "report": ("config.json", "final", "metrics.jsonl"),
-    "pareto": ("ponder_map", "points.json"),
+    "start from": ("config.json", WEIGHTS[0]),
+    "show again": ("config.json", WEIGHTS[0]),
+    "report": ("config.json", WEIGHTS[0], "metrics.jsonl"),
 }
 """What these need of a run: the beginnings of paths. What they don't may be damaged."""

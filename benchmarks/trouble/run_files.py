@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.trouble.case import Case, Ended
 from benchmarks.trouble.material import Material
 from benchmarks.trouble.pools import draw
-from benchmarks.trouble.run_commands import COMMANDS, NEWEST, READS
+from benchmarks.trouble.run_commands import COMMANDS, NEWEST, READS, WEIGHTS
 from benchmarks.trouble.strangers_files import stranger
 
 KIND = "run-file"
@@ -27,6 +27,9 @@ _REBUILT = (
 )
 """What may be damaged although it is read: told line by line, or made again."""
 
+_GONE = ("missing", "a folder", "a link to itself", "a link to nothing", "a device", "a pipe")
+"""After these, no file is there."""
+
 
 def make(number: int, material: Material) -> Case:
     """The case of this number."""
@@ -43,19 +46,20 @@ def make(number: int, material: Material) -> Case:
     ]
     name = source.choice(important if source.random() < 0.7 else files)
     how = source.choice(list(_DAMAGES))
-    asked = source.choice([each for each in READS if each != "pareto"])
+    asked = source.choice(list(READS))
     reads = any(name.startswith(each) for each in READS[asked])
-    rule = "unread" if not reads else None
+    rule = None if reads else "unread"
     if reads and name.startswith(_REBUILT):
         rule = "rebuilt"
-    if how == "blanks at the end" and name.endswith((".json", ".jsonl")):
-        rule = "whitespace"
-    if asked == "resume" and name.startswith(NEWEST):
+    elif reads and how in _GONE and name == "ponder_map.npz":
+        rule = "rebuilt"
+    elif reads and how in _GONE and name == WEIGHTS[0]:
+        rule = "newest"
+    elif asked == "resume" and name.startswith(NEWEST):
         rule = "older"
-    if asked == "resume" and name.startswith(NEWEST):
-        must_say = "update-0000|passed over|damaged|whole"
-    else:
-        must_say = None
+    elif how == "blanks at the end" and name.endswith((".json", ".jsonl")):
+        rule = "whitespace"
+    must_say = "update-0000|passed over|damaged|whole" if rule == "older" else None
     return Case(
         KIND,
         number,
@@ -80,8 +84,11 @@ def _nothing_lost(
     place: Path, ended: Ended, names: tuple[str, ...], material: Material
 ) -> str | None:
     """A command that only looks, or is refused, leaves all other files as they were."""
-    if ended.code == 0 and "update 22" in ended.said:
-        return None  # it went on
+    checkpoints = place / "runs" / "base" / "checkpoints"
+    if ended.code == 0 and any(
+        path.name > "update-000020" for path in checkpoints.glob("update-*")
+    ):
+        return None  # it went on, and keeps the last two
     for name in names:
         if name.startswith(("checkpoints/", "final/", "config.json")):
             file = place / "runs" / "base" / name

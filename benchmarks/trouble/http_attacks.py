@@ -25,7 +25,7 @@ _SMUGGLED = (
     f"{_HEAD}Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     "GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ).encode()
-_STATUSES = {200, 400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501, 503, 505}
+_STATUSES = {100, 200, 400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501, 503, 505}
 
 Attack = Callable[[int], str | None]
 """Attacks a port; what is wrong with the answers, or None."""

@@ -49,11 +49,10 @@ def make(number: int, material: Material) -> Case:
     asked = source.choice(list(READS))
     reads = any(name.startswith(each) for each in READS[asked])
     rule = None if reads else "unread"
-    if reads and name.startswith(_REBUILT):
+    gone = how in _GONE
+    if reads and (name.startswith(_REBUILT) or (gone and name == "ponder_map.npz")):
         rule = "rebuilt"
-    elif reads and how in _GONE and name == "ponder_map.npz":
-        rule = "rebuilt"
-    elif reads and how in _GONE and name == WEIGHTS[0]:
+    elif reads and gone and name == WEIGHTS[0]:
         rule = "newest"
     elif asked == "resume" and name.startswith(NEWEST):
         rule = "older"

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
@@ -127,6 +127,21 @@ class MapServer(ThreadingHTTPServer):
         return True
 
 
+def _parsed(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        Refusal: for what is none, such as http://[.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        wrong = UsageError(
+            f"{url[:100]!r} is no address.", f"{error}.", "Send a path such as /api/run."
+        )
+        raise Refusal(400, wrong) from None
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: MapServer  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
@@ -196,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.connections.is_answered(self.connection)
         try:
             self._check_sender()
-            path = urlsplit(self.path).path
+            path = _parsed(self.path).path
             if path not in known:
                 raise self._not_there(path, method)
             known[path]()
@@ -225,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "Call it by its address, or start it with --name and that name.",
                 ),
             )
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _parsed(origin).netloc != host:
             raise Refusal(
                 403,
                 UsageError(

@@ -195,6 +195,12 @@ def test_what_is_no_http_is_refused(server: MapServer) -> None:
     assert smuggled.count(b"HTTP/1.1 200") == 1, "a body that nobody reads is no second request"
 
 
+def test_what_is_no_address_is_refused(server: MapServer) -> None:
+    for head in (b"OPTIONS http://[ HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nOrigin: http://[\r\n"):
+        answer = raw(server, head + b"Host: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ") and b"no address" in answer
+
+
 def test_one_connection_serves_several_requests(server: MapServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     for text, status in ((TEXT, 200), ("mauve", 400), (TEXT, 200)):

@@ -22,6 +22,7 @@ from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
+from training.console.too_large import said_if_too_large
 from training.distributed.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.engine.model_inputs import extra_inputs
 from training.engine.optimizer import check_optimizer
@@ -36,6 +37,8 @@ from training.ponder_penalty.target_penalty import TargetPenalty
 from training.tasks.check_task import check_attributes, check_task
 from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
+
+SMALLER = "Write smaller sizes (--model.width, --data.length); --dry-run tells what they need."
 
 
 @dataclass(frozen=True)
@@ -272,9 +275,11 @@ def build_all(config: RunConfig, kept_data: KeptData | None = None) -> Built:
         kept_data: as `build_task` takes it.
     """
     task = build_task(config, kept_data)
-    model, cost = build_model(config, task)
+    with said_if_too_large("The model", SMALLER):
+        model, cost = build_model(config, task)
     penalty = make_penalty(config, cost)
-    check_parts(config, task, model)
+    with said_if_too_large("An example of the task", SMALLER):
+        check_parts(config, task, model)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
     predictor = build_predictor(config, task)
     objective = build_objective(config)

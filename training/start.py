@@ -24,6 +24,7 @@ from training.config.code_trust import files_of
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console import startup_sign
+from training.console.command_text import command_text
 from training.console.entry import in_three_parts
 from training.console.screen import standard_screen
 from training.distributed import collectives
@@ -38,6 +39,7 @@ from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
 from training.engine.threads import threads_for
+from training.loop.doubts import doubts
 from training.loop.loop import Training
 from training.loop.outcome import TrainingOutcome
 from training.loop.remedies import deeper_flags
@@ -163,7 +165,7 @@ def train_run(
             screen.say(_header(config, built, device, folder))
             if (says := built.task.says()) is not None:
                 screen.say(says)
-            for warning in built.task.warnings():
+            for warning in (*built.task.warnings(), *doubts(config, built.task, built.cost)):
                 screen.warn(warning)
             if start is not None:
                 start.load_into(built.model)
@@ -242,7 +244,7 @@ def _run(
                 context.metrics.write("stopped", update, says=f"after {name}")
             screen.say(
                 f"stopped {outcome.says}, saved at update {update} of {config.updates}\n"
-                f"to go on: ponder train --resume {context.folder}",
+                f"to go on: {command_text('ponder', 'train', '--resume', context.folder)}",
                 always=True,
             )
         else:

@@ -42,10 +42,10 @@ def _train(argv: Sequence[str]) -> int:
 
     words, trusts = code_trust.take_flag(argv)
     with code_trust.trusting(trusts):
-        return _train(words)
+        return _train_or_plan(words)
 
 
-def _train(words: Sequence[str]) -> int:
+def _train_or_plan(words: Sequence[str]) -> int:
     from training.cli.train_request import read_request
     from training.distributed import slurm
 

@@ -1,5 +1,6 @@
 """What one loop step computes: a few Transformer layers over the active tokens."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -186,6 +187,10 @@ class Layer(nn.Module):
         return attending + feeding
 
 
+MOST_LAYERS = 1000
+"""Layers of a block, which are made one by one."""
+
+
 class Block(LoopBlock):
     """A stack of pre-norm layers with input injection and a step signal. A dense training step, a
     packed training step and a decoding step are the same call.
@@ -239,6 +244,18 @@ class Block(LoopBlock):
     ):
         super().__init__()
         self.check_sizes(dim, num_heads, num_kv_heads, rotary)
+        if not 0 <= num_layers <= MOST_LAYERS:
+            raise UsageError(
+                f"A block of {num_layers} layers.",
+                f"It has from 0 to {MOST_LAYERS} of its own; looping it repeats them.",
+                f"Write a number up to {MOST_LAYERS}.",
+            )
+        if not 0 < rotary_base < math.inf:
+            raise UsageError(
+                f"The base of rotary positions is {rotary_base}.",
+                "Wavelengths are its powers.",
+                "Write a number above 0, such as 10000.",
+            )
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         self.dim = dim
         self.causal = causal

@@ -1,7 +1,6 @@
 """`ponder calibrate`: the cheapest exit whose loss of quality is bounded, with a stated
 confidence."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.console.flag_values import check_counts, check_probabilities
 from training.console.output_files import check_outputs, write_text
 from training.exits.answers import Examples
@@ -98,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: {shlex.join(('ponder', 'eval', run.path, '--exit', 'learned', called))}")
+    print(f"next: {command_text('ponder', 'eval', run.path, '--exit', 'learned', called)}")
     return 0
 
 

@@ -87,10 +87,16 @@ def fit(
         TrainingStopped: a KeyboardInterrupt, after a signal; the run is saved and can go on.
     """
     with code_trust.trusting(trust_code):
-        return _fit(config, resume.folder if isinstance(resume, Run) else resume, stop)
+        where = resume.folder if isinstance(resume, Run) else resume
+        return _fit(config, where, stop, allow_changed_data)
 
 
-def _fit(config: RunConfig | None, where: str | Path | None, stop: threading.Event | None) -> Run:
+def _fit(
+    config: RunConfig | None,
+    where: str | Path | None,
+    stop: threading.Event | None,
+    allow_changed_data: bool,
+) -> Run:
     config = _checked(config, where)
     if config.launch.deepspeed_config is not None or config.report_to:
         process_group.check_not_started()

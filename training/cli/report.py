@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, new_file, write_text
 from training.exits.answers import Examples
@@ -120,6 +121,7 @@ def _check_same_task(run: Run, other: Run, split: str) -> None:
             f"--fixed {other.folder} was trained on other examples than {run.folder}.",
             "Two models are compared on the same sequences, so task, its options and the seed have "
             "to agree.",
-            f"Train one on them: ponder train {run.config.recipe} --halting.kind FixedSteps "
+            f"Train one on them: {command_text('ponder', 'train', run.config.recipe)} "
+            "--halting.kind FixedSteps "
             f"--loop.max-steps N --seed {run.config.seed}",
         )

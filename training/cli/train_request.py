@@ -12,6 +12,7 @@ from training.config.code_trust import reading
 from training.config.flags import given_flags, parse
 from training.config.replaced_parts import replaced_parts
 from training.config.run_config import RunConfig
+from training.config.warmups import scaled_text, shortened
 from training.console.screen import Screen, standard_screen
 from training.distributed import collectives
 from training.engine.ds_config import Adopted, adopt
@@ -100,7 +101,7 @@ def read_request(argv: Sequence[str], ranks_known: bool = True) -> Request:
 
         config = read_config(RunPath.parse(resume).home)
         words = rest
-        config = _parsed(config, rest, f"ponder train --resume {resume}")
+        config = parse(config, rest, f"ponder train --resume {resume}") if rest else config
     elif file is not None:
         config = load_config(Path(file))
         words = rest
@@ -119,7 +120,8 @@ def read_request(argv: Sequence[str], ranks_known: bool = True) -> Request:
                 words = [*_chosen(rest, tuned, picked), *rest[1:]]
                 config = _parsed(recipe, words, f"ponder train {rest[0]}")
         else:
-            config = _parsed(recipe, rest[1:], f"ponder train {rest[0]}")
+            words = rest[1:]
+            config = _parsed(recipe, words, f"ponder train {rest[0]}")
     here = (
         collectives.world_size()
         if collectives.is_distributed()
@@ -157,7 +159,12 @@ def _parsed(recipe: RunConfig, words: Sequence[str], prog: str) -> RunConfig:
     config = parse(recipe, words, prog)
     if (says := replaced_parts(recipe, config)) is not None:
         _screen().say(says)
-    return config
+    shorter = shortened(recipe, config, words)
+    if (says := scaled_text(config, shorter)) is not None:
+        _screen().say(
+            f"--updates {config.updates} of {recipe.updates}: warm-ups keep their share ({says})"
+        )
+    return shorter
 
 
 def _screen() -> Screen:

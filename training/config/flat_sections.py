@@ -63,9 +63,9 @@ class LaunchConfig(Record):
     threads: int | None = Field(None, ge=1)
     """CPU threads; None: one for a small model, else torch's choice or OMP_NUM_THREADS. Small
     models gain nothing from several, and lose much on a busy machine"""
-    timeout: float = Field(30.0, gt=0)
+    timeout: float = Field(30.0, gt=0, le=1e6)
     """minutes that a rank waits for the others before it gives up"""
-    lost_after: float = Field(20.0, gt=0)
+    lost_after: float = Field(20.0, gt=0, le=1e6)
     """seconds without a sign of life after which a rank on another machine counts as lost"""
     log_every: int | None = Field(None, ge=1)
     """updates between lines of figures on the screen; None: a line an evaluation, and a live one

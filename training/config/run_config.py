@@ -24,6 +24,7 @@ from training.config.flat_sections import (
     in_sections,
 )
 from training.config.model_part import ModelPart
+from training.config.names import check_name
 from training.config.parts import ROLES, check_options, resolve
 from training.config.precision import Precision
 from training.config.record import Record, usage_error
@@ -34,6 +35,8 @@ from training.config.sections import (
     Part,
     PenaltyConfig,
 )
+from training.console.printable import check_printable
+from training.console.text_file import parse_json
 from training.ponder_penalty import check_penalty
 
 
@@ -112,6 +115,14 @@ class RunConfig(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_name(self.name)
+        for flag, path in (
+            ("--output", self.output),
+            ("--start-from", self.start_from),
+            ("--deepspeed-config", self.launch.deepspeed_config),
+        ):
+            if path is not None:
+                check_printable(flag, path)
         if self.batch_size % self.accumulation:
             raise UsageError(
                 f"--batch-size {self.batch_size} cannot be divided into --accumulation "
@@ -197,20 +208,22 @@ class RunConfig(Record):
         return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, asked: str = "The config") -> Self:
         """The config that `to_json` wrote, or a person edited.
 
+        Args:
+            text: the JSON.
+            asked: where it comes from, for messages.
+
         Raises:
-            UsageError: for an unknown key, a value of another type or out of range, NaN, and text
-                that is not JSON.
+            UsageError: for an unknown key, one that is there twice, a value of another type or out
+                of range, NaN, and text that is not JSON.
         """
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            found = None  # pydantic says where
+        found = parse_json(text, asked)
         if isinstance(found, dict) and found.keys() & SECTION_OF:
-            text = json.dumps(in_sections(found))
+            found = in_sections(found)
         try:
-            return cls.model_validate_json(text, strict=True)
+            # Through JSON, so that strictness is JSON's.
+            return cls.model_validate_json(json.dumps(found), strict=True)
         except ValidationError as error:
             raise usage_error(cls, error) from None

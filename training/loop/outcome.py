@@ -8,6 +8,7 @@ from halting.errors import UsageError
 from training.checkpoints import checkpoint
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.engine.engine import Engine
 from training.loop.update import Update
 
@@ -85,7 +86,8 @@ def _lost(
     error = UsageError(
         f"{what}, at update {progress.update}.",
         f"{why}; {last}.",
-        f"Go on from it with smaller steps: ponder train --resume {checkpoints.parent} "
+        "Go on from it with smaller steps: "
+        f"{command_text('ponder', 'train', '--resume', checkpoints.parent)} "
         f"--optimizer.learning-rate {config.optimizer.learning_rate / 3:.1g}; "
         f"--max-skipped {4 * config.limits.max_skipped} bears with more of them.",
     )

@@ -13,10 +13,11 @@ from act.accounting.flops import Flops, count_flops
 from act.models.looped_model import LoopedModel
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
-from training.build import build_model, build_task, check_parts
+from training.build import SMALLER, build_model, build_task, check_parts
 from training.config.precision import ARITHMETIC, check_precision
 from training.config.run_config import RunConfig
 from training.console.amounts import counted, in_bytes
+from training.console.too_large import is_too_large, said_if_too_large
 from training.engine.ds_config import (
     adopt,
     check_with_deepspeed,
@@ -24,6 +25,7 @@ from training.engine.ds_config import (
     on_gpu,
 )
 from training.engine.optimizer import groups_of, is_elementwise
+from training.loop.doubts import doubts
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_choices import run_choices
 from training.resources.dry_run_tables import (
@@ -91,10 +93,12 @@ def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -
         check_with_deepspeed(config)
     settings = deepspeed_settings(config, ranks) if zero else {}
     task = build_task(config, kept_data)
-    model, cost = _shape_of(config, task)
+    with said_if_too_large("The model", SMALLER):
+        model, cost = _shape_of(config, task)
     if config.start_from is not None:
         read_start(config, model)
-    check_parts(config, task, model)
+    with said_if_too_large("An example of the task", SMALLER):
+        check_parts(config, task, model)
     sequences = config.batch_size // (ranks * config.accumulation)
     steps = config.loop.max_steps
     checkpointed = config.loop.backprop == "checkpointed"
@@ -132,7 +136,11 @@ def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -
         else (),
         activations=activations(own.sharing.stage),
         peaks=tuple(each.peak(activations(each.sharing.stage).bytes) for each in memory),
-        notes=(*task.warnings(), *_notes(config, ranks, settings)),
+        notes=(
+            *task.warnings(),
+            *doubts(config, task, cost),
+            *_notes(config, ranks, settings),
+        ),
     )
 
 
@@ -174,7 +182,9 @@ def _shape_of(config: RunConfig, task: Task) -> tuple[LoopedModel, PonderCost | 
     try:
         with _NoDraws(), torch.device("meta"):
             model, cost = build_model(config, task)
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError) as error:
+        if is_too_large(error):
+            raise
         return build_model(config, task)
     block = model.recurrence.block
     said = (

@@ -15,6 +15,7 @@ from training.checkpoints import manifest
 from training.checkpoints.checkpoint import PARTIAL
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.output_files import new_file, write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
@@ -184,10 +185,11 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
     screen.say(f"\nwritten to {folder}: {written}", always=True)
     screen.say(
-        f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned "
+        f"next:\n  {command_text('ponder', 'show', folder)}\n"
+        f"  {command_text('ponder', 'eval', folder)} --by difficulty --exit learned "
         f"fixed:{_half(summary)}"
     )
-    screen.say(f"  ponder ablate {folder} --steps 1 2 4 8 16")
+    screen.say(f"  {command_text('ponder', 'ablate', folder)} --steps 1 2 4 8 16")
 
 
 def _skipped(summary: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import torch
 from halting.errors import UsageError
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.screen import Screen
 from training.distributed import collectives
 from training.runs import writer_lock
@@ -217,12 +218,6 @@ def base_name(config: RunConfig) -> str:
 def _make(config: RunConfig, base: str) -> int:
     """Makes the folder on this rank; its number, 0 for one with a name of its own."""
     output = Path(config.output)
-    if config.name is not None and Path(config.name).name != config.name:
-        raise UsageError(
-            f"--name {config.name} is a path.",
-            "A run folder stands directly in --output.",
-            f"Write --output {Path(config.name).parent} --name {Path(config.name).name}.",
-        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         if config.name is not None:
@@ -250,6 +245,6 @@ def _exists(folder: Path) -> UsageError:
     return UsageError(
         f"{folder} exists already.",
         "A run never writes into what is there.",
-        f"Write another --name, go on with that run (ponder train --resume {folder}), or remove "
-        "it.",
+        "Write another --name, go on with that run "
+        f"({command_text('ponder', 'train', '--resume', folder)}), or remove it.",
     )

@@ -21,7 +21,7 @@ from training.checkpoints import checkpoint, manifest
 from training.config import code_trust
 from training.config.device import check_device
 from training.config.run_config import RunConfig
-from training.console.text_file import parse_json, read_text
+from training.console.text_file import read_text
 from training.engine.model_inputs import extra_inputs
 from training.runs.data_file import read_data
 from training.runs.metric_arrays import MetricArrays
@@ -277,7 +277,7 @@ def read_config(folder: Path) -> RunConfig:
     """The config that a run folder keeps. The code that it names is imported where it is trusted.
 
     Raises:
-        UsageError: for a folder without one, and for code that is not trusted.
+        UsageError: for a folder without one, one that cannot be, and for code that is not trusted.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -291,10 +291,10 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
-    text = read_text(path, str(path), "The whole run is described there.", f"{folder}/config.json")
-    parse_json(text, str(path))  # a key that is there twice is refused
+    why = "It says what was trained, and how."
+    text = read_text(path, str(path), why, f"{folder}/config.json")
     with code_trust.reading(path):
-        return RunConfig.from_json(text)
+        return RunConfig.from_json(text, str(path))
 
 
 def newest_run(output: Path = Path("runs")) -> Path:

@@ -1,6 +1,5 @@
 """report.md: a run told on one page."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.table import markdown
 from training.evaluation.tally import rank_correlation_of_steps
 from training.runs import metrics
@@ -77,7 +77,7 @@ def command_again(
     words += ["--config", str(folder / "config.json")]
     if config.name is not None:
         words += ["--name", f"{config.name}-again"]
-    return shlex.join(words)
+    return command_text(*words)
 
 
 def _config_changed(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from halting.errors import UsageError
 from training.checkpoints import checkpoint, manifest
 
 BEST = "best"
+_MOST_DIGITS = 18  # of an update
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class RunPath:
         home = path.with_name(name)
         if which == BEST:
             return cls(home, BEST)
-        if not which.isdecimal():
+        if not which.isdecimal() or len(which) > _MOST_DIGITS:
             raise UsageError(
                 f"{given} names no checkpoint: {which or 'nothing'} comes after the @.",
                 "A checkpoint is named by its update, or as the best one of a run with --best-by.",

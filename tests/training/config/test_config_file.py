@@ -10,6 +10,7 @@ from small_runs import SMALL, losses, small
 from halting import UsageError
 from training.cli.train_request import read_request
 from training.recipes.load import load_config, load_recipe
+from training.runs.loaded import read_config
 from training.start import train
 from training.train import main
 
@@ -29,10 +30,10 @@ def test_a_whole_config_comes_back_from_json_and_yaml(tmp_path):
 def test_flags_come_on_top_of_a_file(tmp_path):
     path = written(tmp_path, json.dumps({**SMALL, "output": str(tmp_path)}), "config.json")
     config = read_request(
-        ["--config", str(path), "--updates", "3", "--halting.bias-init", "-2"]
+        ["--config", str(path), "--updates", "30", "--halting.bias-init", "-2"]
     ).config
     assert config == small(
-        tmp_path, updates=3, halting={"kind": "GravesACT", "options": {"bias_init": -2.0}}
+        tmp_path, updates=30, halting={"kind": "GravesACT", "options": {"bias_init": -2.0}}
     )
 
 
@@ -120,3 +121,25 @@ def test_the_command_of_a_report_makes_the_same_run_again(tmp_path, name):
     assert main(words[2:]) == 0
     again = output / (f"{name}-again" if name else "pointer_chase-002")
     assert losses(again) == losses(folder) and len(losses(again)) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"recipe": "parity", "recipe": "lm"}', "recipe twice"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        ("é".encode("latin-1"), "not text in UTF-8"),
+        ("{}".encode("utf-16"), "not text in UTF-8"),
+        (b'{"updates": NaN}', "NaN"),
+        (b'{"updates": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b"", "not JSON"),
+    ],
+)
+def test_the_config_of_a_run_is_read_as_strictly_as_one_that_is_given(
+    tmp_path: Path, content: bytes, says: str
+):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UsageError, match=says) as found:
+        read_config(tmp_path)
+    assert str(tmp_path) in found.value.what

@@ -5,10 +5,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.config.model_part import ModelPart
-    from training.config.run_config import RunConfig
-    from training.config.sections import HaltingPart, Part
-    from training.exits.calibrated import apply_exit
     from training.cli.fitting import (
         TrainingCollapsed,
         TrainingFailed,
@@ -16,6 +12,10 @@ if TYPE_CHECKING:
         TrainingStopped,
         fit,
     )
+    from training.config.model_part import ModelPart
+    from training.config.run_config import RunConfig
+    from training.config.sections import HaltingPart, Part
+    from training.exits.calibrated import apply_exit
     from training.recipes.load import load_recipe
     from training.runs.loaded import Run, load_run
     from training.tasks.task import Batch, Task

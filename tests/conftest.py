@@ -39,6 +39,7 @@ LONGEST_FIRST = tuple(
         "learning/test_learning.py",
         "distributed/test_stop.py",
         "act/layers/test_compiled.py",
+        "act/testing/test_block_contract.py",
         "distributed/test_unequal_facts.py",
         "distributed/test_chaos.py",
         "distributed/test_dealing_ranks.py",

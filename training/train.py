@@ -17,6 +17,7 @@ _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
                                           nothing (--ranks N)
        ponder train --config FILE [flags]  train a run's config.json, or YAML
        ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
+                                          (--allow-changed-data: with other files)
        ponder train --resume RUN --trust-code     run the code of others that its config names
        ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
        ponder train RECIPE --help         every flag of a recipe

@@ -142,10 +142,9 @@ class PonderMap:
             )
         wrong_sum = ~(np.abs(self.mass.sum(-1) - self.valid) <= 1e-3)  # NaN is wrong, too
         if wrong_sum.any() or (self.mass < -1e-6).any():
-            is_number = not np.isnan(self.mass).any()
-            what = "doesn't sum to 1, or some is negative" if is_number else "is no number (NaN)"
             raise UsageError(
-                f"PonderMap: {int(wrong_sum.sum())} tokens have a mass that {what}.",
+                f"PonderMap: {int(wrong_sum.sum())} tokens have a mass that is no number (NaN) or "
+                "doesn't sum to 1, or some is negative.",
                 "Each valid token spends exactly one unit of exit mass, and padding none; a model "
                 "that has diverged has no such mass.",
                 "Give the mass of a LoopTrace, all steps of it, or map an earlier checkpoint.",

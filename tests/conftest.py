@@ -37,6 +37,7 @@ LONGEST_FIRST = tuple(
         "training/cli/test_startup.py",
         "benchmarks/compute/test_compute.py",
         "learning/test_learning.py",
+        "distributed/test_signals.py",
         "distributed/test_stop.py",
         "act/layers/test_compiled.py",
         "act/testing/test_block_contract.py",

@@ -149,7 +149,7 @@ def _supervised(job: LaunchedJob, restarts: int, wait: float, stop: "StopSignals
                 f"it has been started again {restarts} times" if restarts else "--max-restarts is 0"
             )
         if reason is not None:
-            if code:
+            if code or stop.heard:
                 _say(f"the job ended with code {code} and is not started again: {reason}")
             return code if code >= 0 else 128 - code
         last = job.update
@@ -169,10 +169,10 @@ def _supervised(job: LaunchedJob, restarts: int, wait: float, stop: "StopSignals
 
 def _why_not_again(job: LaunchedJob, code: int, told: str | None, last: int | None) -> str | None:
     """Why another start would be wrong or in vain; None where it may help."""
-    if code == 0:
-        return "it ended as it was meant to"
     if told is not None:
         return f"it was told to stop ({told})"
+    if code == 0:
+        return "it ended as it was meant to"
     if code in _STOPPED:
         return f"a rank was told to stop ({signal.Signals(code - 128).name})"
     lines = []

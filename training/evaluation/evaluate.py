@@ -1,6 +1,6 @@
 """Evaluation: figures over unseen examples, and ponder maps of a few."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
 from training.distributed.last_sign import LAST_SIGN
+from training.distributed.stop_request import StopRequest
 from training.evaluation.tally import Tally
 from training.tasks.task import Batch, Task
 
@@ -53,7 +54,7 @@ def evaluate(
     num_examples: int,
     batch_size: int,
     max_steps: int | None = None,
-    stop: Callable[[], bool] | None = None,
+    request: StopRequest | None = None,
 ) -> Tally:
     """The counts over the first examples of a split, summed over ranks, in evaluation mode.
 
@@ -64,10 +65,10 @@ def evaluate(
         num_examples: how many, rounded up to whole batches.
         batch_size: the most examples a rank computes at once.
         max_steps: another step limit.
-        stop: asked after each batch, on all ranks the same; None: it goes to its end.
+        request: looked at after each batch; None: it goes to its end.
 
     Raises:
-        EvaluationStopped: once `stop` says so.
+        EvaluationStopped: on all ranks, once the request of any is asked.
     """
     recurrence = runner.model.recurrence
     devices = [runner.device] if runner.device.type == "cuda" else []
@@ -82,7 +83,7 @@ def evaluate(
             batch = batch.to(runner.device)
             tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
             LAST_SIGN.mark(f"evaluating on the {split} split")
-            if stop is not None and stop():
+            if request is not None and collectives.any_rank(request.asked, runner.device):
                 runner.model.train(was_training)
                 raise EvaluationStopped
     runner.model.train(was_training)

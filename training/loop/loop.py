@@ -20,6 +20,7 @@ from training.loop.gate_gradient import enough, gate_gradient, over_ranks
 from training.loop.outcome import TrainingOutcome, collapsed, lost_by_skipping, lost_weights
 from training.loop.remedies import remedies
 from training.loop.run_limits import RunLimits
+from training.loop.soundness import is_sound
 from training.loop.training_depth import training_depth
 from training.loop.training_log import TrainingLog
 from training.loop.update import MetricsSinceEvaluation, Update
@@ -146,7 +147,7 @@ class Training:
                     last or measured.stop or self.progress.update % config.saving.save_every == 0
                 )
                 try:
-                    if (saves or evaluates) and not self.is_sound():
+                    if (saves or evaluates) and not is_sound(self.engine, self.task):
                         raise Diverged
                     if measured.stop:
                         return self._stopped(request)
@@ -242,9 +243,10 @@ class Training:
         update = self.progress.update
         self.screen.progress("evaluating …")
         count = config.evaluation.eval_examples
-        request = self.context.stop_request
-        stop = lambda: collectives.any_rank(request.asked, self.engine.device)  # noqa: E731
-        tally = evaluate(self.engine, self.task, "validation", count, self.micro_batch, stop=stop)
+        asked = self.context.stop_request
+        tally = evaluate(
+            self.engine, self.task, "validation", count, self.micro_batch, request=asked
+        )
         figures = tally.figures()
         if not math.isfinite(figures["loss"]):
             raise Diverged
@@ -339,14 +341,6 @@ class Training:
         self.engine.train()
         self.save()
         return True
-
-    def is_sound(self) -> bool:
-        """Whether the weights, and an answer that they give, are finite on all ranks, and so worth
-        a checkpoint."""
-        if not checkpoint.has_finite_weights(self.engine):
-            return False
-        probe = evaluate(self.engine, self.task, "validation", collectives.world_size(), 1)
-        return math.isfinite(probe.figures()["loss"])
 
     def save(self) -> None:
         """A checkpoint of this moment."""

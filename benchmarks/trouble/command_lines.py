@@ -80,7 +80,6 @@ _CONFLICTS = (
     ("--precision", "fp16"),
     ("--precision", "bf16_weights"),
     ("--device", "cuda", "--precision", "fp16"),
-    ("--report-to", "wandb", "--report-to", "comet"),
     ("--start-from", "nothing"),
     ("--deepspeed-config", "nothing.json"),
     ("--halting.kind", "FixedSteps", "--halting.epsilon", "0.1"),

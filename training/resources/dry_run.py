@@ -24,6 +24,7 @@ from training.engine.ds_config import (
     deepspeed_settings,
     on_gpu,
 )
+from training.engine.monitors import check_installed
 from training.engine.optimizer import groups_of, is_elementwise
 from training.loop.doubts import doubts
 from training.resources.communication_volume import CommunicationVolume, communication_volume
@@ -243,6 +244,11 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
             "weights, gradients and what is sent of them take half of that; AdamW and its copy do "
             "not."
         )
+    try:
+        if config.report_to:
+            check_installed(config.report_to)
+    except UsageError as missing:
+        yield f"{missing.what} The run would be refused here: {missing.write}"
     if config.launch.device == "cuda" and not torch.cuda.is_available():
         yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
     taken = Path(config.output) / (config.name or "")

@@ -63,9 +63,12 @@ def number(
     if isinstance(value, str):  # "3e-5", which YAML and shells make of a number
         with contextlib.suppress(ValueError):
             value = float(value)
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = fits and least <= value < _MOST  # not for NaN either
-    if not fits or (whole and value != int(value)):
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not least <= value < _MOST  # nor NaN
+        or (whole and value != int(value))
+    ):
         kind = "a whole number" if whole else "a number"
         settings.refuse(
             key, settings.taken[key], f"It is {kind}, {least:g} or more.", 'Write one, or "auto".'

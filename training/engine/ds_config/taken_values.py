@@ -60,12 +60,14 @@ def number(
     if key not in settings.taken:
         return None
     value = settings.taken[key]
-    if isinstance(value, str):  # "3e-5", which YAML and shells make of a number
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    fits = isinstance(value, int | float) and not isinstance(value, bool)
-    fits = fits and least <= value < _MOST  # not for NaN either
-    if not fits or (whole and value != int(value)):
+    with contextlib.suppress(ValueError):  # of a text: "3e-5", which YAML and shells make one of
+        value = float(value) if isinstance(value, str) else value
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not least <= value < _MOST  # NaN too
+        or (whole and value != int(value))
+    ):
         kind = "a whole number" if whole else "a number"
         settings.refuse(
             key, settings.taken[key], f"It is {kind}, {least:g} or more.", 'Write one, or "auto".'

@@ -174,7 +174,7 @@ def run(folder: Path, given: dict | Path) -> dict:
         return {"refused": str(error), "reasons": len(getattr(error, "errors", (error,)))}
     zero = dict(config.deepspeed or {})["zero_optimization"]
     assert isinstance(zero, dict)
-    stage = int(zero["stage"])
+    stage = int(str(zero["stage"]))
     as_ours = configured(folder, ours(stage, zero), config)
     return {
         "stage": stage,

@@ -60,13 +60,12 @@ def number(
     if key not in settings.taken:
         return None
     value = settings.taken[key]
-    if isinstance(value, str):  # "3e-5", which YAML and shells make of a number
-        with contextlib.suppress(ValueError):
-            value = float(value)
+    with contextlib.suppress(ValueError):  # of a text: "3e-5", which YAML and shells make one of
+        value = float(value) if isinstance(value, str) else value
     if (
-        not isinstance(value, int | float)
-        or isinstance(value, bool)
-        or not least <= value < _MOST  # nor NaN
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not least <= value < _MOST  # NaN too
         or (whole and value != int(value))
     ):
         kind = "a whole number" if whole else "a number"

@@ -22,6 +22,7 @@ from training.config.run_config import RunConfig
 from training.console.screen import standard_screen
 from training.engine.local import LocalEngine
 from training.loop.loop import Training
+from training.loop.run_limits import RunLimits
 from training.recipes.load import load_recipe
 from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics, read_metrics
@@ -151,5 +152,7 @@ class _Updates:
 
     def __call__(self) -> None:
         self.done += self.updates
-        self.training.config = self.training.config.model_copy(update={"updates": self.done})
+        config = self.training.config.model_copy(update={"updates": self.done})
+        self.training.config = config
+        self.training.limits = RunLimits(config)
         self.training.run()

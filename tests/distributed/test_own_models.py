@@ -20,6 +20,10 @@ OWN = {
         *("--model.block", "torch.nn:TransformerEncoderLayer", "--model.nhead", "2"),
         *("--model.batch-first", "--model.dropout", "0"),
     ],
+    "auxiliary loss": [
+        *("--model.block", f"{HERE / 'frugal_block.py'}:FrugalBlock"),
+        *("--model.num-heads", "2", "--model.price", "0.5"),
+    ],
     "model": [
         *("--model.kind", f"{ROOT / 'examples' / 'my_model.py'}:MyModel"),
         *("--model.block", "GRUBlock"),

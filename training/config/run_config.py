@@ -189,6 +189,10 @@ class RunConfig(Record):
         }
         return super().model_copy(update=made, deep=deep)
 
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        return super().model_validate(in_sections(obj) if isinstance(obj, dict) else obj, **options)
+
     def to_json(self) -> str:
         """All values, as config.json keeps them."""
         return self.model_dump_json(indent=2) + "\n"

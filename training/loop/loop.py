@@ -181,6 +181,7 @@ class Training:
         valid = given.valid
         depth = training_depth(self.config, self.progress.update)
         sums = torch.zeros(6, dtype=torch.float64, device=device)
+        has_auxiliary = False
         for batch in given.batches:
             output = engine.forward(batch, max_steps=depth)
             terms = self.objective(output, batch, self.cost)
@@ -190,6 +191,7 @@ class Training:
             if terms.block is not None:
                 loss = loss + terms.block / valid.to(terms.block.dtype)
                 sums[5] += terms.block.detach().double()
+                has_auxiliary = True
             engine.backward(loss)
             self.balancer.count(batch, output.trace.steps)
             steps = output.trace.steps.sum()
@@ -210,10 +212,9 @@ class Training:
         task, cost, steps, ponder, stop, block = total.tolist()
         task_loss = task / float(target_weight)
         ponder_cost = cost / float(valid)
+        auxiliary = block / float(valid)
         measured = Update(
-            loss=task_loss
-            + (weight * ponder_cost if self.cost is not None else 0.0)
-            + block / float(valid),
+            loss=task_loss + (weight * ponder_cost if self.cost is not None else 0.0) + auxiliary,
             task_loss=task_loss,
             ponder_cost=ponder_cost,
             mean_steps=steps / float(valid),
@@ -221,6 +222,7 @@ class Training:
             depth=depth,
             valid=int(valid),
             stop=stop > 0,
+            auxiliary_loss=auxiliary if has_auxiliary else None,
         )
         result = engine.step(rate)
         assert result.skipped or math.isfinite(measured.loss), (

@@ -75,6 +75,11 @@ class TrainingLog:
             max_steps=measured.depth,
             tokens_per_second=measured.valid / max(seconds, 1e-9),
             skipped=progress.skipped,
+            **(
+                {}
+                if measured.auxiliary_loss is None
+                else {"auxiliary_loss": measured.auxiliary_loss}
+            ),
             **({} if self.engine.loss_scale is None else {"loss_scale": self.engine.scale}),
         )
         if measured.skipped:

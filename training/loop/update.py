@@ -9,9 +9,10 @@ class Update:
     """What one update measured, over all ranks.
 
     Args:
-        loss: what was minimised: task + penalty · cost.
+        loss: what was minimised: task + penalty · cost + the block's auxiliary loss.
         task_loss: nats per position that has a target.
         ponder_cost: per valid token, in the cost's unit.
+        auxiliary_loss: of the block, per valid token and weighted; None where it has none.
         mean_steps: executed steps per valid token.
         mean_ponder: the depth that the rule means, as evaluation would show it, per valid token.
         depth: the step limit that it ran with.
@@ -29,6 +30,7 @@ class Update:
     depth: int
     valid: int
     stop: bool
+    auxiliary_loss: float | None = None
     gradient_norm: float = math.nan
     skipped: bool = False
 
@@ -41,7 +43,9 @@ class MetricsSinceEvaluation:
         self.taken = 0
         self.tokens = 0
         self.seconds = 0.0
-        self.loss = self.task_loss = 0.0
+        self.loss = 0.0
+        self.task_loss = 0.0
+        self.auxiliary_loss = 0.0
 
     def add(self, measured: Update, seconds: float) -> None:
         self.updates = self.updates + 1
@@ -51,11 +55,13 @@ class MetricsSinceEvaluation:
             self.taken += 1
             self.loss = self.loss + measured.loss
             self.task_loss = self.task_loss + measured.task_loss
+            self.auxiliary_loss = self.auxiliary_loss + (measured.auxiliary_loss or 0.0)
 
     @property
     def penalty_share(self) -> float:
         """How much of the loss was penalty · cost."""
-        return 1 - self.task_loss / self.loss if self.loss > 0 else 0.0
+        others = self.task_loss + self.auxiliary_loss
+        return 1 - others / self.loss if self.loss > 0 else 0.0
 
     @property
     def tokens_per_second(self) -> float:

@@ -198,6 +198,7 @@ def _value(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, s
     like = (
         value is None
         or value == "auto"
+        or (isinstance(value, bool) and path.endswith("enabled"))
         or (
             type(value) is type(kept)
             or (

@@ -102,9 +102,9 @@ def _is_saved(place: Path, ended: Ended) -> str | None:
     run = place / "runs" / "run"
     saved = _whole_checkpoints(run)
     reached = _reached(run)
-    if not saved:
+    if not saved and reached:
         return f"loss: no checkpoint, at update {reached}"
-    if reached > saved[-1]:
+    if saved and reached > saved[-1]:
         return f"loss: update {reached} was reached, {saved[-1]} is saved"
     return None
 

@@ -45,6 +45,20 @@ class LoopContext:
         }
         return {name: value for name, value in named.items() if value is not None}
 
+    def rows(self, numbers: list[int]) -> "LoopContext":
+        """What is given for some sequences of the batch."""
+
+        def chosen(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[numbers]
+
+        return LoopContext(
+            memory=chosen(self.memory),
+            memory_valid=chosen(self.memory_valid),
+            noise_level=chosen(self.noise_level),
+            documents=chosen(self.documents),
+            extra={name: value[numbers] for name, value in self.extra.items()},
+        )
+
     def check(self, batch: int, reads: tuple[str, ...], block: str) -> None:
         """Refuses what the block does not read, and what does not belong to a batch of `batch`
         sequences.

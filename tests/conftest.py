@@ -1,6 +1,10 @@
 """Every test starts from the same seed and computes on one thread, so that its numbers are the same
 each time. Modules that take long are begun first."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# What tests train with is nobody's to trust after them.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ponderloop-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 HERE = Path(__file__).parent
 LONGEST_FIRST = tuple(
@@ -19,6 +26,7 @@ LONGEST_FIRST = tuple(
         "distributed/test_launcher.py",
         "distributed/test_engine_memory.py",
         "distributed/test_engine_zero.py",
+        "distributed/test_ds_configs.py",
         "distributed/test_unequal.py",
         "distributed/test_precision.py",
         "test_getting_started.py",
@@ -29,8 +37,10 @@ LONGEST_FIRST = tuple(
         "training/cli/test_startup.py",
         "benchmarks/compute/test_compute.py",
         "learning/test_learning.py",
+        "distributed/test_signals.py",
         "distributed/test_stop.py",
         "act/layers/test_compiled.py",
+        "act/testing/test_block_contract.py",
         "distributed/test_unequal_facts.py",
         "distributed/test_chaos.py",
         "distributed/test_dealing_ranks.py",

@@ -5,17 +5,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.config.model_part import ModelPart
-    from training.config.run_config import RunConfig
-    from training.config.sections import HaltingPart, Part
-    from training.exits.calibrated import apply_exit
-    from training.fitting import (
+    from training.cli.fitting import (
         TrainingCollapsed,
         TrainingFailed,
         TrainingLost,
         TrainingStopped,
         fit,
     )
+    from training.config.model_part import ModelPart
+    from training.config.run_config import RunConfig
+    from training.config.sections import HaltingPart, Part
+    from training.exits.calibrated import apply_exit
     from training.recipes.load import load_recipe
     from training.runs.loaded import Run, load_run
     from training.tasks.task import Batch, Task
@@ -46,12 +46,12 @@ _HOMES = {
     "Run": "training.runs.loaded",
     "RunConfig": "training.config.run_config",
     "Task": "training.tasks.task",
-    "TrainingCollapsed": "training.fitting",
-    "TrainingFailed": "training.fitting",
-    "TrainingLost": "training.fitting",
-    "TrainingStopped": "training.fitting",
+    "TrainingCollapsed": "training.cli.fitting",
+    "TrainingFailed": "training.cli.fitting",
+    "TrainingLost": "training.cli.fitting",
+    "TrainingStopped": "training.cli.fitting",
     "apply_exit": "training.exits.calibrated",
-    "fit": "training.fitting",
+    "fit": "training.cli.fitting",
     "load_recipe": "training.recipes.load",
     "load_run": "training.runs.loaded",
 }

@@ -12,7 +12,7 @@ from act.blocks.block import LoopBlock
 from act.loop.backprop import Backprop, Checkpointed, LastSteps, Truncated
 from act.loop.recurrence import Recurrence
 from act.models.looped_model import LoopedModel
-from act.models.probe import check_block, check_model
+from act.models.probe import check_block, check_model, check_rule
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
 from halting.readout import EveryStep, Readout
@@ -22,6 +22,7 @@ from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
 from training.config.run_config import RunConfig
 from training.config.sections import LoopConfig
+from training.console.too_large import said_if_too_large
 from training.distributed.dealing import ByDifficulty, ByLength, ByPonder, Predictor
 from training.engine.model_inputs import extra_inputs
 from training.engine.optimizer import check_optimizer
@@ -33,8 +34,11 @@ from training.ponder_penalty.ramp import RampPenalty
 from training.ponder_penalty.scheduled import ConstantPenalty, coefficient
 from training.ponder_penalty.step_target import steps_of
 from training.ponder_penalty.target_penalty import TargetPenalty
-from training.tasks.check_batch import check_batch
+from training.tasks.check_task import check_attributes, check_task
+from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
+
+SMALLER = "Write smaller sizes (--model.width, --data.length); --dry-run tells what they need."
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,25 @@ class Built:
     flops: Flops | None = None
 
 
-def build_task(config: RunConfig) -> Task:
-    """The task, with the run's seed."""
-    return build(config.data, Task, seed=config.seed)
+def build_task(config: RunConfig, kept_data: KeptData | None = None) -> Task:
+    """The task, with the run's seed.
+
+    Args:
+        config: the run.
+        kept_data: what a run that is read back keeps of its data: a task that takes it reads
+            nothing until it is asked for examples; another one is checked here.
+
+    Raises:
+        UsageError: for one without a vocabulary or a length, and for data that are not those that
+            the run was trained on.
+    """
+    if kept_data is not None and kept_data.kind != config.data.kind:
+        kept_data = None
+    task: Task = build(config.data, Task, seed=config.seed, kept_data=kept_data)
+    check_attributes(task)
+    if kept_data is not None and "kept_data" not in inspect.signature(type(task)).parameters:
+        kept_data.check(task.identity())
+    return task
 
 
 def build_objective(config: RunConfig) -> Objective:
@@ -246,13 +266,20 @@ def _freeze_all_but_rule(model: LoopedModel, config: RunConfig) -> None:
             parameter.requires_grad_(False)
 
 
-def build_all(config: RunConfig) -> Built:
+def build_all(config: RunConfig, kept_data: KeptData | None = None) -> Built:
     """Task, model, cost and penalty; everything that cannot work together is refused here, before
-    anything is written."""
-    task = build_task(config)
-    model, cost = build_model(config, task)
+    anything is written.
+
+    Args:
+        config: the run.
+        kept_data: as `build_task` takes it.
+    """
+    task = build_task(config, kept_data)
+    with said_if_too_large("The model", SMALLER):
+        model, cost = build_model(config, task)
     penalty = make_penalty(config, cost)
-    check_parts(config, task, model)
+    with said_if_too_large("An example of the task", SMALLER):
+        check_parts(config, task, model)
     flops = count_flops(model, task.max_length, checkpointed=config.loop.backprop == "checkpointed")
     predictor = build_predictor(config, task)
     objective = build_objective(config)
@@ -260,15 +287,23 @@ def build_all(config: RunConfig) -> Built:
 
 
 def check_parts(config: RunConfig, task: Task, model: LoopedModel) -> None:
-    """Refuses batches that the model cannot read, and an optimizer, schedule or objective that
+    """Refuses a task that does not keep what tasks promise, batches that the model cannot read, a
+    rule of one's own that the loop cannot go by, and an optimizer, schedule or objective that
     cannot be built.
 
     Raises:
         UsageError: for one of these.
     """
-    example = task.batch("train", 0, 1)
-    check_batch(example, config.data.kind)
-    extra_inputs(model, example)
+    used = {
+        "train": config.updates * config.batch_size,
+        "validation": config.evaluation.eval_examples,
+        "test": config.evaluation.test_examples,
+    }
+    check_task(task, used)
+    example = task.batch("train", 0, 2)
+    inputs = extra_inputs(model, example)
+    if ":" in config.halting.kind:
+        check_rule(model, example.tokens, example.valid, **inputs)
     check_optimizer(config.optimizer)
     build_schedule(config)
     build_objective(config)
@@ -288,7 +323,7 @@ def make_penalty(config: RunConfig, cost: PonderCost | None) -> Penalty:
     weight = coefficient(config.penalty.value, cost)
     if given.target_steps is not None:
         target = steps_of(given.target_steps, config.loop.max_steps, config.halting.min_steps)
-        actuator = actuator_of(cost, weight, target, config.halting.kind)
+        actuator = actuator_of(cost, weight, target, config.halting.kind, config.loop.max_steps)
         if config.loop.train_depth != "fixed":
             raise UsageError(
                 f"--penalty.target-steps comes with --loop.train-depth {config.loop.train_depth}.",

@@ -1,11 +1,15 @@
 """`ponder train`, `python -m training.train`, `deepspeed --module training.train`: one entry, one
 run folder."""
 
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 
 from halting.errors import UsageError
+from training.console import startup_sign
 from training.console.entry import run_entry
+from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
 
 _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
@@ -13,6 +17,8 @@ _USAGE = """usage: ponder train RECIPE [flags]        train a recipe
                                           nothing (--ranks N)
        ponder train --config FILE [flags]  train a run's config.json, or YAML
        ponder train --resume RUN [flags]  go on with a run; RUN@500 or RUN@best from there
+                                          (--allow-changed-data: with other files)
+       ponder train --resume RUN --trust-code     run the code of others that its config names
        ponder train RECIPE --from-tune DIR --pick knee    the setting that a sweep found
        ponder train RECIPE --help         every flag of a recipe
 
@@ -25,23 +31,43 @@ def main(argv: Sequence[str]) -> int:
     if not argv or list(argv) in (["-h"], ["--help"]):
         print(_USAGE.format(recipes=", ".join(recipe_names())))
         return 0
+    speaks = os.environ.get("RANK", "0") == "0" and not {"--quiet", "--dry-run"} & set(argv)
+    with startup_sign.shown() if speaks else contextlib.nullcontext():
+        return _train(argv)
+
+
+def _train(argv: Sequence[str]) -> int:
     # What follows imports torch, and is imported once it is needed: the usage in no time, a
     # recipe's flags before the engines.
+    from training.config import code_trust
+
+    words, trusts = code_trust.take_flag(argv)
+    with code_trust.trusting(trusts):
+        return _train_or_plan(words)
+
+
+def _train_or_plan(words: Sequence[str]) -> int:
     from training.cli.train_request import read_request
     from training.distributed import slurm
 
     slurm.adopt()
-    request = read_request(argv)
+    request = read_request(words)
     if request.dry_run:
         from training.resources.dry_run_text import dry_run_text
+        from training.runs.data_file import read_data
+        from training.runs.run_path import RunPath
 
-        print(dry_run_text(request.config, request.ranks))
+        kept_data = None
+        if request.resume is not None:
+            home = RunPath.parse(request.resume).home
+            kept_data = read_data(home, request.allow_changed_data)
+        print(dry_run_text(request.config, request.ranks, kept_data))
         return 0
     from training.distributed import process_group
     from training.start import train
 
     try:
-        return train(request.config, request.resume)
+        return train(request.config, request.resume, allow_changed_data=request.allow_changed_data)
     except UsageError:
         # A rank that has met the others and does not leave them may end in an abort.
         process_group.stop()
@@ -49,7 +75,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    code = run_entry(main, sys.argv[1:])
+    with heard_from_the_start():
+        code = run_entry(main, sys.argv[1:], is_long=True)
     from training.distributed import process_group  # late, as above
 
     if process_group.under_launcher():

@@ -1,5 +1,6 @@
 """What one loop step computes: a few Transformer layers over the active tokens."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -54,6 +55,8 @@ class LoopBlock(nn.Module):
             many steps as the others.
         reads_context: the fields of a `LoopContext` that it goes by; any other is refused.
         aux_weight: what a unit of its auxiliary loss weighs in the training loss, where it has one.
+        batch_independent: it is known to keep the sequences of a batch apart, or was seen to; else
+            the loop looks at its first batch.
         own_initialisation: its weights stay as its constructor left them; otherwise a
             `LoopedTransformer` draws its linear maps anew, with its own.
     """
@@ -63,6 +66,7 @@ class LoopBlock(nn.Module):
     collective: bool = False
     reads_context: tuple[str, ...] = ()
     aux_weight: float = 1.0
+    batch_independent: bool = False
     own_initialisation: bool = True
 
     def enter(
@@ -183,6 +187,10 @@ class Layer(nn.Module):
         return attending + feeding
 
 
+MOST_LAYERS = 1000
+"""Layers of a block, which are made one by one."""
+
+
 class Block(LoopBlock):
     """A stack of pre-norm layers with input injection and a step signal. A dense training step, a
     packed training step and a decoding step are the same call.
@@ -213,6 +221,7 @@ class Block(LoopBlock):
     """
 
     reads_context = ("documents",)
+    batch_independent = True
     own_initialisation = False
 
     def __init__(
@@ -235,6 +244,18 @@ class Block(LoopBlock):
     ):
         super().__init__()
         self.check_sizes(dim, num_heads, num_kv_heads, rotary)
+        if not 0 <= num_layers <= MOST_LAYERS:
+            raise UsageError(
+                f"A block of {num_layers} layers.",
+                f"It has from 0 to {MOST_LAYERS} of its own; looping it repeats them.",
+                f"Write a number up to {MOST_LAYERS}.",
+            )
+        if not 0 < rotary_base < math.inf:
+            raise UsageError(
+                f"The base of rotary positions is {rotary_base}.",
+                "Wavelengths are its powers.",
+                "Write a number above 0, such as 10000.",
+            )
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         self.dim = dim
         self.causal = causal

@@ -30,6 +30,7 @@ class GRUBlock(LoopBlock):
     """
 
     reads_context = ("documents",)  # tokens do not see each other, so not those of other documents
+    batch_independent = True
 
     def __init__(self, dim: int, causal: bool = False):
         super().__init__()

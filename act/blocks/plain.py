@@ -17,7 +17,8 @@ class PlainBlock(LoopBlock):
     Transformer paper), padding as zeros.
 
     Args:
-        module: called as module(x); it must not mix sequences.
+        module: called as module(x); it must not mix sequences, which the loop looks at in the first
+            batch.
         causal: its output at a position depends on earlier positions only.
         positionwise: it does not mix positions at all, so padding cannot reach anybody.
         padding_argument: the keyword under which it takes a [B L] bool mask that is True on
@@ -27,8 +28,8 @@ class PlainBlock(LoopBlock):
             whatever is given there.
 
     Raises:
-        UsageError: in a batch with padding, for a module that is neither position-wise nor takes a
-            mask.
+        UsageError: for a layer of torch.nn with batch_first=False, its default; in a batch with
+            padding, for a module that is neither position-wise nor takes a mask.
     """
 
     packable = False
@@ -42,6 +43,7 @@ class PlainBlock(LoopBlock):
         context_argument: str | None = None,
     ):
         super().__init__()
+        check_batch_first(module)
         self.module = module
         self.causal = causal
         self.positionwise = positionwise
@@ -73,6 +75,37 @@ class PlainBlock(LoopBlock):
             )
         given = {**given, self.padding_argument: ~cache.visible}
         return self.module(x, **given).flatten(0, 1), cache
+
+
+def check_batch_first(module: nn.Module) -> None:
+    """Refuses layers of torch.nn that would take the batch for the sequence, also inside other
+    modules of torch.nn. (A module of somebody's own may turn the two before and after.)
+
+    Raises:
+        UsageError: for such a layer.
+    """
+    layer = _takes_batch_second(module)
+    if layer is None:
+        return
+    name = type(layer).__name__
+    raise UsageError(
+        f"PlainBlock({type(module).__name__}) mixes the sequences of a batch: {name} has "
+        "batch_first=False, the default of torch.nn.",
+        "It takes [L B D], and is given [B L D]: a token would see those at the same position in "
+        "other sequences, and none of its own.",
+        f"Write {name}(..., batch_first=True) (--model.batch-first).",
+    )
+
+
+def _takes_batch_second(module: nn.Module) -> nn.Module | None:
+    """The layer of torch.nn whose constructor has to be told otherwise."""
+    if not type(module).__module__.startswith("torch.nn."):
+        return None
+    if getattr(module, "batch_first", True) is False:
+        return module
+    found = next(filter(None, map(_takes_batch_second, module.children())), None)
+    told_here = "batch_first" in inspect.signature(type(module)).parameters
+    return module if found is not None and told_here else found
 
 
 def _padding_argument(module: nn.Module) -> str | None:

@@ -4,13 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from act.blocks.block import BlockStep
 from act.caches.cache import KeyValueCache
 from act.context import LoopContext
+from act.loop.transforms import transforming
 from act.slots import Slots
+from halting.counts import is_count
+from halting.errors import UsageError
 
 StepFunction = Callable[[Tensor, Tensor, Slots, KeyValueCache, LoopContext], BlockStep]
 """(state, inputs, slots, cache, context) → what the block gives: `LoopBlock.step`."""
@@ -59,10 +63,16 @@ class Truncated(Backprop):
 
     Args:
         every: k ≥ 1.
+
+    Raises:
+        UsageError: for less.
     """
 
     every: int
     cuts: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_count(self, self.every)
 
     def cuts_before(self, step: int, last: int) -> bool:
         return step > 1 and (step - 1) % self.every == 0
@@ -79,11 +89,17 @@ class LastSteps(Backprop):
 
     Args:
         steps: k ≥ 1.
+
+    Raises:
+        UsageError: for less.
     """
 
     steps: int
     cuts: ClassVar[bool] = True
     counts_from_last: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check_count(self, self.steps)
 
     def cuts_before(self, step: int, last: int) -> bool:
         return step > 1 and step == last - self.steps + 1
@@ -92,7 +108,12 @@ class LastSteps(Backprop):
 @dataclass(frozen=True)
 class Checkpointed(Backprop):
     """Full backpropagation that keeps only each step's input and computes the rest again on the way
-    back."""
+    back.
+
+    A block may draw (dropout), from torch's generators: a step is computed again with the random
+    state, and the autocast state, that it had the first time, and what is drawn next is what it
+    would have been. So gradients are those of `Backprop` under the same seed.
+    """
 
     recomputes: ClassVar[bool] = True
 
@@ -105,12 +126,15 @@ class Checkpointed(Backprop):
         cache: KeyValueCache,
         context: LoopContext,
     ) -> BlockStep:
+        # Transforms of torch.func take no hooks on what is saved, so there all of it is.
+        if not torch.is_grad_enabled() or transforming():
+            return step(state, inputs, slots, cache, context)
         if slots.full and slots.computes is None:
             # This step writes every row, so what was there need not be kept for it.
             cache = cache.blank()
-        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. A
-        # block may draw (dropout): the second run draws the same. What that returns is dropped, so
-        # an auxiliary loss counts once.
+        # Non-reentrant: the reentrant kind fails under ZeRO-2 and without a ZeRO-3 leaf. What the
+        # second run returns is dropped, so an auxiliary loss counts once. To keep the random state
+        # costs 0 to 0.5 % of a step of 2 ms on a CPU, so it is kept whether the block draws or not.
         result = checkpoint(
             step,
             state,
@@ -119,6 +143,16 @@ class Checkpointed(Backprop):
             cache,
             context,
             use_reentrant=False,
+            preserve_rng_state=True,
         )
         assert isinstance(result, BlockStep)
         return result
+
+
+def _check_count(backprop: Backprop, steps: object) -> None:
+    if not is_count(steps):
+        raise UsageError(
+            f"{backprop} cuts the gradient after {steps!r} steps.",
+            "It counts steps of the loop.",
+            "Use a whole number, 1 or more.",
+        )

@@ -5,21 +5,23 @@ from torch import Tensor
 from act.blocks.block import LoopBlock
 from act.caches.cache import KeyValueCache
 from act.loop.backprop import Backprop
+from act.loop.rule_checks import check_width
 from act.loop.state import LoopState
 from act.slots import LoopPath
+from halting.counts import is_count
 from halting.errors import UsageError
 from halting.readout import Readout
 from halting.rule import HaltingRule
 
 
-def check_max_steps(max_steps: int, cache: KeyValueCache | None = None) -> None:
-    if max_steps < 1:
+def check_max_steps(max_steps: object, cache: KeyValueCache | None = None) -> None:
+    if not is_count(max_steps):
         raise UsageError(
-            f"max_steps is {max_steps}.",
-            "A token must take at least one step to have a state to read.",
-            "Use 1 or more.",
+            f"max_steps is {max_steps!r}.",
+            "It counts steps, and a token must take at least one to have a state to read.",
+            "Use a whole number, 1 or more.",
         )
-    if cache is not None and cache.max_steps is not None and max_steps > cache.max_steps:
+    if cache is not None and cache.max_steps is not None and int(max_steps) > cache.max_steps:
         raise UsageError(
             f"max_steps is {max_steps}, but the {type(cache).__name__} was made for "
             f"{cache.max_steps} steps.",
@@ -36,6 +38,7 @@ def check_pairing(block: LoopBlock, rule: HaltingRule, path: LoopPath | None) ->
             "after it.",
             "Use a causal rule such as GravesACT, or make the model bidirectional.",
         )
+    check_width(rule, getattr(block, "dim", None))
     if path == "packed" and not block.packable:
         raise UsageError(
             f"{type(block).__name__} cannot run on the packed path.",

@@ -3,12 +3,12 @@ go."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from act.blocks.batch_independence import FirstLook
 from act.blocks.block import BlockStep, LoopBlock
 from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache
 from act.caches.rewinding import RewindingCache
@@ -22,7 +22,9 @@ from act.loop.checks import (
     check_truncation,
 )
 from act.loop.recorder import TraceRecorder
+from act.loop.rule_calls import RuleCalls
 from act.loop.state import LoopRun, LoopState
+from act.loop.transforms import NotScriptable, check_transforms, transforming
 from act.loop.zero_gradient import attach_zero_gradients
 from act.slots import (
     LoopPath,
@@ -37,10 +39,9 @@ from act.slots import (
 from halting.mass import halting_dtype, settle
 from halting.readout import Readout
 from halting.rule import HaltingRule
-from halting.step import Memory, StepDecision, StepView, keep_rows
+from halting.step import StepDecision, StepView, keep_rows
 from halting.trace import LoopTrace
 
-T = TypeVar("T")
 PACKING_PAYS_FROM = 2048
 """Tokens times width of a batch below which selecting slots costs a training step on a CPU as much
 time as it saves (docs/log.md, `ponder profile`). In inference packing always pays."""
@@ -52,15 +53,14 @@ def draw_uniform(tokens: Slots) -> Float[Tensor, " A"]:
     return torch.rand(len(tokens), device=tokens.index.device)
 
 
-class Recurrence(nn.Module):
+class Recurrence(NotScriptable, nn.Module):
     """Applies one block repeatedly to each token until the halting rule releases it, and combines
     the states that the token passed through into its output.
 
     The loop, not the rule, enforces the six laws of docs/laws.md. The dense path is the reference:
     it evaluates the block at every position. The packed path evaluates only the active tokens and
     returns the same results. The two differ only in the slots they select, so compute scales with
-    the number of active tokens. DeepSpeed sees a single module, a ZeRO-3 leaf, that is called once
-    with gradient per backward pass.
+    the number of active tokens. DeepSpeed sees one module, a ZeRO-3 leaf, called once a backward.
 
     Args:
         block: computes one step.
@@ -83,7 +83,8 @@ class Recurrence(nn.Module):
         UsageError: for parts that do not work together: a rule that is not causal in a causal
             block, the packed path with a block that needs every position, truncated backprop with
             a rule whose gain reads the state before the cut, backprop through the last steps where
-            depth is not fixed or earlier steps are trained too; and for max_steps below 1.
+            depth is not fixed or earlier steps are trained too, a rule of another width; and for
+            max_steps that is no whole number of 1 or more.
     """
 
     def __init__(
@@ -110,14 +111,17 @@ class Recurrence(nn.Module):
         self.head: Head | None = None
         self.keep_going: Callable[[int], bool] = bool
         self.draw = draw_uniform
+        self._first_look = FirstLook()
+        self._rule_calls = RuleCalls()
 
     def use(self, rule: HaltingRule, readout: Readout | None = None) -> None:
         """Replaces the rule, and the readout (the rule's default if None), for evaluation.
 
         Raises:
-            UsageError: for a rule that is not causal in a causal block.
+            UsageError: for a rule that is not causal in a causal block, or of another width.
         """
         check_pairing(self.block, rule, self.path)
+        self._rule_calls = RuleCalls()
         self.rule = rule
         self.readout = readout or rule.default_readout()
 
@@ -156,7 +160,8 @@ class Recurrence(nn.Module):
 
         Raises:
             UsageError: for max_steps below 1 or beyond the room of the cache, for a `valid` of
-                another shape or dtype, and for a context that the block does not read.
+                another shape or dtype, for a context that the block does not read, for a block that
+            mixes the sequences of a batch, and a rule that returns what the loop cannot go by.
         """
         state = self.begin(
             x,
@@ -191,10 +196,12 @@ class Recurrence(nn.Module):
         Engines that gather or sum parameters do so around a call of the module: under DeepSpeed,
         call `forward`, and override it for a loop of your own (docs/manual_stepping.md).
         """
+        check_transforms(x, self.parameters)
         limit = self.max_steps if max_steps is None else max_steps
         check_max_steps(limit, cache)
         check_valid(valid, *x.shape[:2])
         context.check(x.shape[0], self.block.reads_context, type(self.block).__name__)
+        self._first_look.at(self.block, x, context)
         slots = Slots.everywhere(x, positions) if valid is None else Slots.of(valid, positions)
         packs = self.packs(len(slots))
         run = LoopRun(
@@ -210,7 +217,7 @@ class Recurrence(nn.Module):
         remaining = torch.ones(len(slots), dtype=halting_dtype(x.dtype), device=x.device)  # [A]
         total = self.readout.begin(state)
         view = self._view(slots, limit, state, state, remaining, total)
-        memory, gain = _outside_autocast(self.rule.begin, view)
+        memory, gain = self._rule_calls.begin(self.rule, view)
         return LoopState(
             run=run,
             num_steps=0,
@@ -250,7 +257,7 @@ class Recurrence(nn.Module):
             # [A 1] times [A D]
             made = state.state + state.gain.unsqueeze(-1).to(made.dtype) * (made - state.state)
         view = self._view(slots, run.limit, block_step.entering, made, state.remaining, state.total)
-        decision, memory = _outside_autocast(self.rule.decide, view, state.memory)
+        decision, memory = self._rule_calls.decide(self.rule, view, state.memory, number)
         mass, remaining, leaves = settle(decision, state.remaining, last_step)  # [A] each
         self._record(state, made, mass, decision, block_step.aux_loss)
         total = self.readout.add(state.total, made, mass, decision.aux)
@@ -354,7 +361,8 @@ class Recurrence(nn.Module):
         visible = None if slots.full else valid
         if not torch.is_grad_enabled():
             return InPlaceCache(visible, slots.batch, slots.length)
-        if packs and not self.backprop.recomputes and RewindingCache.available():
+        rewinds = packs and RewindingCache.available() and not transforming()
+        if rewinds and not self.backprop.recomputes:
             return RewindingCache(visible)
         return FunctionalCache(visible)
 
@@ -389,9 +397,3 @@ class Recurrence(nn.Module):
             logits,
             lambda: self.draw(slots),
         )
-
-
-def _outside_autocast(method: Callable[..., T], view: StepView, *memory: Memory) -> T:
-    """A rule's method, called with autocast off: halting arithmetic is float32 or wider (law 5)."""
-    with torch.autocast(view.state.device.type, enabled=False):
-        return method(view, *memory)

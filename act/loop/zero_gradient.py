@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from act.loop.transforms import transforming
 from halting.trace import LoopTrace, PackedSteps
 
 
@@ -30,10 +31,10 @@ def attach_zero_gradient(tensor: Tensor, anchors: Iterable[Tensor]) -> Tensor:
 
     A parameter that some rank's graph does not reach crashes ZeRO-1, 2 and 3 (a gate gets no
     gradient when all tokens leave at step 1). The zeros are written, not multiplied, so infinities
-    elsewhere cannot turn them into NaN.
+    elsewhere cannot turn them into NaN. Transforms of torch.func give zeros by themselves.
     """
     wanted = [anchor for anchor in anchors if anchor.requires_grad]
-    if not (torch.is_grad_enabled() and wanted and tensor.is_floating_point()):
+    if not (torch.is_grad_enabled() and wanted and tensor.is_floating_point()) or transforming():
         return tensor
     return _TieZeroGradient.apply(tensor, *wanted)  # pyright: ignore[reportReturnType]
 

@@ -16,6 +16,7 @@ from act.layers.norm import NormKind, norm
 from act.layers.saved_numbers import SavedNumbers, saved_by_norm
 from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
+from act.loop.transforms import check_transforms
 from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
 from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
@@ -222,6 +223,7 @@ class LoopedTransformer(LoopedModel):
             UsageError: for a sequence longer than `max_length` with learned positions, and what
                 `Recurrence` refuses.
         """
+        check_transforms(tokens, self.parameters)
         check_valid(valid, *tokens.shape[:2])
         valid = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if valid is None else valid
         slots = Slots.of(valid, positions)

@@ -1,26 +1,33 @@
-"""A look at a block or a model of somebody's own before it trains: a tiny run that shows what would
-otherwise go wrong without a word."""
+"""A look at a block, a rule or a model of somebody's own before it trains: a tiny run that shows
+what would otherwise go wrong without a word."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from act.blocks.batch_independence import (
+    block_name,
+    check_batch_independence,
+    differ,
+    undisturbed,
+)
 from act.blocks.block import LoopBlock
-from act.blocks.plain import PlainBlock
 from act.caches.cache import FunctionalCache
 from act.loop.recurrence import Recurrence
+from act.loop.rule_checks import rule_name
 from act.models.looped_model import LoopedModel, ModelOutput
 from act.slots import Slots
 from halting.errors import UsageError
 
 _LENGTH = 5
-_TOLERANCE = 1e-3  # of the largest number; another batch may round otherwise
 
 
 def check_block(block: LoopBlock, dim: int, causal: bool, max_length: int | None = None) -> None:
-    """Runs one step of a block in evaluation mode, on two short sequences.
+    """Runs one step of a block on two short sequences, in evaluation mode; whether it mixes them is
+    looked at in training mode, too.
 
     Args:
         block: any, on a real device; without weights (the meta device) nothing is looked at.
@@ -32,7 +39,7 @@ def check_block(block: LoopBlock, dim: int, causal: bool, max_length: int | None
         UsageError: for one that fails, gives another shape, mixes the sequences of a batch, or
             looks ahead although the model is causal.
     """
-    name = type(block.module if isinstance(block, PlainBlock) else block).__name__
+    name = block_name(block)
     parameter = next(block.parameters(), torch.zeros(()))
     if parameter.is_meta:
         return
@@ -62,16 +69,12 @@ def check_block(block: LoopBlock, dim: int, causal: bool, max_length: int | None
 
     with _looking(block):
         made = made_of(x)
-        if _differ(made[0], made_of(torch.stack((x[0], other[1])))[0]):
-            raise UsageError(
-                f"The block {name} mixes the sequences of a batch.",
-                "A sequence's states changed when another sequence of the batch did, so what a "
-                "model says would depend on its neighbours.",
-                "Have it take [B L D]: layers of torch.nn want batch_first=True "
-                "(--model.batch-first); normalise over the width, never over the batch.",
-            )
+        for training in (False, True):
+            block.train(training)
+            check_batch_independence(block, length, dim, x)
+        block.eval()
         ahead = torch.cat((x[:, :-1], other[:, -1:]), dim=1)
-        if causal and length > 1 and _differ(made[:, :-1], made_of(ahead)[:, :-1]):
+        if causal and length > 1 and differ(made[:, :-1], made_of(ahead)[:, :-1]):
             raise UsageError(
                 f"The block {name} looks ahead.",
                 "The task is causal: a token may see earlier ones alone, and here its state "
@@ -79,6 +82,7 @@ def check_block(block: LoopBlock, dim: int, causal: bool, max_length: int | None
                 "Give the block a causal mask (a block that takes `causal` is told), or choose a "
                 "task that is not causal.",
             )
+    block.batch_independent = True
 
 
 def check_model(model: nn.Module, vocab_size: int, vector_size: int | None) -> None:
@@ -135,18 +139,46 @@ def check_model(model: nn.Module, vocab_size: int, vector_size: int | None) -> N
         )
 
 
-def _differ(first: Tensor, second: Tensor) -> bool:
-    scale = float(first.abs().max()) or 1.0
-    return not bool(((first - second).abs() <= _TOLERANCE * scale).all())
+def check_rule(model: LoopedModel, tokens: Tensor, valid: Tensor, **inputs: Tensor) -> None:
+    """Runs a model once in training and once in evaluation mode, for its halting rule; a copy, so
+    that what a rule keeps beside its weights stays what it is.
+
+    Args:
+        model: any, on a real device; without weights nothing is looked at.
+        tokens: what it reads, of one example or a few.
+        valid: True on real tokens.
+        inputs: what else it reads.
+
+    Raises:
+        UsageError: for a rule that fails, or that returns what the loop cannot go by.
+    """
+    if model.device.type == "meta":
+        return
+    copied = copy.deepcopy(model, {id(each): each for each in model.parameters()})
+    name = rule_name(model.recurrence.rule)
+    with undisturbed(model.device), torch.no_grad():
+        for training in (True, False):
+            try:
+                copied.train(training)(tokens, valid, **inputs)
+            except UsageError:
+                raise
+            except Exception as error:
+                raise UsageError(
+                    f"A run with the halting rule {name} fails: {type(error).__name__}: {error}",
+                    f"It was a run in {'training' if training else 'evaluation'} mode, over "
+                    f"tokens {list(tokens.shape)}.",
+                    f"Fix {name}; act.testing.HaltingRuleContract says what a rule has to be.",
+                ) from error
 
 
 @contextmanager
 def _looking(module: nn.Module) -> Iterator[None]:
     """In evaluation mode, without gradient, and with draws that nobody misses."""
     training = [(each, each.training) for each in module.modules()]
+    device = next(module.parameters(), torch.zeros(())).device
     module.eval()
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with undisturbed(device), torch.no_grad():
             yield
     finally:
         for each, was in training:

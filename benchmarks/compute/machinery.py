@@ -17,7 +17,7 @@ from halting.rule import HaltingRule
 from halting.rules.fixed_steps import FixedSteps
 from halting.rules.graves_act import GravesACT
 from training.build import build_all
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import standard_screen
 from training.engine.local import LocalEngine

@@ -15,7 +15,7 @@ import torch
 
 from training.build import Built, build_all
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig, Part, PenaltyConfig
 from training.console.screen import standard_screen

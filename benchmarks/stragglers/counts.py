@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness.updates import UpdatesAlone
 from training.build import build_all
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.distributed.dealing import (

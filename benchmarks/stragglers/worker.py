@@ -14,7 +14,7 @@ import torch
 from benchmarks.harness.digest import ROOT
 from benchmarks.harness.updates import UpdatesAlone
 from training.build import build_all
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.distributed import collectives

@@ -11,6 +11,7 @@ Each different text is kept once in the JSON, and its number for every token amo
 import hashlib
 import io
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from halting.errors import UsageError
 
 SCHEMA_VERSION = 2
+MOST_BYTES = 1 << 30
+"""Of a file, and of its arrays unpacked: a hundred million token-steps."""
 _MASS_UNITS = 65535  # a token's units add up to exactly this many
 _PROBABILITY_UNITS = 254  # 255 stands for NaN
 # makes integers of at least -100 (which stands for no target) unsigned, so two bytes hold 65,435
@@ -92,22 +95,34 @@ def write(path: str | Path, contents: Contents) -> None:
 
 def read_map(path: str | Path) -> Contents:
     """Reads what `write` wrote; `path` with or without `.npz` or `.json`. Refuses damage by the
-    name of the file."""
+    name of the file, and what would take more than `MOST_BYTES` of memory before it is unpacked."""
     npz, beside = _paths(path)
     for place in (npz, beside):
         if not place.is_file():
             raise refusal(place, "there is no such file; a ponder map is a pair of .npz and .json")
+        if (size := place.stat().st_size) > MOST_BYTES:
+            raise refusal(place, f"it has {size:,} bytes, and {MOST_BYTES:,} are read at most")
     record = _read_record(beside)
     content = npz.read_bytes()
     if hashlib.sha256(content).hexdigest() != record["npz_sha256"]:
         raise refusal(npz, f"it is cut off, changed, or not the partner of {beside.name}")
     try:
+        _check_sizes(content)
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {
                 name: stored[name] if name == _TEXTS else _decode(name, stored[name])
                 for name in stored.files
             }
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise refusal(npz, f"it is not a whole .npz of plain arrays ({error})") from error
     if list(arrays) != record["arrays"] or "mass" not in arrays:
         raise refusal(npz, f"it holds {list(arrays)}, but {beside.name} lists {record['arrays']}")
@@ -115,6 +130,32 @@ def read_map(path: str | Path) -> Contents:
         raise refusal(beside, f"it says {record['sizes']}, but mass is {arrays['mass'].shape}")
     texts = _spelt(arrays, record["texts"], npz)
     return Contents(arrays, texts, record["metadata"])
+
+
+def _check_sizes(content: bytes) -> None:
+    """Raises ValueError for arrays that would unpack to too much, or whose headers announce other
+    sizes than what is there: memory is taken by what a header says."""
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        members = packed.infolist()
+        size = sum(member.file_size for member in members)
+        if size > MOST_BYTES:
+            raise ValueError(f"it unpacks to {size:,} bytes, and {MOST_BYTES:,} are read at most")
+        for member in members:
+            with packed.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                if version > (2, 0):
+                    raise ValueError(f"{member.filename} is of a format that no map is written in")
+                read_header = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(file)
+                announced = math.prod(shape) * dtype.itemsize
+                if min(shape, default=0) < 0 or announced != member.file_size - file.tell():
+                    raise ValueError(
+                        f"{member.filename} announces {math.prod(shape):,} entries, and has others"
+                    )
 
 
 def refusal(path: str | Path, why: str) -> UsageError:

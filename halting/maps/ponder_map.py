@@ -140,13 +140,14 @@ class PonderMap:
                 f"They must lie between 0 and N = {sizes['N']}, and be 0 on padding.",
                 "Give the executed steps of the same run that gave the mass.",
             )
-        wrong_sum = np.abs(self.mass.sum(-1) - self.valid) > 1e-3
-        if wrong_sum.any() or (self.mass < -1e-6).any() or np.isnan(self.mass).any():
+        wrong_sum = ~(np.abs(self.mass.sum(-1) - self.valid) <= 1e-3)  # NaN is wrong, too
+        if wrong_sum.any() or (self.mass < -1e-6).any():
             raise UsageError(
-                f"PonderMap: {int(wrong_sum.sum())} tokens have a mass that doesn't sum to 1, or "
-                "some is negative.",
-                "Each valid token spends exactly one unit of exit mass, and padding none.",
-                "Give the mass of a LoopTrace, all steps of it.",
+                f"PonderMap: {int(wrong_sum.sum())} tokens have a mass that is no number (NaN) or "
+                "doesn't sum to 1, or some is negative.",
+                "Each valid token spends exactly one unit of exit mass, and padding none; a model "
+                "that has diverged has no such mass.",
+                "Give the mass of a LoopTrace, all steps of it, or map an earlier checkpoint.",
             )
         if isinstance(answers := self.metadata.get("answers"), dict):
             texts = {str(index): text for index, text in answers.items()}

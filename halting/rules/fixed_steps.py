@@ -2,6 +2,7 @@
 
 import torch
 
+from halting.counts import is_count
 from halting.errors import UsageError
 from halting.readout import FinalState
 from halting.rule import HaltingRule
@@ -25,11 +26,11 @@ class FixedSteps(HaltingRule):
 
     def __init__(self, steps: int | None = None):
         super().__init__()
-        if steps is not None and steps < 1:
+        if steps is not None and not is_count(steps):
             raise UsageError(
-                f"FixedSteps cannot leave at step {steps}.",
+                f"FixedSteps cannot leave at step {steps!r}.",
                 "Steps count from 1, and a token must take one to have a state to read.",
-                "Use 1 or more, or leave steps out for the loop's max_steps.",
+                "Use a whole number, 1 or more, or leave steps out for the loop's max_steps.",
             )
         self.steps = steps
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from halting.counts import is_count
 from halting.errors import UsageError
 from halting.rule import HaltingRule
 from halting.step import Memory, StepDecision, StepView, alone
@@ -77,12 +78,12 @@ def check_ranking(wrapper: RuleWrapper, flag: str) -> None:
 
 
 def at_least_one(wrapper: RuleWrapper, steps: int) -> int:
-    if steps < 1:
+    if not is_count(steps):
         raise UsageError(
             f"{type(wrapper).__name__} cannot wrap {type(wrapper.rule).__name__} with "
-            f"steps={steps}.",
+            f"steps={steps!r}.",
             "Steps count from 1, and a token must take one to have a state to read.",
-            "Use 1 or more.",
+            "Use a whole number, 1 or more.",
         )
     return steps
 

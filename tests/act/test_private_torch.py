@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import act.caches.rewinding
 import act.layers.compiled
+import act.loop.transforms
 from act import Block, FunctionalCache, Recurrence, RewindingCache, Slots
 from act.layers.compiled import run
 from act.testing import assert_close
@@ -16,7 +17,8 @@ SEEN_WITH = ("2.13.0",)
 """Releases in which the tests of tests/act/caches/test_rewinding_cache.py and
 tests/act/layers/test_compiled.py passed. Both stand on what PyTorch promises to nobody: the number
 of the running backward pass, buffers that are written to behind autograd's back and wound back
-before they are read, and the setting that forbids compiled code to reuse memory."""
+before they are read, and the setting that forbids compiled code to reuse memory. act/loop/transforms.py
+asks whether a transform of torch.func is going on."""
 
 DIM = 8
 
@@ -34,6 +36,9 @@ def test_the_version_was_seen_to_work() -> None:
 
 def test_the_private_parts_are_there() -> None:
     assert RewindingCache.available() and act.layers.compiled._autograd_settings is not None
+    assert act.loop.transforms._functorch is not None and not act.loop.transforms.transforming()
+    seen = torch.func.grad(lambda x: x * act.loop.transforms.transforming())(torch.ones(()))
+    assert seen == 1, "a transform of torch.func is not noticed"
 
 
 def outcome() -> tuple[list[Tensor], type]:

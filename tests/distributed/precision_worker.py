@@ -29,7 +29,7 @@ import training.loop.loop
 from benchmarks.precision.halting_replay import NarrowOperations
 from halting import Memory, StepDecision, StepView, StickBreaking
 from training.build import build_all
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.precision import Precision
 from training.console.screen import Screen
 from training.distributed import collectives

@@ -44,8 +44,9 @@ def test_chatter_goes_to_the_file(alone):
     )
 
 
-def test_what_deepspeed_refuses_is_a_usage_error(alone):
-    assert "typo.json: overlap_com = True" in alone["typo"]
+def test_a_misspelt_key_is_a_usage_error(alone):
+    assert "typo.json has the key zero_optimization.overlap_com (true)" in alone["typo"]
+    assert "Did you mean zero_optimization.overlap_comm" in alone["typo"]
 
 
 def test_a_rank_that_does_nothing_is_given_up_on(tmp_path, launch_ranks):

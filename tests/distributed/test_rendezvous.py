@@ -19,6 +19,7 @@ from training.distributed import rendezvous
 from training.distributed.fingerprint import code, facts
 from training.distributed.members import Member, Members
 from training.distributed.rendezvous import Place, meet
+from training.tasks.data_identity import DataIdentity, FileDigest
 
 CONFIG = {"recipe": "pointer_chase", "data": {"kind": "PointerChase"}}
 
@@ -62,6 +63,8 @@ def test_all_know_one_another() -> None:
     [
         ("torch", ("2.13.0", "2.12.1"), "torch is 2.13.0 on rank 0"),
         ("code", ("abc", "def"), "code is abc on rank 0"),
+        ("data", ('{"a.txt": "x"}', '{"a.txt": "y"}'), 'data.a.txt is "x" on rank 0'),
+        ("data", ('{"a.txt": "x"}', '{"b.txt": "x"}'), 'data.a.txt is "x" on rank 0'),
         (
             "config",
             ('{"loop": {"max_steps": 10}, "seed": 0}', '{"loop": {"max_steps": 12}, "seed": 0}'),
@@ -136,6 +139,8 @@ def test_the_fingerprint_tells_configs_code_and_own_files_apart(
     assert {"config", "code", "python", "torch", "deepspeed", "WORLD_SIZE"} <= before.keys()
     assert json.loads(before["config"])["recipe"] == "pointer_chase"
     assert facts(config) == before and code(RunConfig(**CONFIG)) != before["code"]
+    data = DataIdentity("/data", {"a.txt": FileDigest.of(b"text")})
+    assert facts(config, data) == {**before, "data": data.facts()}
     own.write_text(own.read_text() + "\n# a change\n")
     assert code(config) != before["code"]
     monkeypatch.setenv("WORLD_SIZE", "7")

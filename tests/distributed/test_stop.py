@@ -196,5 +196,5 @@ def test_a_job_that_loses_a_rank_says_which_and_is_started_again(tmp_path: Path)
         assert not orphans(tmp_path)
     said = output.read_text()
     assert f"going on after update {before}" in said and "stopped after SIGINT" in said
-    assert "not started again: it was told to stop" in said
+    assert "not started again: it was told to stop (SIGINT)" in said
     assert newest(tmp_path) == updates(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from training.config.run_config import RunConfig
 from training.runs import metrics
 from training.start import train
 from training.train import main
+
+ZERO2 = Path(__file__).parents[2] / "ds_configs" / "zero2.json"
 
 SIGNALLING = {"kind": "small_runs:Signalling", "options": {"length": 6}}
 
@@ -36,6 +39,7 @@ def test_a_run_folder_holds_everything_that_explains_it(finished):
         "final",
         "growth",
         "config.json",
+        "data.json",
         "summary.json",
         "metrics.jsonl",
         "log.txt",
@@ -46,6 +50,7 @@ def test_a_run_folder_holds_everything_that_explains_it(finished):
     assert {path.name for path in (finished / "final").iterdir()} == {
         "model.safetensors",
         "config.json",
+        "manifest.json",
     }
 
 
@@ -323,7 +328,7 @@ def test_a_damaged_weights_file_is_named(tmp_path):
     assert train(small(tmp_path, name="run", updates=2)) == 0
     weights = tmp_path / "run" / "final" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(UsageError, match=r"model\.safetensors cannot be read"):
+    with pytest.raises(UsageError, match=r"model\.safetensors has 100 bytes instead of"):
         load_run(tmp_path / "run")
 
 
@@ -339,6 +344,25 @@ def test_the_launchers_own_words_are_taken(tmp_path):
     request = read_request(["--local_rank=1", "--deepspeed", "pointer_chase", "--batch_size", "32"])
     assert request.config.batch_size == 32 and request.resume is None
     assert read_request(["--local_rank", "0", "parity"]).config.recipe == "parity"
+    words = ["--local_rank=0", "pointer_chase", "--deepspeed"]
+    for file in ([str(ZERO2)], [f"--deepspeed_config={ZERO2}"]):
+        config = read_request([*words, *file, "--batch_size", "32"]).config
+        assert config.launch.deepspeed_config == str(ZERO2) and config.batch_size == 32
+        assert config.deepspeed is not None
+
+
+def test_a_file_for_deepspeed_gives_the_recipes_values_way_and_no_flags(tmp_path, capsys):
+    (tmp_path / "ds.json").write_text(json.dumps({"train_batch_size": 24, "wandb": {}}))
+    words = ["pointer_chase", "--deepspeed", str(tmp_path / "ds.json")]
+    config = read_request(words).config
+    assert config.batch_size == 24
+    assert "ds.json says --batch-size 24\n" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="train_batch_size = 24, but --batch-size = 64"):
+        read_request([*words, "--batch-size", "64"])
+    with pytest.raises(UsageError, match="Both name the file"):
+        read_request([*words, "--deepspeed-config", "other.json"])
+    # Who only starts the ranks does not know how many there will be.
+    assert read_request([*words, "--batch-size", "64"], ranks_known=False).config.deepspeed is None
 
 
 def test_ranks_without_a_ds_config_are_refused(monkeypatch, tmp_path):
@@ -352,3 +376,14 @@ def test_ranks_without_a_ds_config_are_refused(monkeypatch, tmp_path):
 
 def test_a_signalling_task_is_what_it_claims():
     assert Signalling(at=10**9).batch("train", 0, 4).tokens.shape == (4, 6)
+
+
+def test_a_quiet_run_says_how_it_ended_and_lines_come_as_often_as_asked(tmp_path, capsys):
+    assert train_only(small(tmp_path, name="loud", log_every=4)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ordinary = [line for line in lines if line.startswith("step ") and "  steps " in line]
+    assert [line.split("/")[0].split()[-1] for line in ordinary] == ["4", "8", "12"]
+    assert train(small(tmp_path, name="quiet", quiet=True)) == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert said[-1].startswith(f"written to {tmp_path / 'quiet'}:")
+    assert all(line.startswith("warning:") for line in said[:-1])

@@ -5,18 +5,26 @@ How weights and the optimizer's state lie in their files is `training.engine.che
 
 import errno
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from halting.errors import UsageError
 from training.checkpoints import manifest
-from training.checkpoints.random_state import random_state, restore_random_state, seed_rank
+from training.checkpoints.progress import PROGRESS, Progress, progress_there, read_progress
+from training.checkpoints.random_state import (
+    read_random_state,
+    restore_random_state,
+    save_random_state,
+    seed_rank,
+)
 from training.distributed import collectives
+from training.distributed.last_sign import LAST_SIGN
 from training.engine.engine import Engine
 from training.engine.state_access import own_elements
 
@@ -24,45 +32,8 @@ _NAME = re.compile(r"update-(\d+)")
 PARTIAL = ".partial-"
 _REPLACED = ".replaced-"
 _NEARLY_NOTHING = 1 << 16
+_FULL = "the disk is full"
 _DEEP_ENOUGH = 1.1  # mean steps: below, almost all tokens stop at step 1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands.
-
-    Args:
-        update: updates done.
-        examples: training examples read, over all ranks: the next update starts at this example.
-        train_seconds: spent training, evaluation left out.
-        penalty: state of the ponder penalty.
-        best: the best validation accuracy so far.
-        best_checkpoint: the best evaluation by `--best-by`: state of a `BestTracker`.
-        budget_checkpoint: the checkpoint within the target: state of a `BudgetTracker`.
-        dealing: what the dealer has learned.
-        flops: floating-point operations of training so far, over all ranks, by the steps that
-            tokens took.
-        mean_steps: executed steps a token in the last update; None before the first.
-        first_loss: the task's loss at the first update, nats; None before it.
-        recoveries: how often the run was taken back from a collapse.
-        skipped: how many of the updates changed nothing, because loss or gradient was not finite.
-        skipped_in_a_row: how many of them were the last ones.
-    """
-
-    update: int = 0
-    examples: int = 0
-    train_seconds: float = 0.0
-    penalty: dict | None = None
-    best: float = -1.0
-    best_checkpoint: dict | None = None
-    budget_checkpoint: dict | None = None
-    dealing: dict | None = None
-    flops: float = 0.0
-    mean_steps: float | None = None
-    first_loss: float | None = None
-    recoveries: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
 
 
 def folder_of(checkpoints: Path, update: int) -> Path:
@@ -86,16 +57,26 @@ def found(checkpoints: Path) -> list[Path]:
     return [path for _, path in sorted(named) if (path / manifest.FILE).is_file()]
 
 
+def unfinished(checkpoints: Path) -> list[Path]:
+    """What stands there like a checkpoint and is none, since its manifest is missing."""
+    return sorted(
+        path
+        for path in checkpoints.glob("update-*")
+        if update_of(path) is not None and path.is_dir() and not (path / manifest.FILE).is_file()
+    )
+
+
 def newest_whole(checkpoints: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint whose every file is as it was written, and what is wrong with those
     that are newer, in words. Called by all ranks, which read them together and come to one
     verdict."""
     first = collectives.rank() == 0
     kept = collectives.broadcast_object(found(checkpoints) if first else None)
-    unfinished = collectives.broadcast_object(
-        sorted(checkpoints.glob(f"{PARTIAL}*")) if first else None
+    cut_off, without = collectives.broadcast_object(
+        (sorted(checkpoints.glob(f"{PARTIAL}*")), unfinished(checkpoints)) if first else None
     )
-    wrong = [f"{path}: it was never finished" for path in unfinished]
+    wrong = [f"{path}: it was never finished" for path in cut_off]
+    wrong += [f"{path}: its {manifest.FILE} is missing" for path in without]
     for path in reversed(kept):
         damage = manifest.damage(path)
         if not damage:
@@ -128,16 +109,18 @@ def save(
     Raises:
         UsageError: where the disk is full, or cannot be written to.
     """
+    LAST_SIGN.mark(f"saving after update {progress.update}")
     final = folder_of(checkpoints, progress.update)
     partial = checkpoints / f"{PARTIAL}{final.name}"
 
     def prepare() -> None:
         if collectives.rank() == 0:
+            checkpoints.mkdir(exist_ok=True)  # in a run folder that is there
             _tidy(checkpoints)
-            partial.mkdir(parents=True)
+            partial.mkdir()
 
     def write_own() -> None:
-        torch.save(random_state(), partial / f"random-{collectives.rank():04d}.pt")
+        save_random_state(partial / f"random-{collectives.rank():04d}.pt")
         if collectives.rank() == 0:
             shape = {
                 "ranks": collectives.world_size(),
@@ -145,7 +128,7 @@ def save(
                 "shapes": shapes(engine),
             }
             text = json.dumps({**asdict(progress), **shape}, indent=1)
-            (partial / "progress.json").write_text(text, encoding="utf-8")
+            (partial / PROGRESS).write_text(text, encoding="utf-8")
 
     for step in (prepare, lambda: engine.save(partial), write_own, lambda: manifest.write(partial)):
         _together(step, partial, checkpoints)
@@ -182,30 +165,38 @@ def _together(step: Callable[[], None], partial: Path, checkpoints: Path) -> Non
     if collectives.rank() == 0:
         shutil.rmtree(partial, ignore_errors=True)
     kept = found(checkpoints)
-    last = (
-        f"The last whole checkpoint is {kept[-1]}."
-        if kept
-        else "No checkpoint had been written before."
-    )
+    last = f"The last whole checkpoint is {kept[-1]}." if kept else "No checkpoint is there."
+    home = checkpoints.parent
     raise UsageError(
         f"A checkpoint could not be written into {checkpoints}: {says}.",
         f"Training on without being able to save would lose the work. {last}",
-        f"Make room, then go on: … --resume {checkpoints.parent}; --keep-last 1 needs the least of "
-        "it.",
+        f"{_way_out(says, home)}, then go on: … --resume {home}"
+        if home.is_dir()
+        else f"Bring {home} back from a copy and go on from there; else start anew.",
     ) from failure
+
+
+def _way_out(says: str, home: Path) -> str:
+    """What to do where a write fails."""
+    if says == _FULL:
+        return "Make room (--keep-last 1 needs the least of it)"
+    if says == os.strerror(errno.EFBIG):
+        return "Raise the limit on the size of files (ulimit -f unlimited)"
+    return f"See that {home} can be written to"
 
 
 def _drop_old(
     newest: Path, keep_last: int, keep_every: int | None, spared: list[Path | None]
 ) -> None:
-    """Removes what is older than the last few. Those of later updates than the one just written do
-    not count: the run has passed them over as damaged, and they must not take the places of whole
-    ones."""
+    """Removes what is older than the last few. Those that are kept for what they are do not count
+    among these; nor do those of later updates than the one just written: the run has passed them
+    over as damaged, and they must not take the places of whole ones."""
     checkpoints = newest.parent
     there = found(checkpoints)
-    for old in there[: there.index(newest) + 1][: -max(1, keep_last)]:
+    older = [old for old in there[: there.index(newest)] if old not in spared]
+    for old in older[: len(older) + 1 - max(1, keep_last)]:
         update = update_of(old)
-        if old not in spared and (keep_every is None or not update or update % keep_every):
+        if keep_every is None or not update or update % keep_every:
             _remove(old)
     _tidy(checkpoints)
 
@@ -213,20 +204,24 @@ def _drop_old(
 def last_good(checkpoints: Path) -> Path | None:
     """The newest checkpoint that halting had not collapsed in: whose last update took its tokens
     well beyond step 1, or that was written before the first."""
+    return next(iter(good_ones(checkpoints)), None)
+
+
+def good_ones(checkpoints: Path) -> Iterator[Path]:
+    """Those like the last good one, newest first."""
     for path in reversed(found(checkpoints)):
-        steps = json.loads((path / "progress.json").read_text(encoding="utf-8")).get("mean_steps")
-        if steps is None or steps > _DEEP_ENOUGH:
-            return path
-    return None
+        about = progress_there(path)
+        steps = None if about is None else about.get("mean_steps")
+        if about is not None and (steps is None or steps > _DEEP_ENOUGH):
+            yield path
 
 
 def best(checkpoints: Path) -> Path | None:
     """The best checkpoint by `--best-by`, as the newest one has it written down; None where there
     is none."""
     there = found(checkpoints)
-    if not there:
-        return None
-    about = json.loads((there[-1] / "progress.json").read_text(encoding="utf-8"))
+    readable = (about for path in reversed(there) if (about := progress_there(path)) is not None)
+    about = next(readable, {})
     update = (about.get("best_checkpoint") or {}).get("update")
     kept = None if update is None else folder_of(checkpoints, update)
     return kept if kept in there else None
@@ -264,7 +259,7 @@ def _failed_write(error: Exception, checkpoints: Path) -> str | None:
         getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         or _free_bytes(checkpoints) < _NEARLY_NOTHING
     ):
-        return "the disk is full"  # torch tells of it by a RuntimeError
+        return _FULL  # torch tells of it by a RuntimeError
     return None if root is None else root.strerror or str(root)
 
 
@@ -295,18 +290,15 @@ def load(folder: Path, engine: Engine) -> Progress:
     Raises:
         UsageError: for a checkpoint of another model, or one that cannot be read.
     """
-    about = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    ranks = about.pop("ranks")
-    _ = about.pop("stage")
-    saved = about.pop("shapes")
-    check_same_model(saved, shapes(engine), folder)
+    written = read_progress(folder)
+    check_same_model(written.shapes, shapes(engine), folder)
     engine.load(folder)
     rank = collectives.rank()
-    of_rank = rank if rank < ranks else 0
-    restore_random_state(torch.load(folder / f"random-{of_rank:04d}.pt", weights_only=True))
-    if rank >= ranks:  # what rank 0 draws next differs from update to update
+    of_rank = rank if rank < written.ranks else 0
+    restore_random_state(read_random_state(folder / f"random-{of_rank:04d}.pt"))
+    if rank >= written.ranks:  # what rank 0 draws next differs from update to update
         seed_rank(int(torch.randint(2**31, ())), rank)
-    return Progress(**about)
+    return written.progress
 
 
 def shapes(engine: Engine) -> dict[str, list[int]]:

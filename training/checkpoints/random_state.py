@@ -1,10 +1,19 @@
 """What a rank draws from: seeded by the run and the rank, kept in checkpoints, restored from
 them."""
 
+import io
+import pickle
 import random
+import zipfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from halting.errors import UsageError
+
+_MOST_BYTES = 1 << 22  # it takes some ten thousand
 
 
 def seed_rank(seed: int, rank: int) -> None:
@@ -34,6 +43,48 @@ def random_state() -> dict:
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
     return state
+
+
+def save_random_state(path: Path) -> None:
+    """Writes down where the generators of this process stand."""
+    written = io.BytesIO()  # torch's own writer hides what the system says of a failed write
+    torch.save(random_state(), written)
+    path.write_bytes(written.getvalue())
+
+
+def read_random_state(path: Path) -> dict[str, Any]:
+    """What `save_random_state` wrote. Nothing in the file is run, and one that would unpack to more
+    than such a state ever takes is not unpacked.
+
+    Raises:
+        UsageError: for another file.
+    """
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(part.file_size for part in packed.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"it unpacks to {size:,} bytes")
+        state = torch.load(path, weights_only=True)
+        _ = state["torch"].dtype, [len(part) for part in (state["numpy"], state["python"])]
+        return state
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
+        # torch's own words would have one run what a stranger's file says.
+        says = str(error) if isinstance(error, OSError | ValueError) else "it is damaged"
+        raise UsageError(
+            f"{path} holds no state of random generators: {says}.",
+            "With others the run would draw other numbers, and not be the same.",
+            "Go on from another checkpoint of the run: --resume RUN@UPDATE",
+        ) from None
 
 
 def restore_random_state(state: dict) -> None:

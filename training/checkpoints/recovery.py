@@ -9,8 +9,8 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints import checkpoint, manifest
+from training.checkpoints.progress import Progress
 from training.distributed import collectives
 from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 from training.engine.engine import Engine
@@ -35,13 +35,28 @@ class TakenBack:
     progress: Progress
     bias: tuple[float, float] | None
 
+    def says(self, count: int, collapsed_at: int, moved: str) -> str:
+        """What was done, in words.
+
+        Args:
+            count: the how-manieth recovery it is.
+            collapsed_at: the update of the collapse.
+            moved: the penalty before and now.
+        """
+        bias = f", halting bias {self.bias[0]:.2g} → {self.bias[1]:.2g}" if self.bias else ""
+        return (
+            f"recovering ({count} of {MOST}) from the collapse at update {collapsed_at}: going on "
+            f"after update {self.progress.update}, {moved}{bias}"
+        )
+
 
 def take_back(checkpoints: Path, engine: Engine) -> TakenBack | None:
     """Puts the engine where the last good checkpoint stood, with a lower halting bias, and removes
     those that came after it; called by all ranks. None where there is no good one.
     """
     first = collectives.rank() == 0
-    good = collectives.broadcast_object(checkpoint.last_good(checkpoints) if first else None)
+    there = collectives.broadcast_object(list(checkpoint.good_ones(checkpoints)) if first else None)
+    good = next((each for each in there if not manifest.damage(each)), None)
     if good is None:
         return None
     beside = checkpoints / f"{checkpoint.PARTIAL}recovery"

@@ -9,7 +9,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
 from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import Exit
@@ -31,8 +31,12 @@ class Options:
     """how many; as many as the run's own test if left out"""
     batch_size: int = 64
     """examples computed at once"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the figures"""
+    overwrite: bool = False
+    """replace a file that is there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,15 +49,18 @@ def main(argv: Sequence[str]) -> int:
             "Write --steps 1 2 4 8 16.",
         )
     check_counts(examples=options.examples, batch_size=options.batch_size)
-    check_absent(options.json)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    check_outputs(options.json, overwrite=options.overwrite)
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     num_examples = options.examples or run.config.evaluation.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)
     about = (
         f"{options.split} split, {num_examples} examples, trained with at most "
         f"{run.config.loop.max_steps} steps"
     )
-    print(f"{run.folder}, {about}\n")
+    print(f"{run.path}, {about}\n")
     print(table(rows))
     print(
         "\nstopped: had all tokens stopped at that step, by the model's own readout with the "

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.console.flag_values import check_counts, check_probabilities
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.exits.answers import Examples
 from training.exits.calibration import CalibrationPlan, calibrate, level_of_each
 from training.exits.guarantee import CALIBRATED, DEFAULT, keep, place
@@ -50,8 +51,12 @@ class Options:
     name: str = DEFAULT
     """of the file beside the weights, so that several can be kept: ponder eval --exit
     calibrated:NAME"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the guarantee elsewhere too"""
+    overwrite: bool = False
+    """replace files that are there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,8 +67,12 @@ def main(argv: Sequence[str]) -> int:
     check_counts(examples=options.examples, batch_size=options.batch_size)
     check_probabilities(risk=options.risk, confidence=options.confidence)
     _check_name(options.name)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
-    check_absent(place(run.weights, options.name), options.json)
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
+    kept = place(run.weights, options.name)
+    check_outputs(kept, options.json, overwrite=options.overwrite)
     exits = [open_exit(run, spec) for spec in dict.fromkeys(options.exit)]
     _check_enough_examples(
         options, level_of_each(exits, options.confidence), sum(each.num_chains for each in exits)
@@ -89,7 +98,7 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: ponder eval {run.folder} --exit learned {called}")
+    print(f"next: {command_text('ponder', 'eval', run.path, '--exit', 'learned', called)}")
     return 0
 
 

@@ -19,7 +19,7 @@ from halting.maps.viewers.terminal import comparison as terminal_comparison
 from halting.maps.viewers.terminal.comparison import LETTERS
 from training.config.sections import Part
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, new_file, write_text
 from training.console.table import aligned
 from training.runs.loaded import Run, load_run
 from training.runs.metrics import to_json
@@ -40,6 +40,8 @@ class Options:
     """how many"""
     text: str | None = None
     """a text to think about, instead"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     sequences: int = 3
     """how many are shown token by token"""
     png: Path | None = None
@@ -48,6 +50,8 @@ class Options:
     """write a page with the maps side by side"""
     json: Path | None = None
     """write the numbers"""
+    overwrite: bool = False
+    """replace files that are there already"""
     ascii: bool = False
     """no character beyond ASCII"""
     width: int | None = None
@@ -64,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
             "Write ponder compare runs/A runs/B, or ponder compare runs/A@500 runs/A.",
         )
     check_counts(num=options.num, sequences=options.sequences)
-    check_absent(options.png, options.html, options.json)
+    check_outputs(options.png, options.html, options.json, overwrite=options.overwrite)
     maps = maps_of(options)
     found = [compare(maps[0], other) for other in maps[1:]]
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
@@ -72,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
     said = "\n\n".join(("", overview(maps), *differences(found), by_difficulty(maps))).rstrip()
     print(said.replace("–", "-").replace("·", "|") if plain else said)
     if options.png is not None:
-        picture_comparison.save_comparison_picture(maps, options.png)
+        with new_file(options.png) as beside:
+            picture_comparison.save_comparison_picture(maps, beside)
     if options.html is not None:
         write_text(options.html, page.to_html(maps[0], others=maps[1:]))
     if options.json is not None:
@@ -89,7 +94,9 @@ def maps_of(options: Options) -> list[PonderMap]:
     Raises:
         UsageError: for runs that have learned other tasks.
     """
-    runs = [load_run(given) for given in options.runs]
+    runs = [
+        load_run(given, allow_changed_data=options.allow_changed_data) for given in options.runs
+    ]
     for given, run in zip(options.runs, runs, strict=True):
         _check_same_task(runs[0], run, given)
     first = runs[0]
@@ -235,7 +242,11 @@ def _named(task: Part) -> str:
 def _check_same_task(first: Run, run: Run, given: str) -> None:
     mine = first.config.data
     other = run.config.data
-    if mine.kind != other.kind or first.task.vocab_size != run.task.vocab_size:
+    if (
+        mine.kind != other.kind
+        or first.task.vocab_size != run.task.vocab_size
+        or first.task.vocabulary() != run.task.vocabulary()
+    ):
         raise UsageError(
             f"{given} learned {_named(other)}, and the first run {_named(mine)}.",
             "The runs are shown the same examples, which one of them would not understand.",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
 from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.exits.calibrated import exit_of
@@ -43,8 +43,12 @@ class Options:
     """how many; as many as the run's own test if left out"""
     batch_size: int = 64
     """examples computed at once"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the figures"""
+    overwrite: bool = False
+    """replace a file that is there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,8 +58,11 @@ def main(argv: Sequence[str]) -> int:
         if not is_calibrated(spec):
             parse_exit(spec)
     check_counts(examples=options.examples, batch_size=options.batch_size)
-    check_absent(options.json)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    check_outputs(options.json, overwrite=options.overwrite)
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     guarantees = guarantees_of(run, options.exit)
     exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
     num_examples = options.examples or run.config.evaluation.test_examples
@@ -63,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size)
         for each in exits
     }
-    print(f"{run.folder}, {options.split} split, {num_examples} examples\n")
+    print(f"{run.path}, {options.split} split, {num_examples} examples\n")
     print(exits_table(tallies))
     for name, guarantee in guarantees.items():
         print(f"\n{name} is {guarantee.exit}. {guarantee.in_words()}")

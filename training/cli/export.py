@@ -1,5 +1,6 @@
 """`ponder export`: a run's weights and what they are of, as files for elsewhere."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.checkpoints import manifest
 from training.config.run_config import RunConfig
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import cannot_write, check_outputs, write_text
 from training.engine.checkpoint_format import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
-from training.runs.loaded import locate, newest_run, read_config, read_weights
+from training.runs.loaded import in_training, locate, newest_run, read_config, read_weights
 
-WHERE = ("name", "output", "accumulation", "launch")
+WHERE = ("name", "output", "accumulation", "launch", "deepspeed")
 """What a config says of where and how a run trained, which its weights do not depend on: left out
 of an export."""
 
@@ -32,6 +34,8 @@ class Options:
     output: Path | None = None
     """folder to make; export, or export-update-000500 for that checkpoint, in the run folder if
     left out"""
+    overwrite: bool = False
+    """replace an export that is there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,49 +46,66 @@ def main(argv: Sequence[str]) -> int:
     output = options.output or home / (
         "export" if given == home else f"export-{weights.parent.name}"
     )
-    num_parameters = export(home, weights, output)
+    num_parameters = export(home, weights, output, options.overwrite)
     print(
-        f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS} and "
-        f"{output / 'config.json'}"
+        f"{weights}: {num_parameters:,} numbers\nwrote {output / WEIGHTS}, "
+        f"config.json and {manifest.FILE} beside it; load_run and every verb read the folder"
     )
     return 0
 
 
-def export(home: Path, weights: Path, output: Path) -> int:
-    """Writes the files into a new folder, which appears when both are whole; gives how many numbers
+def export(home: Path, weights: Path, output: Path, overwrite: bool = False) -> int:
+    """Writes the files into a new folder, which appears when all are whole; gives how many numbers
     there are.
 
     Args:
         home: the run folder.
         weights: the file to export, as `run.locate` finds it.
         output: the folder.
+        overwrite: an export that is there may be replaced.
 
     Raises:
         UsageError: where something stands at the output, a folder cannot be written, or the weights
             are damaged.
     """
-    partial = output.with_name(f".partial-{output.name}")
-    check_absent(output, partial)
-    config = read_config(home)
+    _check_folder(output, overwrite)
+    config = read_config(home if in_training(weights) else weights.parent)
     state = read_weights(weights)
     shapes = {
         name: TensorShape(tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()
     }
+    partial = output.with_name(f".partial-{os.getpid()}-{output.name}")
+    replaced = output.with_name(f".replaced-{os.getpid()}-{output.name}")
     try:
         partial.mkdir(parents=True)
         with TensorFile(partial / WEIGHTS, shapes) as file:
             for name in order(shapes):
                 file.write(name, state[name])
         write_text(partial / "config.json", anywhere(config).to_json())
+        manifest.write(partial)
+        if output.exists():
+            output.rename(replaced)
         partial.rename(output)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UsageError(
-            f"--output {output} cannot be written: {error.strerror}.",
-            "The export is a new folder with two files.",
-            "Write the path of a folder that can be made: ponder export RUN --output FOLDER",
-        ) from error
+        raise cannot_write(output, error) from error
+    finally:
+        for left in (partial, replaced):
+            shutil.rmtree(left, ignore_errors=True)
     return sum(tensor.numel() for tensor in state.values())
+
+
+def _check_folder(output: Path, overwrite: bool) -> None:
+    """Raises UsageError where something stands that is no export to be replaced."""
+    if output.is_dir():
+        names = {path.name for path in output.iterdir()}
+        if not overwrite or not names <= {WEIGHTS, "config.json", manifest.FILE}:
+            raise UsageError(
+                f"{output} exists already.",
+                "Only an export that holds nothing else is replaced, by --overwrite.",
+                "Write the path of a folder that can be made: ponder export RUN --output FOLDER",
+            )
+    else:
+        check_outputs(output)
 
 
 def anywhere(config: RunConfig) -> RunConfig:

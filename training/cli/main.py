@@ -3,9 +3,12 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 
 from training.console.entry import run_entry
+from training.console.steady_output import replace_unknown_characters
+from training.distributed.stop_request import heard_from_the_start
 
 VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
@@ -56,14 +59,19 @@ VERBS = {
         "versions, device, DeepSpeed: what works here, what doesn't, and the fix",
     ),
 }
+_LONG = ("train", "tune", "launch", "serve")
+_HEARD = ("train", "launch")
+
+
+_TAKE_IT_THEMSELVES = ("train", "launch")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb; gives the exit code."""
+    replace_unknown_characters()
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
-        print(_help())
-        return 0
+        return run_entry(_print_help, given)
     if given[0] in ("-V", "--version"):
         print(f"ponder {_version()}")
         return 0
@@ -73,7 +81,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         meant = f" Did you mean {near[0]}?" if near else ""
         print(f"error: there is no verb {verb}.{meant}\n\n{_help()}", file=sys.stderr)
         return 2
-    return run_entry(lambda given: importlib.import_module(VERBS[verb][0]).main(given), rest)
+    with heard_from_the_start() if argv is None and verb in _HEARD else nullcontext():
+        return run_entry(lambda given: _run(verb, given), rest, is_long=verb in _LONG)
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    """A verb. `--trust-code` belongs to all that read a run; what is trained takes it itself."""
+    if verb not in _TAKE_IT_THEMSELVES:
+        from training.config import code_trust  # late: the names of the verbs need nothing
+
+        words, trusts = code_trust.take_flag(words)
+        with code_trust.trusting(trusts):
+            return importlib.import_module(VERBS[verb][0]).main(words)
+    return importlib.import_module(VERBS[verb][0]).main(words)
 
 
 def _version() -> str:
@@ -85,11 +105,18 @@ def _version() -> str:
         return "from a clone, not installed"
 
 
+def _print_help(given: Sequence[str]) -> int:
+    print(_help())
+    return 0
+
+
 def _help() -> str:
     width = max(map(len, VERBS))
     verbs = "\n".join(f"  {name.ljust(width)}  {says}" for name, (_, says) in VERBS.items())
     return (
         f"usage: ponder VERB …   (ponder VERB --help tells its flags; ponder --version)\n\n{verbs}"
+        "\n\n--trust-code, with any verb: run the code outside of installed packages that "
+        "somebody's run names"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, write_text
 from training.resources.profile_text import profile_text
 from training.resources.run_profile import profile
 from training.runs.loaded import load_run, newest_run
@@ -28,16 +28,23 @@ class Options:
     """which examples"""
     repeats: int = 5
     """how often each is timed; medians are shown"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
     json: Path | None = None
     """write the figures"""
+    overwrite: bool = False
+    """replace a file that is there already"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Profiles; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder profile", description=Options.__doc__)
     check_counts(batch_size=options.batch_size, repeats=options.repeats)
-    check_absent(options.json)
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
+    check_outputs(options.json, overwrite=options.overwrite)
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
     batch_size = options.batch_size or run.config.batch_size // run.config.accumulation
     figures = profile(run, options.split, batch_size, options.repeats)
     print(profile_text(figures))

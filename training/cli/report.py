@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.console.flag_values import check_counts
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, new_file, write_text
 from training.exits.answers import Examples
 from training.exits.exit import parse_exit
 from training.reports.halting_report import examine, report_figures, usable_exits
@@ -46,8 +47,13 @@ class Options:
     takes"""
     repeats: int = 3
     """how often each setting is timed; medians are shown"""
-    name: str = "halting_report"
-    """of the files in the run folder"""
+    name: str | None = None
+    """of the files in the run folder; halting_report, or halting_report-update-000500 for that
+    checkpoint, if left out"""
+    allow_changed_data: bool = False
+    """examples may come from other files than the run was trained on"""
+    overwrite: bool = False
+    """replace files that are there already"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,16 +67,24 @@ def main(argv: Sequence[str]) -> int:
     )
     for spec in options.exit:
         parse_exit(spec)
-    if Path(options.name).name != options.name or not options.name:
+    if options.name is not None and (Path(options.name).name != options.name or not options.name):
         raise UsageError(
             f"--name {options.name!r} is no name of a file.",
             "The files stand in the run folder.",
             "Write a word.",
         )
-    run = load_run(Path(options.run) if options.run is not None else newest_run())
-    files = [run.folder / f"{options.name}.{ending}" for ending in ("md", "json", "png")]
-    check_absent(*files)
-    scratch = [load_run(Path(folder)) for folder in options.fixed]
+    run = load_run(
+        Path(options.run) if options.run is not None else newest_run(),
+        allow_changed_data=options.allow_changed_data,
+    )
+    of = "" if run.path == str(run.folder) else f"-{run.weights.parent.name}"
+    name = options.name or f"halting_report{of}"
+    files = [run.folder / f"{name}.{ending}" for ending in ("md", "json", "png")]
+    check_outputs(*files, overwrite=options.overwrite)
+    scratch = [
+        load_run(Path(folder), allow_changed_data=options.allow_changed_data)
+        for folder in options.fixed
+    ]
     exits, left_out = usable_exits(run, options.exit)
     number = options.examples or run.config.evaluation.test_examples
     if number < _FEWEST:
@@ -85,13 +99,14 @@ def main(argv: Sequence[str]) -> int:
         _check_same_task(run, other, options.split)
     report = examine(run, scratch, exits, examples, options.points, options.repeats)
     figures = report_figures(run, report, examples, options.split)
-    print(f"{run.folder}, {options.split} split, {number} examples\n")
+    print(f"{run.path}, {options.split} split, {number} examples\n")
     print(report_text(report, figures))
     for note in left_out:
         print(note)
     write_text(files[0], report_page(run, report, figures, files[2].name, left_out))
     write_text(files[1], to_json(figures, indent=2) + "\n")
-    draw_report(files[2], run, report, figures)
+    with new_file(files[2]) as beside:
+        draw_report(beside, run, report, figures)
     print("\nwrote " + ", ".join(str(path) for path in files))
     return 0
 
@@ -106,6 +121,7 @@ def _check_same_task(run: Run, other: Run, split: str) -> None:
             f"--fixed {other.folder} was trained on other examples than {run.folder}.",
             "Two models are compared on the same sequences, so task, its options and the seed have "
             "to agree.",
-            f"Train one on them: ponder train {run.config.recipe} --halting.kind FixedSteps "
+            f"Train one on them: {command_text('ponder', 'train', run.config.recipe)} "
+            "--halting.kind FixedSteps "
             f"--loop.max-steps N --seed {run.config.seed}",
         )

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     ):  # a shell starts what it runs behind with SIGINT ignored
         signal.signal(number, signal.default_int_handler)
     reach = "other machines can reach it" if options.expose else "for this machine alone"
-    print(f"{run.folder} is at {server.url} ({reach}); Ctrl-C ends it", flush=True)
+    print(f"{run.path} is at {server.url} ({reach}); Ctrl-C ends it", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

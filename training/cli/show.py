@@ -20,19 +20,22 @@ from halting.maps.viewers.picture import aggregates as picture_aggregates
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.cli import aggregates_text as aggregating
-from training.console.output_files import check_absent, write_text
+from training.console.output_files import check_outputs, new_file, write_text
 from training.resources.compute_saved import draw_saved
 from training.resources.compute_savings import measure_saved
 from training.runs import growth
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.map_json import map_json, map_metadata
 from training.runs.metrics import to_json
+from training.runs.run_path import RunPath
 from training.tasks.task import SPLITS, Batch
 from training.tuning.pareto_file import read_points
 from training.tuning.pareto_picture import draw_pareto
 
 _SHOWN = 3
 _AGGREGATED = 256
+_HEAD = 2048
+_TITLE = b"<title>Ponder map: "
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Options:
     """a text to think about, instead of the run's own examples"""
     split: str | None = None
     """fresh examples of train, validation or test, instead of the map that the run kept"""
+    allow_changed_data: bool = False
+    """fresh examples may come from other files than the run was trained on"""
     num: int | None = None
     """how many sequences to show, 3 if left out; with --split also how many to run, 256 with
     --aggregates"""
@@ -61,8 +66,10 @@ class Options:
     """write a page"""
     json: Path | None = None
     """write the numbers"""
+    overwrite: bool = False
+    """replace files that are there already"""
     open: bool = False
-    """open the page in a browser"""
+    """open the page in a browser; RUN.html in this folder where --html names no other"""
     aggregates: bool = False
     """instead of the map, what a paper would print of it: mean steps by group with intervals,
     calibration, compute spent in vain; as a table, with --png as a picture, with --json as
@@ -78,9 +85,16 @@ class Options:
 def main(argv: Sequence[str]) -> int:
     """Shows a map; gives the exit code."""
     options = tyro.cli(Options, args=list(argv), prog="ponder show", description=Options.__doc__)
-    check_absent(options.png, options.html, options.json)
     points = [] if options.pareto is None else read_points(options.pareto)
     folder = Path(options.run) if options.run is not None else newest_run()
+    page_file = options.html
+    if options.open and page_file is None:
+        page_file = Path(f"{RunPath.parse(folder).name}.html")
+        overwrite = options.overwrite or _is_page(page_file)
+    else:
+        overwrite = options.overwrite
+    check_outputs(page_file, overwrite=overwrite)
+    check_outputs(options.png, options.html, options.json, overwrite=options.overwrite)
     found = find_map(folder, options)
     plain = options.ascii or "utf" not in (sys.stdout.encoding or "").lower()
     if options.aggregates:
@@ -94,19 +108,19 @@ def main(argv: Sequence[str]) -> int:
             )
         )
     if options.png is not None and figures is not None:
-        picture_aggregates.save_aggregates_picture(figures, found, options.png)
+        with new_file(options.png) as beside_it:
+            picture_aggregates.save_aggregates_picture(figures, found, beside_it)
     elif options.png is not None:
         beside: list[picture.Panel] = []
         if points:
             beside.append(partial(draw_pareto, points=points))
         if options.measure:
-            run = load_run(folder)
-            saved = measure_saved(run, _measured_batch(run, options))
-            beside.append(partial(draw_saved, ponder_map=found, saved=saved))
-        picture.save_map_picture(found, options.png, beside=beside)
-    page_file = options.html
-    if options.open and page_file is None:
-        page_file = Path(found.metadata.get("run", "ponder_map") + ".html")
+            run = load_run(folder, allow_changed_data=options.allow_changed_data)
+            if (batch := _measured_batch(run, options)) is not None:
+                saved = measure_saved(run, batch)
+                beside.append(partial(draw_saved, ponder_map=found, saved=saved))
+        with new_file(options.png) as beside_it:
+            picture.save_map_picture(found, beside_it, beside=beside)
     if page_file is not None:
         latest, before = _grown(folder, options, found)
         write_text(page_file, page.to_html(latest, growth=before))
@@ -143,7 +157,7 @@ def find_map(folder: Path, options: Options) -> PonderMap:
         and kept.is_file()
     ):
         return PonderMap.load(folder / "ponder_map")
-    run = load_run(folder)
+    run = load_run(folder, allow_changed_data=options.allow_changed_data)
     if options.text is not None:
         return run.ponder_map(options.text, options.max_steps)
     split = options.split or "test"
@@ -165,13 +179,21 @@ def _grown(folder: Path, options: Options, found: PonderMap) -> tuple[PonderMap,
     return growth.grown(found, maps)
 
 
-def _measured_batch(run: Run, options: Options) -> Batch:
-    """The typed text, or as many examples as an update of its training has."""
+def _measured_batch(run: Run, options: Options) -> Batch | None:
+    """The typed text, or as many examples as an update of its training has; None where the files
+    that they are made from are gone."""
     if options.text is not None:
         return run.batch_of(options.text)
-    return run.task.batch(
-        options.split or "test", 0, run.config.batch_size // run.config.accumulation
-    )
+    return _examples(run, options, run.config.batch_size // run.config.accumulation)
+
+
+def _examples(run: Run, options: Options, number: int) -> Batch | None:
+    """The run's own examples, for what comes beside a map; None, and a word, without its files."""
+    try:
+        return run.task.batch(options.split or "test", 0, number)
+    except UsageError as error:
+        print(f"left out what takes the run's own examples: {error.what}", file=sys.stderr)
+        return None
 
 
 def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | None:
@@ -179,12 +201,21 @@ def _deeper(folder: Path, options: Options, found: PonderMap) -> PonderMap | Non
     is known."""
     if options.text is not None:
         return None
-    run = load_run(folder)
-    batch = run.task.batch(options.split or "test", 0, found.num_sequences)
-    same = (
-        np.array_equal(batch.targets.numpy(), found.targets) if found.targets is not None else False
-    )
+    run = load_run(folder, allow_changed_data=options.allow_changed_data)
+    batch = _examples(run, options, found.num_sequences)
+    if batch is None or found.targets is None:
+        return None
+    same = np.array_equal(batch.targets.numpy(), found.targets)
     return aggregating.deeper_map(run, batch, found.max_steps) if same else None
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a page of ours stands there, which was made to be opened and can be made again."""
+    try:
+        with path.open("rb") as file:
+            return _TITLE in file.read(_HEAD)
+    except OSError:
+        return False
 
 
 def _open(path: Path) -> None:

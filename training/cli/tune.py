@@ -11,6 +11,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.build import build_all
+from training.config import code_trust
 from training.console.entry import run_entry
 from training.console.extras import check_extra
 from training.recipes.load import recipe_names
@@ -73,6 +74,9 @@ def main(argv: Sequence[str]) -> int:
         if place == 0 and sum(each.numel() for each in built.model.parameters()) > _LARGE:
             break
     sweep.begin(space, budget, options.quality)
+    code_trust.remember(
+        [path for spec in space.base().named_code() for path in code_trust.files_of(spec)]
+    )
     return _work(sweep, space, budget, options)
 
 
@@ -121,9 +125,10 @@ def _joined(recipe: str | None, rest: list[str], options: Options) -> tuple[Swee
         assert options.out is not None
         sweep = Sweep(options.out)
         about = sweep.settings()
-        space = Space.read(
-            about.recipe, [*without_overridden(about.fixed, rest), *rest], list(sweep.axes())
-        )
+        with code_trust.reading(options.out):  # the recipe is named there, and not by the user
+            space = Space.read(
+                about.recipe, [*without_overridden(about.fixed, rest), *rest], list(sweep.axes())
+            )
         kept = {"trial_budget": options.trial_budget or about.budget, "quality": about.quality}
         return sweep, space, Options(**{**vars(options), **kept})
     first = Space.read(recipe, rest)
@@ -175,4 +180,4 @@ def _check_counts(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_entry(main, sys.argv[1:]))
+    sys.exit(run_entry(main, sys.argv[1:], is_long=True))

@@ -27,6 +27,8 @@ from training.config.record import Record
 from training.config.run_config import RunConfig
 from training.config.sections import Part
 
+_NO_FLAGS = ("recipe", "deepspeed")
+
 
 def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") -> RunConfig:
     """The recipe's config, changed by flags.
@@ -35,7 +37,7 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
     else by the rule, which brings its own readout and cost. Choosing another class drops the
     recipe's options for the old one; choosing another rule drops the recipe's readout and cost too,
     and another cost its penalty, for steps and nats don't weigh alike. `recipe` itself is no flag:
-    it comes before them.
+    it comes before them; nor is `deepspeed`, which the file that deepspeed_config names says.
 
     Args:
         recipe: what to start from.
@@ -47,7 +49,7 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
         SystemExit: with code 2 for an unknown flag (the message names the one that was meant) or a
             value that its type cannot take; with code 0 for `--help`.
     """
-    given = _given(argv)
+    given = given_flags(argv)
     choices = _choices(recipe, given)
     model = _ModelChoice.of(recipe.model, given)
     recipe = _with_penalty_of(recipe, choices["cost"].cls)
@@ -62,7 +64,7 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
             members += _members(value)
         elif isinstance(value, Record):
             members.append(_group(name, _members(value), type(value).__doc__ or ""))
-        elif name != "recipe":
+        elif name not in _NO_FLAGS:
             members.append(_Member(name, info.annotation, value, info.description or ""))
     flags = tyro.cli(
         _record("Flags", members, ""),
@@ -71,6 +73,8 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
         description=f"Recipe {recipe.recipe}.",
     )
     values: dict[str, Any] = dict(vars(flags), recipe=recipe.recipe)
+    # Another file is read anew.
+    values["deepspeed"] = None if "deepspeed_config" in given else recipe.deepspeed
     for name, value in values.items():
         if name in choices:
             values[name] = choices[name].part(vars(value), given)
@@ -310,7 +314,7 @@ def _argument_help(cls: type) -> dict[str, str]:
     return {name: text.rstrip(".") for name, text in texts.items()}
 
 
-def _given(argv: Sequence[str]) -> dict[str, str]:
+def given_flags(argv: Sequence[str]) -> dict[str, str]:
     """The flags that are there, with underscores, and the value of each ("" if it has none); tyro
     does the parsing."""
     found = {}

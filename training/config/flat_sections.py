@@ -56,17 +56,22 @@ class LimitsConfig(Record):
 
 
 class LaunchConfig(Record):
-    """Where a run computes, and how its ranks meet."""
+    """Where a run computes, how its ranks meet, and what it says meanwhile."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where; auto takes a GPU if there is one"""
     threads: int | None = Field(None, ge=1)
-    """CPU threads; None: torch's choice, one a core. Small models gain nothing from several, and
-    lose much on a busy machine"""
-    timeout: float = Field(30.0, gt=0)
+    """CPU threads; None: one for a small model, else torch's choice or OMP_NUM_THREADS. Small
+    models gain nothing from several, and lose much on a busy machine"""
+    timeout: float = Field(30.0, gt=0, le=1e6)
     """minutes that a rank waits for the others before it gives up"""
-    lost_after: float = Field(20.0, gt=0)
+    lost_after: float = Field(20.0, gt=0, le=1e6)
     """seconds without a sign of life after which a rank on another machine counts as lost"""
+    log_every: int | None = Field(None, ge=1)
+    """updates between lines of figures on the screen; None: a line an evaluation, and a live one
+    between them on a terminal"""
+    quiet: bool = False
+    """only warnings, and how it ended, on the screen"""
     deepspeed_config: str | None = None
     """JSON file with ZeRO, offload and communication settings; None: one process, plain PyTorch"""
 

@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 import os
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from halting.errors import UsageError
+from training.config.code_trust import check_code, module_files
 from training.config.spelling import did_you_mean
 
 
@@ -29,8 +31,8 @@ def load(spec: str, asked: str) -> Any:
         asked: what the user wrote, which opens the messages.
 
     Raises:
-        UsageError: for a file or module that is not there or does not import, and a name that it
-            has not got.
+        UsageError: for a file or module that is not there, does not import or may not be run
+            (`code_trust`), and a name that it has not got.
     """
     where, _, name = spec.rpartition(":")
     module = (
@@ -56,6 +58,7 @@ def _import_module(name: str, asked: str) -> ModuleType:
     # installed module.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+    check_code(lambda: module_files(name), asked)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -83,6 +86,7 @@ def _import_file(path: Path, asked: str) -> ModuleType:
             "The part before the colon is a path.",
             "Mend the path.",
         )
+    check_code(lambda: [path], asked)
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     importlib.invalidate_caches()
@@ -91,7 +95,7 @@ def _import_file(path: Path, asked: str) -> ModuleType:
         name = f"{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsItReads(name, str(path)))
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
@@ -100,6 +104,15 @@ def _import_file(path: Path, asked: str) -> ModuleType:
         del sys.modules[name]
         raise _broken(asked, error) from error
     return module
+
+
+class _AsItReads(SourceFileLoader):
+    """Runs the text of a file, and never a compiled form of it that lies beside and could say
+    something else."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def _origin(name: str) -> Path | None:

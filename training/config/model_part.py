@@ -21,6 +21,7 @@ from training.config.parts import (
     signature_fields,
 )
 from training.config.sections import Part
+from training.console.too_large import is_too_large
 
 _MODEL = ROLES["model"]
 
@@ -187,8 +188,10 @@ def _made(cls: type, values: dict[str, Any], asked: str) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        if torch.get_default_device().type == "meta":
-            raise  # for want of numbers, perhaps: a dry run then builds it with them
+        if is_too_large(error) or torch.get_default_device().type == "meta":
+            # What does not fit is said by who builds it. Else numbers are wanted, perhaps: a
+            # dry run then builds it with them.
+            raise
         raise UsageError(
             f"{asked} cannot be made: {type(error).__name__}: {error}",
             "Its constructor was called with the options of the run, and failed.",

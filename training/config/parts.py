@@ -102,7 +102,7 @@ ROLES = {
         Role("halting rule", HaltingRule, "halting", "halting", ("dim", "max_steps")),
         Role("readout", Readout, "halting", "readout", optional=True),
         Role("ponder cost", PonderCost, "halting", "cost", ("max_steps",), optional=True),
-        Role("task", Task, "training.tasks", "data", ("seed",)),
+        Role("task", Task, "training.tasks", "data", ("seed", "kept_data")),
         Role("model", LoopedModel, "act", "model", OF_MODEL),
         Role("objective", Objective, "training.objectives", "objective"),
         Role(

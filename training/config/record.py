@@ -7,6 +7,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     ValidationError,
+    model_validator,
 )
 
 from halting.errors import UsageError
@@ -49,6 +50,14 @@ class Record(BaseModel, metaclass=_RaisesUsageErrors):
     )
     group: ClassVar[str] = ""
 
+    @model_validator(mode="after")
+    def _within_64_bits(self) -> Self:
+        for name in type(self).model_fields:
+            check_whole_numbers(
+                flag_name(*([self.group] if self.group else []), name), getattr(self, name)
+            )
+        return self
+
     @classmethod
     def arranged(cls, values: dict[str, Any]) -> dict[str, Any]:
         """The values that a record is made of, by field; one that takes them by other names too
@@ -70,6 +79,32 @@ class Record(BaseModel, metaclass=_RaisesUsageErrors):
                 change = old.replace(**change)
             values[name] = change
         return type(self)(**values)
+
+
+def check_whole_numbers(flag: str, value: Any) -> None:
+    """Refuses whole numbers, also within lists and dicts, beyond 64 bits: tensors, random
+    generators and files count no further.
+
+    Args:
+        flag: what they were given by.
+        value: of a field or an option.
+
+    Raises:
+        UsageError: for one of them.
+    """
+    if isinstance(value, list | tuple):
+        for each in value:
+            check_whole_numbers(flag, each)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            option = f"{flag}.{name}" if not flag.endswith(".options") else flag[:-7] + name
+            check_whole_numbers(option.replace("_", "-"), each)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(
+            f"{flag} has a number of {value.bit_length()} bits.",
+            "Whole numbers are kept in 64 bits.",
+            f"Write one below {2**63:,}.",
+        )
 
 
 def flag_name(*path: str | int) -> str:

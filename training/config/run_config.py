@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
+    JsonValue,
     ValidationError,
     model_validator,
 )
@@ -23,6 +24,7 @@ from training.config.flat_sections import (
     in_sections,
 )
 from training.config.model_part import ModelPart
+from training.config.names import check_name
 from training.config.parts import ROLES, check_options, resolve
 from training.config.precision import Precision
 from training.config.record import Record, usage_error
@@ -33,6 +35,8 @@ from training.config.sections import (
     Part,
     PenaltyConfig,
 )
+from training.console.printable import check_printable
+from training.console.text_file import parse_json
 from training.ponder_penalty import check_penalty
 
 
@@ -77,6 +81,9 @@ class RunConfig(Record):
     scratch"""
     train_only: Literal["everything", "rule"] = "everything"
     """what learns: rule freezes all weights but the halting rule's"""
+    deepspeed: dict[str, JsonValue] | None = None
+    """what DeepSpeed gets of the file in launch.deepspeed_config beside the run's own values, as it
+    was when the run began; None: the file is read"""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """when the model is evaluated"""
     saving: SavingConfig = Field(default_factory=SavingConfig)
@@ -108,6 +115,14 @@ class RunConfig(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_name(self.name)
+        for flag, path in (
+            ("--output", self.output),
+            ("--start-from", self.start_from),
+            ("--deepspeed-config", self.launch.deepspeed_config),
+        ):
+            if path is not None:
+                check_printable(flag, path)
         if self.batch_size % self.accumulation:
             raise UsageError(
                 f"--batch-size {self.batch_size} cannot be divided into --accumulation "
@@ -160,6 +175,12 @@ class RunConfig(Record):
             )
         return self
 
+    def named_code(self) -> list[str]:
+        """The specs of recipe and parts that are not exported, "file.py:name" or "module:name"."""
+        parts = [part for name in ROLES if (part := getattr(self, name)) is not None]
+        named = (self.recipe, self.model.block, *(part.kind for part in parts))
+        return [spec for spec in named if ":" in spec]
+
     @classmethod
     def arranged(cls, values: dict[str, Any]) -> dict[str, Any]:
         return in_sections(values)
@@ -178,25 +199,31 @@ class RunConfig(Record):
         }
         return super().model_copy(update=made, deep=deep)
 
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        return super().model_validate(in_sections(obj) if isinstance(obj, dict) else obj, **options)
+
     def to_json(self) -> str:
         """All values, as config.json keeps them."""
         return self.model_dump_json(indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str, asked: str = "The config") -> Self:
         """The config that `to_json` wrote, or a person edited.
 
+        Args:
+            text: the JSON.
+            asked: where it comes from, for messages.
+
         Raises:
-            UsageError: for an unknown key, a value of another type or out of range, NaN, and text
-                that is not JSON.
+            UsageError: for an unknown key, one that is there twice, a value of another type or out
+                of range, NaN, and text that is not JSON.
         """
-        try:
-            found = json.loads(text)
-        except ValueError:
-            found = None  # pydantic says where
+        found = parse_json(text, asked)
         if isinstance(found, dict) and found.keys() & SECTION_OF:
-            text = json.dumps(in_sections(found))
+            found = in_sections(found)
         try:
-            return cls.model_validate_json(text, strict=True)
+            # Through JSON, so that strictness is JSON's.
+            return cls.model_validate_json(json.dumps(found), strict=True)
         except ValidationError as error:
             raise usage_error(cls, error) from None

@@ -16,11 +16,15 @@ class Screen:
 
     Args:
         out: where to; None writes nothing (ranks other than the first).
+        quiet: write warnings, and how it ended, alone.
     """
 
-    def __init__(self, out: TextIO | None):
+    def __init__(self, out: TextIO | None, quiet: bool = False):
         self.out = out
-        self.live = out is not None and out.isatty() and os.environ.get("TERM") != "dumb"
+        self.quiet = quiet
+        self.live = (
+            not quiet and out is not None and out.isatty() and os.environ.get("TERM") != "dumb"
+        )
         self.unicode = out is not None and "utf" in (out.encoding or "").lower()
         self._pending = False
 
@@ -34,9 +38,14 @@ class Screen:
         """Cells a line."""
         return os.get_terminal_size(self.out.fileno()).columns if self.live and self.out else 100
 
-    def say(self, text: str = "") -> None:
-        """A line that stays."""
-        if self.out is None:
+    def say(self, text: str = "", *, always: bool = False) -> None:
+        """A line that stays.
+
+        Args:
+            text: of the line.
+            always: it is written to a quiet screen too.
+        """
+        if self.out is None or (self.quiet and not always):
             return
         clear = _CLEAR if self._pending else ""
         self._pending = False
@@ -46,7 +55,8 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """A warning in plain words."""
-        self.say(f"\x1b[33mwarning: {text}\x1b[0m" if self.colour else f"warning: {text}")
+        text = f"\x1b[33mwarning: {text}\x1b[0m" if self.colour else f"warning: {text}"
+        self.say(text, always=True)
 
     def progress(self, text: str) -> None:
         """The live line, replaced by whatever comes next; nothing when piped."""
@@ -63,9 +73,9 @@ class Screen:
             self._pending = False
 
 
-def standard_screen(rank: int) -> Screen:
+def standard_screen(rank: int, quiet: bool = False) -> Screen:
     """Standard output for the first rank, nothing for the others."""
-    return Screen(sys.stdout if rank == 0 else None)
+    return Screen(sys.stdout if rank == 0 else None, quiet)
 
 
 def position(update: int, updates: int, stretched_to: float | None = None) -> str:

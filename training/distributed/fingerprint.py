@@ -1,5 +1,5 @@
-"""What has to be the same on all ranks of a run: config, versions, code. As a module, it tells what
-a machine has."""
+"""What has to be the same on all ranks of a run: config, versions, code, data. As a module, it
+tells what a machine has."""
 
 import contextlib
 import hashlib
@@ -16,6 +16,7 @@ import torch
 import act
 import halting
 from training.config.run_config import RunConfig
+from training.tasks.data_identity import DataIdentity
 
 SOURCES = (
     Path(act.__path__[0]),
@@ -26,10 +27,16 @@ SOURCES = (
 PACKAGES = ("torch", "deepspeed", "numpy", "ponderloop")
 
 
-def facts(config: RunConfig) -> dict[str, str]:
-    """Name and value of each."""
+def facts(config: RunConfig, data: DataIdentity | None = None) -> dict[str, str]:
+    """Name and value of each.
+
+    Args:
+        config: the run.
+        data: what its task reads, where it reads something.
+    """
     found = {"config": config.to_json(), "WORLD_SIZE": os.environ.get("WORLD_SIZE", "1")}
-    return {**found, **versions(), "code": code(config)}
+    read = {} if data is None else {"data": data.facts()}
+    return {**found, **versions(), "code": code(config), **read}
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.text_file import read_text
 
 _COUNTS = (
     "--num_gpus",
@@ -53,26 +54,25 @@ def hosts(path: Path) -> dict[str, int]:
     """The machines of a hostfile, and the ranks on each.
 
     Raises:
-        UsageError: for a file that is not there, a line that is no entry, a machine that is named
-            twice, and no entry.
+        UsageError: for a file that is not there or is no text, a line that is no entry, a machine
+            that is named twice, and no entry.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(
-            f"--hostfile {path} cannot be read: {error.strerror}.",
-            "deepspeed says so in one line and goes on with this machine alone.",
-            "Write the path of the file, which holds a line such as `machine1 slots=8` for each "
-            "machine.",
-        ) from None
+    lines = read_text(
+        path,
+        f"--hostfile {path}",
+        "deepspeed reads it too: without one that it can read, it goes on with this machine alone.",
+        "hosts, which holds a line such as `machine1 slots=8` for each machine",
+    ).splitlines()
     found: dict[str, int] = {}
     for number, line in enumerate(lines, 1):
         entry = line.split("#")[0].strip()
         match = _ENTRY.fullmatch(entry)
         if entry and (match is None or match[1] in found):
+            bare = "slots=" not in entry
+            lacks = "It does not say how many ranks." if bare else "It is no entry."
             raise UsageError(
                 f"{path}, line {number}: {entry}.",
-                "It names a machine a second time." if match else "It is no entry.",
+                "It names a machine a second time." if match else lacks,
                 "Write one line for each machine: its name, a space, and slots=, with the number "
                 "of its ranks.",
             )

@@ -10,6 +10,7 @@ _LAUNCHERS = (
     "torch.distributed.run",
     "torch/distributed/run",
 )
+_GONE = -1
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class LauncherWatch:
         if _LAUNCHERS[0] not in command:
             return LauncherWatch(parent, None)
         runner = _parent_of(parent)
+        if runner == 1 and not _launcher_words(_words(1)):
+            runner = _GONE  # it went before this process could look
         return LauncherWatch(parent, runner, _launcher_words(_words(runner) if runner else []))
 
     @property
@@ -55,12 +58,37 @@ class LauncherWatch:
             return "the deepspeed command had gone"
         return None
 
+    def missing(self) -> list[int]:
+        """The ranks that the launcher started on this machine and that have ended; none where it
+        can't be told."""
+        told = os.environ
+        number = told.get("LOCAL_SIZE") or told.get("LOCAL_WORLD_SIZE")
+        if self.parent is None or number is None or os.getppid() != self.parent:
+            return []
+        first = int(told["RANK"]) - int(told["LOCAL_RANK"])
+        there = {_rank_of(pid) for pid in _children_of(self.parent)}
+        return [rank for rank in range(first, first + int(number)) if rank not in there]
+
 
 def _words(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return []
+
+
+def _children_of(pid: int) -> list[int]:
+    found = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [each for each in found if _parent_of(each) == pid]
+
+
+def _rank_of(pid: int) -> int | None:
+    """As its launcher told it; None for a process that has ended."""
+    try:
+        told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return next(int(each[5:]) for each in told if each.startswith(b"RANK="))
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 def _launcher_words(words: list[str]) -> tuple[str, ...]:

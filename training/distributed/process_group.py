@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import torch
 from torch import distributed as dist
@@ -56,7 +56,7 @@ def start(
     timeout: timedelta = TIMEOUT,
     *,
     cpu: bool = False,
-    library_log: Path | None = None,
+    library_log: Path | TextIO | None = None,
     facts: Mapping[str, str] = MappingProxyType({}),
     lost_after: float = 20.0,
 ) -> Joined:
@@ -107,14 +107,18 @@ def start(
     choose_interface(place.address)
     store, members = meet(place, facts, timeout, lost_after)
     members.listen()
-    dist.init_process_group(
-        "gloo" if cpu else "nccl",
-        store=PrefixStore("group", store),
-        rank=members.rank,
-        world_size=len(members.everyone),
-        timeout=timeout,
-    )
-    deepspeed.init_distributed(timeout=timeout, verbose=False)
+    try:
+        dist.init_process_group(
+            "gloo" if cpu else "nccl",
+            store=PrefixStore("group", store),
+            rank=members.rank,
+            world_size=len(members.everyone),
+            timeout=timeout,
+        )
+        deepspeed.init_distributed(timeout=timeout, verbose=False)
+    except RuntimeError as error:
+        members.end_failed(error)
+        raise
     return Joined(
         torch.device("cpu") if cpu else torch.device("cuda", int(os.environ["LOCAL_RANK"])), members
     )
@@ -172,10 +176,17 @@ def library_logs_kept() -> Iterator[None]:
             logging.captureWarnings(False)
 
 
-def redirect_library_logs(path: Path) -> None:
+class _LibraryLog(logging.FileHandler):
+    """A log that a full disk ends in silence: logging would print a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
+def redirect_library_logs(log: Path | TextIO) -> None:
     """Sends the log lines of DeepSpeed and torch, and Python's warnings, to a file instead of the
     screen."""
-    handler = logging.FileHandler(path)
+    handler = _LibraryLog(log) if isinstance(log, Path) else logging.StreamHandler(log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
     # DeepSpeed calls these at every step, and Python would write each of them down.

@@ -152,6 +152,7 @@ def check_same_on_all_ranks(name: str, values: list[str], members: list[Member])
 
 _MENDS = {
     "config": "Start every machine with the same command, and the same recipe file.",
+    "data": "Copy the same files to all machines, or name some that all of them share.",
     "code": "Bring the same version of the code, and of your own recipe file, to all machines.",
 }
 

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from act.loop.recurrence import Recurrence
@@ -16,7 +15,7 @@ from training.config.run_config import RunConfig
 from training.distributed import collectives
 from training.distributed.process_group import stop
 from training.engine.deferred_gradients import defer_parameter_gradients
-from training.engine.ds_config import deepspeed_settings
+from training.engine.ds_config import adopt, deepspeed_settings
 from training.engine.engine import (
     Engine,
     MakeOptimizer,
@@ -62,6 +61,7 @@ class DeepSpeedEngine(Engine):
         make_optimizer: MakeOptimizer = build_optimizer,
         settings: dict[str, Any] | None = None,
     ):
+        config = adopt(config, collectives.world_size()).config
         if settings is None:
             settings = deepspeed_settings(config, collectives.world_size())
         # late: it takes its time, and `launch.start` has to prepare the environment
@@ -94,14 +94,13 @@ class DeepSpeedEngine(Engine):
             self.engine, *_ = deepspeed.initialize(
                 model=model, optimizer=self.optimizer, config=settings, dist_init_required=False
             )
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
+        except (ValueError, AssertionError, LookupError, TypeError, NotImplementedError) as error:
+            says = " ".join(str(error).split()) or type(error).__name__
             raise UsageError(
-                f"{config.launch.deepspeed_config}: {'.'.join(map(str, first['loc']))} = "
-                f"{first['input']!r}.",
-                f"DeepSpeed refuses it: {first['msg']}.",
-                "Write a value that DeepSpeed knows, or drop it.",
-            ) from None
+                f"DeepSpeed does not start with {config.launch.deepspeed_config}.",
+                f"It says: {says.rstrip('.')}.",
+                "Change what it names, or write --deepspeed-config ds_configs/zero2.json.",
+            ) from error
         if arithmetic.scaled:
             self.loss_scale = LossScale()
             self._scale_ourselves()

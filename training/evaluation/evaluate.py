@@ -7,8 +7,18 @@ import torch
 
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
+from training.distributed.last_sign import LAST_SIGN
+from training.distributed.stop_request import StopRequest
 from training.evaluation.tally import Tally
 from training.tasks.task import Batch, Task
+
+
+class EvaluationStopped(Exception):
+    """Somebody asked to stop while an evaluation was under way; it has changed nothing."""
+
+
+class Diverged(Exception):
+    """A model's answers are not finite."""
 
 
 class Runner(Protocol):
@@ -47,6 +57,7 @@ def evaluate(
     num_examples: int,
     batch_size: int,
     max_steps: int | None = None,
+    request: StopRequest | None = None,
     start: int = 0,
 ) -> Tally:
     """The counts over examples of a split, summed over ranks, in evaluation mode.
@@ -58,7 +69,11 @@ def evaluate(
         num_examples: how many, rounded up to whole batches.
         batch_size: the most examples a rank computes at once.
         max_steps: another step limit.
+        request: looked at after each batch; None: it goes to its end.
         start: the first example.
+
+    Raises:
+        EvaluationStopped: on all ranks, once the request of any is asked.
     """
     recurrence = runner.model.recurrence
     devices = [runner.device] if runner.device.type == "cuda" else []
@@ -72,5 +87,9 @@ def evaluate(
         for batch in rank_batches(task, split, num_examples, batch_size, start):
             batch = batch.to(runner.device)
             tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
+            LAST_SIGN.mark(f"evaluating on the {split} split")
+            if request is not None and collectives.any_rank(request.asked, runner.device):
+                runner.model.train(was_training)
+                raise EvaluationStopped
     runner.model.train(was_training)
     return tally.over_ranks(runner.device)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.exits.exit import Exit, parse_exit
 from training.exits.guarantee import CALIBRATED, DEFAULT, place, read_guarantee
 from training.runs.loaded import Run
@@ -37,6 +38,7 @@ def exit_of(run: Run, spec: str) -> Exit:
         raise UsageError(
             f"--exit {spec}: there is no {place(run.weights, name or DEFAULT)}.",
             "An exit is calibrated once ponder calibrate has shown how much it may lose.",
-            f"Calibrate first: ponder calibrate {run.folder}{f' --name {name}' if name else ''}",
+            "Calibrate first: "
+            + command_text("ponder", "calibrate", run.path, *(("--name", name) if name else ())),
         )
     return replace(parse_exit(found.exit), name=spec)

@@ -50,7 +50,7 @@ def guarantee_text(run: Run, guarantee: Guarantee) -> str:
         )
     head = ("exit", "lost", "p-value", "steps", "FLOPs a token", "of full", "")
     lines = [
-        f"{run.folder}, {guarantee.sequences} fresh sequences like those of the "
+        f"{run.path}, {guarantee.sequences} fresh sequences like those of the "
         f"{guarantee.split} split\n"
         f"lost: the {IN_WORDS[guarantee.loss]}\n",
         aligned(head, rows),

@@ -6,7 +6,9 @@ from typing import Any
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.distributed import collectives
+from training.evaluation.evaluate import Runner, evaluate
 from training.ponder_penalty.step_target import steps_of
+from training.tasks.task import Task
 
 _LOOKS = 50  # shares of the run, at the end of each of which there is a look
 _FROM = 0.2  # of the run: before it, depth is far from where it will be
@@ -44,34 +46,36 @@ class BudgetTracker:
         self.update: int | None = None
         self.ponder: float | None = None
 
-    def due(self, before: float, now: float) -> range | None:
-        """The validation examples to look at after an update; None where it is not time.
+    def look(
+        self,
+        before: float,
+        now: float,
+        update: int,
+        runner: Runner,
+        task: Task,
+        batch_size: int,
+    ) -> float | None:
+        """Where it is time after an update: the mean ponder on examples that were not looked at
+        yet, in steps; None where it is not time. Called by all ranks.
 
         Args:
             before: the share of the run that was done before the update.
             now: after it.
+            update: its number.
+            runner: runs the model.
+            task: makes the examples.
+            batch_size: the most examples a rank computes at once.
         """
         if self.target is None or now < _FROM or int(now * _LOOKS) == int(before * _LOOKS):
             return None
         number = self.examples * (_LATE if now >= _KEPT_FROM else 1)
-        return range(self.seen, self.seen + number)
-
-    def observe(self, ponder: float, update: int, share: float, examples: range) -> bool:
-        """Takes in a look; whether this update's checkpoint is to be kept.
-
-        Args:
-            ponder: mean over the tokens, in steps.
-            update: the update after which it was.
-            share: of the run that is done.
-            examples: that were looked at.
-        """
-        assert self.target is not None
-        self.seen = examples.stop
-        if share < _KEPT_FROM or abs(ponder / self.target - 1) > _WITHIN:
-            return False
-        self.update = update
-        self.ponder = ponder
-        return True
+        tally = evaluate(runner, task, "validation", number, batch_size, start=self.seen)
+        self.seen += number
+        ponder = tally.figures()["mean_ponder"]
+        if now >= _KEPT_FROM and abs(ponder / self.target - 1) <= _WITHIN:
+            self.update = update
+            self.ponder = ponder
+        return ponder
 
     def state_dict(self) -> dict[str, Any] | None:
         """What a checkpoint keeps; None where there is no target."""

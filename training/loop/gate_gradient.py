@@ -47,7 +47,8 @@ def enough(batch: Batch) -> Batch:
 def gate_gradient(
     engine: Engine, batch: Batch, objective: Objective, cost: PonderCost | None, penalty: float
 ) -> GateGradient | None:
-    """The gradients on a few examples, measured without touching anything.
+    """The gradients on a few examples, measured without touching anything: not what training draws
+    next, nor what the model keeps beside its parameters.
 
     Args:
         engine: its model is run as in training, apart from the engine: no rank waits for another.
@@ -70,17 +71,16 @@ def gate_gradient(
     if not gate or not engine.whole or not bool(batch.target_weight > 0):
         return None
     batch = batch.to(engine.device)
-    schedules = {name: buffer.clone() for name, buffer in rule.named_buffers()}
+    model = engine.model
+    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = [engine.device] if engine.device.type == "cuda" else []
 
     def terms() -> Terms:
         # Anew for each gradient: on the way back the packed path rewinds what it wrote, which can
         # be done once.
-        model = engine.model
-        output = model(batch.tokens, batch.valid, **extra_inputs(model, batch))
-        found = objective(output, batch, cost)
-        for name, buffer in rule.named_buffers():
-            buffer.copy_(schedules[name])  # a look is no training: it must not count
-        return found
+        with torch.random.fork_rng(devices=devices):
+            output = model(batch.tokens, batch.valid, **extra_inputs(model, batch))
+            return objective(output, batch, cost)
 
     alone = None
     now = terms()
@@ -91,6 +91,8 @@ def gate_gradient(
     if now.block is not None:
         loss = loss + now.block / batch.valid.sum()
     gradients = torch.autograd.grad(loss, [*gate, *rest], allow_unused=True)
+    for buffer, before in kept:
+        buffer.copy_(before)  # a look is no training: it must not count
     return GateGradient(alone, _norm(gradients[: len(gate)]), _norm(gradients))
 
 

@@ -10,26 +10,26 @@ from training.checkpoints import checkpoint
 from training.checkpoints.recovery import MOST, PENALTY_FACTOR, take_back
 from training.distributed import collectives
 from training.distributed.dealing import BatchBalancer
+from training.distributed.last_sign import LAST_SIGN
 from training.distributed.stop_request import StopRequest
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import Diverged, EvaluationStopped, evaluate
 from training.evaluation.tally import Tally
-from training.loop.alarms import Alarm, Signs, alarms
+from training.loop.alarms import Alarm, alarms
 from training.loop.best_tracker import BestTracker
 from training.loop.budget_tracker import BudgetTracker
 from training.loop.gate_gradient import enough, gate_gradient, over_ranks
 from training.loop.outcome import TrainingOutcome, collapsed, lost_by_skipping, lost_weights
-from training.loop.remedies import remedies
 from training.loop.run_limits import RunLimits
+from training.loop.shallow_watch import ShallowWatch
+from training.loop.signs import signs_of
+from training.loop.soundness import is_sound
 from training.loop.training_depth import training_depth
 from training.loop.training_log import TrainingLog
-from training.loop.update import MetricsSinceEvaluation, Update
+from training.loop.update import MetricsSinceEvaluation, Update, advanced
 from training.ponder_penalty import Observed, coefficient
 from training.runs.context import TrainingContext
 from training.runs.growth import Growth, show_fixed_example
 from training.runs.rank_report import KIND, RankReport, Ranks
-
-_SHALLOW = 1.02
-_SHALLOW_UPDATES = 10  # so few mean steps in so many updates in a row are looked at without waiting
 
 
 class Training:
@@ -74,19 +74,19 @@ class Training:
         self.since = MetricsSinceEvaluation()
         self.ranks = Ranks(engine.device)
         self.evaluations = progress.update // config.evaluation.eval_every
-        self.growth = Growth(config, engine, built.task, context.folder, progress.update)
-        self.shallow = 0
+        self.growth = self._growth(progress.update)
+        self.shallow = ShallowWatch(engine.model.recurrence.rule)
 
     def run(self) -> TrainingOutcome:
         """Trains to the end, or until something ends it."""
         config = self.config
         self.engine.train()
         self.seconds = self._seconds_agreed()
-        if self.progress.update == 0:
-            # whatever comes, the run can go on; and a disk that is full is noticed before the work
-            self.save()
-            self.growth.record(0)
-        with self.context.stop_request as request:
+        with self.context.stop_request.training() as request:
+            if self.progress.update == 0:
+                # whatever comes, the run can go on; and a full disk is noticed before the work
+                self.save()
+                self.growth.record(0)
             while (
                 not self.best.exhausted
                 and not self.limits.done(self.progress)
@@ -101,27 +101,17 @@ class Training:
                     measured = self.update(weight, rate, request)
                 seconds = time.perf_counter() - before
                 if not measured.skipped:  # no controller learns from what is no number
-                    observed = Observed(
-                        measured.mean_ponder,
-                        measured.task_loss,
-                        rate / config.optimizer.learning_rate,
-                    )
+                    share = rate / config.optimizer.learning_rate
+                    observed = Observed(measured.mean_ponder, measured.task_loss, share)
                     self.penalty.observe(scheduled, observed)
-                self.progress = replace(
+                self.progress = advanced(
                     self.progress,
-                    update=self.progress.update + 1,
-                    examples=self.progress.examples + config.batch_size,
-                    train_seconds=self.progress.train_seconds + seconds,
+                    measured,
+                    seconds,
+                    examples=config.batch_size,
+                    flops=self._flops(measured),
                     penalty=self.penalty.state_dict(),
                     dealing=self.balancer.state_dict(),
-                    flops=self.progress.flops + self._flops(measured),
-                    mean_steps=self.progress.mean_steps
-                    if measured.skipped
-                    else measured.mean_steps,
-                    first_loss=self.progress.first_loss
-                    or (None if measured.skipped else measured.task_loss),
-                    skipped=self.progress.skipped + measured.skipped,
-                    skipped_in_a_row=self.progress.skipped_in_a_row + 1 if measured.skipped else 0,
                 )
                 self.seconds = self._seconds_agreed()
                 self.since.add(measured, seconds)
@@ -144,7 +134,7 @@ class Training:
                 evaluates = (
                     last
                     or self.progress.update % config.evaluation.eval_every == 0
-                    or self._turned_shallow(measured)
+                    or self.shallow.turned(measured)
                 )
                 saves = (
                     last
@@ -152,17 +142,18 @@ class Training:
                     or within_budget
                     or self.progress.update % config.saving.save_every == 0
                 )
-                if (saves or evaluates) and not self.is_sound():
-                    lost = lost_weights(self.config, self.progress, self.checkpoints)
+                try:
+                    if (saves or evaluates) and not is_sound(self.engine, self.task):
+                        raise Diverged
+                    if measured.stop:
+                        return self._stopped(request)
+                    has_collapsed = evaluates and self.evaluate(last)
+                except EvaluationStopped:
+                    return self._stopped(request)
+                except Diverged:
+                    lost = lost_weights(config, self.progress, self.checkpoints, self.engine)
                     return self._end(lost)
-                if measured.stop:
-                    self.save()
-                    return TrainingOutcome(
-                        self.progress,
-                        "stopped",
-                        f"after {request.why or 'a signal to another rank'}",
-                    )
-                if evaluates and self.evaluate(last) and config.on_collapse != "warn":
+                if has_collapsed and config.on_collapse != "warn":
                     if config.on_collapse == "stop":
                         return self._end(collapsed(self.progress))
                     if (
@@ -184,6 +175,7 @@ class Training:
         global batch's, so the gradient is the same for any number of ranks and micro-batches."""
         engine = self.engine
         device = self.engine.device
+        LAST_SIGN.mark(f"update {self.progress.update + 1}")
         given = self.balancer.batches(self.progress.examples, device)
         target_weight = given.target_weight
         valid = given.valid
@@ -241,14 +233,19 @@ class Training:
 
     def evaluate(self, last: bool) -> bool:
         """Figures over unseen examples, warnings, and now and then the map of the first of them;
-        whether halting has collapsed, on all ranks the same."""
+        whether halting has collapsed, on all ranks the same. Raises EvaluationStopped or Diverged,
+        before anything has changed, where somebody asks to stop or the loss is no number."""
         config = self.config
         update = self.progress.update
         self.screen.progress("evaluating …")
+        count = config.evaluation.eval_examples
+        asked = self.context.stop_request
         tally = evaluate(
-            self.engine, self.task, "validation", config.evaluation.eval_examples, self.micro_batch
+            self.engine, self.task, "validation", count, self.micro_batch, request=asked
         )
         figures = tally.figures()
+        if not math.isfinite(figures["loss"]):
+            raise Diverged
         if last or update % config.evaluation.eval_every == 0:
             self.best.observe(figures, update)
         self.progress = replace(
@@ -280,33 +277,21 @@ class Training:
             done: the share of the run that was done before this update.
         """
         share = self.limits.fraction(self.progress, self.seconds)
-        examples = self.budget.due(done, share)
-        if examples is None:
-            return False
         update = self.progress.update
-        tally = evaluate(
-            self.engine,
-            self.task,
-            "validation",
-            len(examples),
-            self.micro_batch,
-            start=examples.start,
-        )
-        ponder = tally.figures()["mean_ponder"]
+        ponder = self.budget.look(done, share, update, self.engine, self.task, self.micro_batch)
+        if ponder is None:
+            return False
         self.penalty.evaluated(self.limits.scheduled(self.progress, self.seconds), ponder)
-        within = self.budget.observe(ponder, update, share, examples)
-        self.metrics.write("look", update, mean_ponder=ponder, examples=len(examples))
+        self.metrics.write("look", update, mean_ponder=ponder)
         self.progress = replace(
             self.progress,
             penalty=self.penalty.state_dict(),
             budget_checkpoint=self.budget.state_dict(),
         )
-        return within
+        return self.budget.update == update
 
     def wrong(self, tally: Tally, ranks: RankReport) -> list[Alarm]:
         """What seems wrong, on all ranks the same."""
-        rule = self.engine.model.recurrence.rule
-        since = self.since
         scheduled = self.limits.scheduled(self.progress, self.seconds)
         own = self.task.batch(
             "train",
@@ -315,23 +300,17 @@ class Training:
         )
         weight = self._penalty_scale * self.penalty.coefficient(scheduled)
         gradient = gate_gradient(self.engine, enough(own), self.objective, self.cost, weight)
-        first = self.progress.first_loss
-        task = since.task_loss / max(1, since.taken)
         half = self.limits.fraction(self.progress, self.seconds) >= 0.5
-        learned = any(True for _ in rule.parameters())
-        signs = Signs(
+        signs = signs_of(
+            self.config,
+            self.cost,
+            self.engine.model.recurrence.rule,
             tally,
-            adaptive=learned or rule.fixed_depth(tally.max_steps) is None,
+            ranks,
+            self.since,
             gate=over_ranks(collectives.all_gather_object(gradient)),
-            steps_of_ranks=tuple(ranks.mean_steps),
-            spreads_mass=rule.spreads_mass,
-            penalty_share=since.penalty_share
-            if self.cost is not None and self.cost.warms_up
-            else None,
-            task_share=task / first if first and since.taken else None,
+            first_loss=self.progress.first_loss,
             settled=half and scheduled >= self.config.penalty.warmup,
-            remedies=remedies(self.config, self.cost),
-            learned=learned,
         )
         return alarms(signs)
 
@@ -352,36 +331,25 @@ class Training:
         self.balancer.load_state_dict(self.progress.dealing)
         self.best.load_state_dict(self.progress.best_checkpoint, self.checkpoints)
         self.metrics.rewind(update, f"metrics.collapsed-{count}.jsonl")
-        self.growth = Growth(self.config, self.engine, self.task, self.checkpoints.parent, update)
+        self.growth = self._growth(update)
         self.evaluations = update // self.config.evaluation.eval_every
-        self.shallow = 0
+        self.shallow.reset()
         self.since, self.ranks = MetricsSinceEvaluation(), Ranks(self.engine.device)
         weight = (
             self.config.penalty.ramp[1]
             if self.config.penalty.ramp
             else coefficient(self.config.penalty.value, self.cost)
         )
-        bias = f", halting bias {taken.bias[0]:.2g} → {taken.bias[1]:.2g}" if taken.bias else ""
-        self.log.warn(
-            update,
-            f"recovering ({count} of {MOST}) from the collapse at update {before.update}: going on "
-            f"after update {update}, penalty {was * weight:.2g} → "
-            f"{self._penalty_scale * weight:.2g}{bias}",
-        )
+        moved = f"penalty {was * weight:.2g} → {self._penalty_scale * weight:.2g}"
+        self.log.warn(update, taken.says(count, before.update, moved))
         self.engine.train()
         self.save()
         return True
 
-    def is_sound(self) -> bool:
-        """Whether the weights, and an answer that they give, are finite on all ranks, and so worth
-        a checkpoint."""
-        if not checkpoint.has_finite_weights(self.engine):
-            return False
-        probe = evaluate(self.engine, self.task, "validation", collectives.world_size(), 1)
-        return math.isfinite(probe.figures()["loss"])
-
     def save(self) -> None:
         """A checkpoint of this moment."""
+        if self.context.lock is not None:
+            self.context.lock.check()
         self.screen.progress("saving …")
         config = self.config
         keep_good = config.on_collapse == "recover"
@@ -395,6 +363,11 @@ class Training:
             [each for each in (self.best.update, self.budget.update) if each is not None],
         )
         self.screen.clear()
+
+    def _growth(self, update: int) -> Growth:
+        """The maps of this run, without those of updates that are done anew."""
+        folder = self.context.folder
+        return Growth(self.config, self.engine, self.task, folder, update, self.screen.warn)
 
     def _seconds_agreed(self) -> float:
         """Training seconds of the slowest rank, so that all ranks reach a time limit at the same
@@ -415,13 +388,10 @@ class Training:
         """What the penalty is multiplied by: each recovery has shown that it was too much."""
         return PENALTY_FACTOR**self.progress.recoveries
 
-    def _turned_shallow(self, measured: Update) -> bool:
-        """Whether training tokens have just stopped at step 1 for some updates, so that it is time
-        to look."""
-        adaptive = any(True for _ in self.engine.model.recurrence.rule.parameters())
-        shallow = adaptive and measured.depth > 1 and measured.mean_steps <= _SHALLOW
-        self.shallow = self.shallow + 1 if shallow else 0
-        return self.shallow == _SHALLOW_UPDATES
+    def _stopped(self, request: StopRequest) -> TrainingOutcome:
+        self.save()
+        why = request.why or "a signal to another rank"
+        return TrainingOutcome(self.progress, "stopped", f"after {why}")
 
     def _end(self, outcome: TrainingOutcome) -> TrainingOutcome:
         """Notes that the training ended otherwise than it was asked to."""

@@ -6,8 +6,10 @@ from typing import Literal
 
 from halting.errors import UsageError
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
+from training.engine.engine import Engine
 from training.loop.update import Update
 
 
@@ -60,13 +62,18 @@ def lost_by_skipping(
     )
 
 
-def lost_weights(config: RunConfig, progress: Progress, checkpoints: Path) -> TrainingOutcome:
-    """The weights give no finite answers."""
+def lost_weights(
+    config: RunConfig, progress: Progress, checkpoints: Path, engine: Engine
+) -> TrainingOutcome:
+    """The weights give no finite answers; says which of them is the first that is not finite."""
+    named = engine.model.named_parameters()
+    first = next((name for name, each in named if not bool(each.isfinite().all())), None)
+    which = f"{first} is not finite" if first is not None else "its weights are finite still"
     return _lost(
         config,
         progress,
         checkpoints,
-        "The weights came to give no finite answers",
+        f"The training diverged: the model gives answers that are no numbers ({which})",
         "A checkpoint of them would be worth nothing",
     )
 
@@ -79,7 +86,8 @@ def _lost(
     error = UsageError(
         f"{what}, at update {progress.update}.",
         f"{why}; {last}.",
-        f"Go on from it with smaller steps: ponder train --resume {checkpoints.parent} "
+        "Go on from it with smaller steps: "
+        f"{command_text('ponder', 'train', '--resume', checkpoints.parent)} "
         f"--optimizer.learning-rate {config.optimizer.learning_rate / 3:.1g}; "
         f"--max-skipped {4 * config.limits.max_skipped} bears with more of them.",
     )

@@ -1,7 +1,7 @@
 """How far a run goes: its updates, seconds and floating-point operations, and where its schedules
 stand on the way."""
 
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 
 

@@ -1,6 +1,6 @@
 """What a training says as it goes: a row of figures an update, and a line on the screen."""
 
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.amounts import short_number
 from training.console.screen import Screen, clock, evaluation_line, position
@@ -88,11 +88,16 @@ class TrainingLog:
                 f"{measured.gradient_norm:.4g}; {progress.skipped_in_a_row} in a row, and "
                 f"{self.config.limits.max_skipped} stop the run"
             )
-        self.screen.progress(
+        line = (
             f"{self._position(progress, agreed_seconds)}  loss {measured.loss:.3f}  "
             f"steps {measured.mean_steps:.2f}  {short_number(since.tokens_per_second)} tok/s  "
             f"eta {clock(self._eta(progress, since, agreed_seconds))}"
         )
+        every = self.config.launch.log_every
+        if every is not None and progress.update % every == 0:
+            self.screen.say(line)
+        else:
+            self.screen.progress(line)
 
     def evaluation(
         self,

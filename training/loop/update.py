@@ -1,7 +1,10 @@
 """What one update measured, and what happened since the last evaluation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+from training.checkpoints.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,42 @@ class Update:
     auxiliary_loss: float | None = None
     gradient_norm: float = math.nan
     skipped: bool = False
+
+
+def advanced(
+    progress: Progress,
+    measured: Update,
+    seconds: float,
+    *,
+    examples: int,
+    flops: float,
+    penalty: dict[str, Any],
+    dealing: dict[str, Any] | None,
+) -> Progress:
+    """Where a training stands after an update.
+
+    Args:
+        progress: before it.
+        measured: the update.
+        seconds: that it took.
+        examples: that it read, over all ranks.
+        flops: floating-point operations of it.
+        penalty, dealing: states after it.
+    """
+    skipped = measured.skipped
+    return replace(
+        progress,
+        update=progress.update + 1,
+        examples=progress.examples + examples,
+        train_seconds=progress.train_seconds + seconds,
+        penalty=penalty,
+        dealing=dealing,
+        flops=progress.flops + flops,
+        mean_steps=progress.mean_steps if skipped else measured.mean_steps,
+        first_loss=progress.first_loss or (None if skipped else measured.task_loss),
+        skipped=progress.skipped + skipped,
+        skipped_in_a_row=progress.skipped_in_a_row + 1 if skipped else 0,
+    )
 
 
 class MetricsSinceEvaluation:

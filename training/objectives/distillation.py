@@ -29,6 +29,8 @@ class Distillation(Objective):
         UsageError: for a weight or temperature out of range.
     """
 
+    path_options = ("teacher",)
+
     def __init__(self, teacher: str, weight: float = 0.5, temperature: float = 1.0):
         if not 0.0 <= weight <= 1.0:
             raise UsageError(

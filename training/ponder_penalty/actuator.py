@@ -9,6 +9,7 @@ from halting.errors import UsageError
 _HIGHEST = 100.0  # times the weight that was configured
 _PAID = 10.0  # times that weight: no step is paid for with more
 _WIDEST = math.log(1000.0)  # factors of e by which a prior's excess over one step moves, up or down
+_MOST_LIMITS = 2.0  # a prior's mean: beyond it, the prior of a bounded number of steps is flat
 _LEAST_ABOVE_ONE = 0.02  # a geometric prior's mean stays above 1
 
 
@@ -60,7 +61,9 @@ class Actuator:
         return f"{self.knob or 'penalty'} {self.value(control, gain):.3g}"
 
 
-def actuator_of(cost: PonderCost | None, weight: float, target: float, rule: str) -> Actuator:
+def actuator_of(
+    cost: PonderCost | None, weight: float, target: float, rule: str, max_steps: int
+) -> Actuator:
     """What moves the mean ponder under this cost.
 
     Args:
@@ -68,6 +71,7 @@ def actuator_of(cost: PonderCost | None, weight: float, target: float, rule: str
         weight: its coefficient, as configured.
         target: in steps; a prior's mean starts there.
         rule: the halting rule's name, for messages.
+        max_steps: N; a prior's mean stays within twice as many.
 
     Raises:
         UsageError: where nothing does.
@@ -85,7 +89,9 @@ def actuator_of(cost: PonderCost | None, weight: float, target: float, rule: str
         # Its proportional_gain is low: where all tokens leave by the same quantile, they change
         # their minds together.
         start = max(target, 1.0 + _LEAST_ABOVE_ONE)
-        low = -_WIDEST
+        # A mean far beyond the step limit does what twice the limit does, and would take long to
+        # come back from.
+        low = -math.log((max(_MOST_LIMITS * max_steps, start) - 1.0) / (start - 1.0))
         high = _WIDEST
         return Actuator(
             cost,

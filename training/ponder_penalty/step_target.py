@@ -63,6 +63,6 @@ def steps_of(target: str, max_steps: int, min_steps: int = 1) -> float:
 def _number(given: str | float) -> float | None:
     try:
         number = float(given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if abs(number) < float("inf") else None

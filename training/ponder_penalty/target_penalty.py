@@ -169,7 +169,8 @@ class TargetPenalty:
         """The low end of the control: steps are paid for only where depth has come from above the
         target."""
         deeper = self.budget.deepest > (1 + _TOLERANCE) * self.aim
-        return -self.actuator.end if deeper else self.actuator.low
+        pays = deeper and self.actuator.knob is None
+        return -self.actuator.end if pays else self.actuator.low
 
     def says(self) -> str | None:
         budget = self.budget

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
+from training.config.code_trust import reading
 from training.config.config_file import read_config_file
 from training.config.importing import absolute, load
 from training.config.spelling import did_you_mean
@@ -75,10 +76,12 @@ def load_config(path: Path) -> "RunConfig":
 
     values = read_config_file(path)
     data = values.get("data")
-    if "recipe" in values and not (isinstance(data, dict) and "kind" in data):
-        values = _changed(json.loads(load_recipe(str(values["recipe"])).to_json()), values)
-    # Through JSON, so that strictness is JSON's; what JSON has no word for is no value of a config.
-    return RunConfig.from_json(json.dumps(values, default=str))
+    with reading(path):
+        if "recipe" in values and not (isinstance(data, dict) and "kind" in data):
+            values = _changed(json.loads(load_recipe(str(values["recipe"])).to_json()), values)
+        # Through JSON, so that strictness is JSON's; what JSON has no word for is no value of a
+        # config.
+        return RunConfig.from_json(json.dumps(values, default=str))
 
 
 def _changed(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def report_figures(
         }
 
     return {
-        "run": str(run.folder),
+        "run": run.path,
         "weights": str(run.weights),
         "split": split,
         "examples": len(targets),

@@ -31,7 +31,7 @@ def report_page(
 ) -> str:
     """The report in Markdown, beside a picture of that file name."""
     parts = [
-        f"# Was learned halting worth it? {run.folder.name}",
+        f"# Was learned halting worth it? {Path(run.path).name}",
         f"**{report.sentence}**",
         f"`{run.config.data.kind.rpartition(':')[2]}`, {figures['examples']} examples of the "
         f"{figures['split']} split, {figures['answers']} answers; "

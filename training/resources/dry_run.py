@@ -13,12 +13,20 @@ from act.accounting.flops import Flops, count_flops
 from act.models.looped_model import LoopedModel
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
-from training.build import build_model, build_task, check_parts
-from training.config.precision import ARITHMETIC
+from training.build import SMALLER, build_model, build_task, check_parts
+from training.config.precision import ARITHMETIC, check_precision
 from training.config.run_config import RunConfig
 from training.console.amounts import counted, in_bytes
-from training.engine.ds_config import deepspeed_settings
+from training.console.too_large import is_too_large, said_if_too_large
+from training.engine.ds_config import (
+    adopt,
+    check_with_deepspeed,
+    deepspeed_settings,
+    on_gpu,
+)
+from training.engine.monitors import check_installed
 from training.engine.optimizer import groups_of, is_elementwise
+from training.loop.doubts import doubts
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_choices import run_choices
 from training.resources.dry_run_tables import (
@@ -28,7 +36,9 @@ from training.resources.optimizer_memory import state_per_element
 from training.resources.parameters_by_part import parameters_by_part
 from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
+from training.runs.folder import is_leftover
 from training.runs.start_from import read_start
+from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
 
 
@@ -69,22 +79,27 @@ class DryRun:
     notes: tuple[str, ...]
 
 
-def plan(config: RunConfig, ranks: int = 1) -> DryRun:
+def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -> DryRun:
     """The figures behind `dry_run_text`. No weight is allocated, so that a large model takes no
     longer than a small one.
 
     Raises:
         UsageError: as `dry_run_text`.
     """
+    config = adopt(config, ranks).config
     _check_batch_shares(config, ranks)
-    settings = (
-        deepspeed_settings(config, ranks) if config.launch.deepspeed_config is not None else {}
-    )
-    task = build_task(config)
-    model, cost = _shape_of(config, task)
+    zero = config.launch.deepspeed_config is not None
+    check_precision(config.precision, torch.device("cuda" if on_gpu(config) else "cpu"), zero)
+    if zero:
+        check_with_deepspeed(config)
+    settings = deepspeed_settings(config, ranks) if zero else {}
+    task = build_task(config, kept_data)
+    with said_if_too_large("The model", SMALLER):
+        model, cost = _shape_of(config, task)
     if config.start_from is not None:
         read_start(config, model)
-    check_parts(config, task, model)
+    with said_if_too_large("An example of the task", SMALLER):
+        check_parts(config, task, model)
     sequences = config.batch_size // (ranks * config.accumulation)
     steps = config.loop.max_steps
     checkpointed = config.loop.backprop == "checkpointed"
@@ -122,7 +137,11 @@ def plan(config: RunConfig, ranks: int = 1) -> DryRun:
         else (),
         activations=activations(own.sharing.stage),
         peaks=tuple(each.peak(activations(each.sharing.stage).bytes) for each in memory),
-        notes=tuple(_notes(config, ranks, settings)),
+        notes=(
+            *task.warnings(),
+            *doubts(config, task, cost),
+            *_notes(config, ranks, settings),
+        ),
     )
 
 
@@ -164,7 +183,9 @@ def _shape_of(config: RunConfig, task: Task) -> tuple[LoopedModel, PonderCost | 
     try:
         with _NoDraws(), torch.device("meta"):
             model, cost = build_model(config, task)
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError) as error:
+        if is_too_large(error):
+            raise
         return build_model(config, task)
     block = model.recurrence.block
     said = (
@@ -223,8 +244,13 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
             "weights, gradients and what is sent of them take half of that; AdamW and its copy do "
             "not."
         )
+    try:
+        if config.report_to:
+            check_installed(config.report_to)
+    except UsageError as missing:
+        yield f"{missing.what} The run would be refused here: {missing.write}"
     if config.launch.device == "cuda" and not torch.cuda.is_available():
         yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
-    if config.name is not None and (Path(config.output) / config.name).exists():
-        taken = Path(config.output) / config.name
+    taken = Path(config.output) / (config.name or "")
+    if config.name is not None and taken.exists() and not is_leftover(taken):
         yield f"{taken} exists already: the run would be refused; write another --name."

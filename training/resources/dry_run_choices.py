@@ -35,6 +35,7 @@ def run_choices(
             f"{type(task).__name__}, {task.vocab_size} kinds of token, "
             f"{'' if task.causal else 'not '}causal"
         ),
+        **({} if (says := task.says()) is None else {"data": says}),
         "model": ", ".join(
             [
                 f"{type(model).__name__} of {_name(config.model.block)}, width {model.width}",

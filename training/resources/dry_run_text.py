@@ -12,19 +12,25 @@ from training.resources.dry_run_tables import (
     memory_table,
     traffic_table,
 )
+from training.tasks.kept_data import KeptData
 
 _INDENT = "  "
 _COLUMNS = 80
 
 
-def dry_run_text(config: RunConfig, ranks: int = 1) -> str:
+def dry_run_text(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -> str:
     """The dry run of a config as text of at most 80 columns.
+
+    Args:
+        config: the run.
+        ranks: how many would train it.
+        kept_data: of the run that would go on; its data are compared.
 
     Raises:
         UsageError: for whatever training would refuse: parts that cannot work together, a ds_config
             that contradicts the config, a batch that the ranks cannot share.
     """
-    found = plan(config, ranks)
+    found = plan(config, ranks, kept_data)
     name = config.recipe if ":" not in config.recipe else Path(config.recipe).name
     parts = (
         f"Dry run of {name} for {counted(ranks, 'rank')}: nothing is trained or written.",

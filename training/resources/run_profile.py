@@ -30,7 +30,7 @@ def profile(run: Run, split: str, batch_size: int, repeats: int) -> dict[str, An
     with unchanged(run.model):
         work = Workload(run, batch)
         figures: dict[str, Any] = {
-            "run": str(run.folder),
+            "run": run.path,
             "split": split,
             "batch_size": batch_size,
             "tokens": work.tokens,

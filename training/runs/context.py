@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.build import Built
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.distributed.stop_request import StopRequest
 from training.engine.engine import Engine
 from training.runs.metrics import Metrics
+from training.runs.writer_lock import WriterLock
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainingContext:
         metrics, screen: where figures go; silent on all ranks but the first.
         progress: where the training starts; at its end, where it ended.
         stop_request: what may ask the training to stop.
+        lock: of the folder; None where it is nobody else's to find.
     """
 
     config: RunConfig
@@ -35,3 +37,4 @@ class TrainingContext:
     screen: Screen
     progress: Progress
     stop_request: StopRequest = field(default_factory=StopRequest)
+    lock: WriterLock | None = None

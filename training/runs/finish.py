@@ -1,17 +1,23 @@
 """The end of a run: figures on unseen examples, weights to use, the ponder map, the report."""
 
+import math
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page import page
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.build import Built
-from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints import manifest
+from training.checkpoints.checkpoint import PARTIAL
+from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
-from training.console.output_files import write_text
+from training.console.command_text import command_text
+from training.console.output_files import new_file, write_text
 from training.console.screen import Screen, clock
 from training.distributed import collectives
 from training.distributed.launcher_watch import LauncherWatch
@@ -22,6 +28,9 @@ from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
 from training.runs.metrics import to_json
 from training.runs.rank_report import RankReport
 from training.runs.report import run_report, target_told
+from training.runs.within_budget import KeptModel, take_within_budget
+
+_HELD = 0.02  # a model that is kept within it has its target, whatever training came to
 
 
 def finish(context: TrainingContext) -> dict[str, Any]:
@@ -39,33 +48,33 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     progress = context.progress
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
-    kept = _take_what_lies_within_budget(context)
+    kept = take_within_budget(context)
     tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
+    _check_finite(tally, context)
     examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)
     if budget := built.penalty.summary():
+        unseen = summary["mean_ponder"] / budget["target_steps"] - 1
         summary["budget"] = {
             **budget,
-            "kept": kept,
-            "unseen": summary["mean_ponder"] / budget["target_steps"] - 1,
+            "says": None if kept is not None and abs(unseen) <= _HELD else budget["says"],
+            "kept": None if kept is None else asdict(kept),
+            "kept_says": None if kept is None else kept.says(),
+            "unseen": unseen,
         }
     first = collectives.rank() == 0
-    final = folder / "final"
+    _write_final(context, kept)
     if first:
-        final.mkdir(exist_ok=True)
         if (ranks := RankReport.over_run(folder)) is not None:
             summary["by_rank"] = ranks.values()
-    collectives.barrier()
-    engine.save_weights(final)
-    if first:
         launcher = LauncherWatch.of_this_process().words
-        write_text(final / "config.json", config.to_json())
         found.save(folder / "ponder_map")
         latest, before = grown(found, read_growth(folder)[0])
         write_text(folder / "ponder_map.html", page.to_html(latest, growth=before))
-        picture.save_map_picture(found, folder / "ponder_map.png")
+        with new_file(folder / "ponder_map.png") as beside:
+            picture.save_map_picture(found, beside)
         write_text(folder / "report.md", run_report(config, summary, folder, launcher))
         write_text(folder / "summary.json", to_json(summary, indent=2) + "\n")
         context.metrics.write("test", progress.update, **tally.figures())
@@ -74,15 +83,45 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     return summary
 
 
-def _take_what_lies_within_budget(context: TrainingContext) -> int | None:
-    """Where a target is held: has the engine take the weights of the last checkpoint within the
-    budget, and gives its update; None where there is none. Called by all ranks."""
-    update = (context.progress.budget_checkpoint or {}).get("update")
-    if update is not None and update != context.progress.update:
-        checkpoint.load(
-            checkpoint.folder_of(context.folder / "checkpoints", update), context.engine
-        )
-    return update
+def _write_final(context: TrainingContext, kept: KeptModel | None) -> None:
+    """Writes final/ beside its place, with its checksums, and puts it there; called by all ranks.
+    What stands beside the weights of an earlier end, such as a guarantee, moves along."""
+    first = collectives.rank() == 0
+    final = context.folder / "final"
+    partial = context.folder / f"{PARTIAL}final"
+    if first:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        config = context.config if kept is None else kept.config(context.config)
+        write_text(partial / "config.json", config.to_json())
+    collectives.barrier()
+    context.engine.save_weights(partial)
+    manifest.write(partial)
+    if first:
+        replaced = context.folder / ".replaced-final"
+        if final.exists():
+            for path in final.iterdir():
+                if not (partial / path.name).exists():
+                    path.rename(partial / path.name)
+            final.rename(replaced)
+        partial.rename(final)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _check_finite(tally: Tally, context: TrainingContext) -> None:
+    """Refuses to write down what a diverged model answers."""
+    loss = tally.figures()["loss"]
+    if math.isfinite(loss):
+        return
+    update = context.progress.update
+    raise UsageError(
+        f"The training diverged: after update {update} the loss on the test's examples is {loss}.",
+        "The weights, or the states that they make, came to be no numbers; there is nothing to "
+        "test or to draw.",
+        f"Go on from an earlier checkpoint with smaller steps: ponder train --resume "
+        f"{context.folder}@UPDATE --optimizer.learning-rate "
+        f"{context.config.optimizer.learning_rate / 3:.1g}.",
+    )
 
 
 def summarise(config: RunConfig, built: Built, progress: Progress, tally: Tally) -> dict[str, Any]:
@@ -154,12 +193,13 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             f"{best['update']}, kept as {folder}@best"
         )
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
-    screen.say(f"\nwritten to {folder}: {written}")
+    screen.say(f"\nwritten to {folder}: {written}", always=True)
     screen.say(
-        f"next:\n  ponder show {folder}\n  ponder eval {folder} --by difficulty --exit learned "
+        f"next:\n  {command_text('ponder', 'show', folder)}\n"
+        f"  {command_text('ponder', 'eval', folder)} --by difficulty --exit learned "
         f"fixed:{_half(summary)}"
     )
-    screen.say(f"  ponder ablate {folder} --steps 1 2 4 8 16")
+    screen.say(f"  {command_text('ponder', 'ablate', folder)} --steps 1 2 4 8 16")
 
 
 def _skipped(summary: dict[str, Any]) -> str:

@@ -1,25 +1,140 @@
-"""The folder of a run: made once, never overwritten."""
+"""The folder of a run: made once, never overwritten, and held by one training at a time."""
 
 import contextlib
+import json
+import shutil
 import socket
 import time
 import uuid
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import torch
 
 from halting.errors import UsageError
+from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
+from training.console.screen import Screen
 from training.distributed import collectives
+from training.runs import writer_lock
+from training.runs.writer_lock import WriterLock
+
+_EARLY = frozenset(
+    (
+        *("config.json", "data.json", "log.txt", "metrics.jsonl", "checkpoints"),
+        *("csv", "tensorboard", "wandb"),
+    )
+)
+_EARLY_TOO = (f"{writer_lock.FILE}*", ".config.json", ".shared-*", "events.out.tfevents.*")
+"""What a training writes before its first checkpoint."""
+
+
+@contextlib.contextmanager
+def writing_into(
+    config: RunConfig, resumed: Path | None, device: torch.device, screen: Screen
+) -> Iterator[tuple[Path, WriterLock]]:
+    """The folder of a run, and its lock, while it is trained; called by all ranks. A folder that
+    was made here and comes to no checkpoint, since the start is refused or interrupted, is removed
+    again.
+
+    Args:
+        config: the run.
+        resumed: the folder of a run that goes on; None makes one.
+        device: of this rank.
+        screen: told when somebody has to be waited for.
+
+    Raises:
+        UsageError: on every rank, where there can be no such folder, the ranks don't share it, or
+            somebody trains in it.
+    """
+    folder = create(config, device) if resumed is None else resumed
+    check_shared_folder(folder)
+    check_plain_files(folder)
+    lock = writer_lock.hold(folder, screen.say)
+    try:
+        if resumed is None:
+            _begin(folder)
+        yield folder, lock
+    except (UsageError, KeyboardInterrupt, SystemExit):
+        if resumed is None and collectives.rank() == 0 and is_leftover(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    finally:
+        lock.release()
+
+
+def check_plain_files(folder: Path) -> None:
+    """Checks that what a training would write to is in the folder: a link leads to a file of
+    somebody else, and a pipe would be waited for.
+
+    Raises:
+        UsageError: for the first that is not. (A link to a folder is the user's choice of a disk.)
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return  # the lock says what is wrong with it
+    for path in entries:
+        linked = path.is_symlink() and not path.is_dir()
+        if linked or not (path.is_file() or path.is_dir()):
+            raise UsageError(
+                f"{path} is {'a link' if linked else 'no file'}.",
+                "A training writes into the files of its run folder, and into no others.",
+                "Remove it, or put the file itself in its place.",
+            )
+
+
+def is_leftover(folder: Path) -> bool:
+    """Whether a folder is what a training leaves that was ended before its first checkpoint, and
+    holds nothing else."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+        early = {path.name for each in _EARLY_TOO for path in folder.glob(each)}
+        kept = [path.name for path in (folder / "checkpoints").glob("*")]
+        written = "config.json" in names and "recipe" in json.loads(
+            (folder / "config.json").read_bytes()
+        )
+    except (OSError, ValueError, TypeError):
+        return False
+    only = names <= early | (_EARLY if written else {"log.txt"})
+    unfinished = all(name.startswith(checkpoint.PARTIAL) for name in kept)
+    return only and unfinished and not folder.is_symlink()
+
+
+def _begin(folder: Path) -> None:
+    """Takes away what a training has left that was killed; called by all ranks.
+
+    Raises:
+        UsageError: on every rank, where a training has come to more since.
+    """
+    mine = collectives.rank() != 0 or is_leftover(folder)
+    if not collectives.broadcast_object(mine):
+        raise _exists(folder)
+    if collectives.rank() == 0:
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Empties a leftover, but for the lock."""
+    for path in folder.iterdir():
+        if path.name == writer_lock.FILE:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def create(config: RunConfig, device: torch.device) -> Path:
     """Makes the run's folder, `output/name`, or `output/recipe-001` with the next free number;
-    called by all ranks.
+    called by all ranks. One of the name that a training has left before its first checkpoint is
+    taken.
 
     Raises:
-        UsageError: on every rank, where a folder of this name exists already or none can be made.
+        UsageError: on every rank, where another folder of this name exists already or none can be
+            made.
     """
     failure: UsageError | None = None
     number = 0
@@ -81,12 +196,12 @@ def next_free(config: RunConfig) -> Path:
     """The folder that `create` would make; called where one process alone decides.
 
     Raises:
-        UsageError: where a folder of this name exists already.
+        UsageError: where a folder of this name exists already, and is no leftover.
     """
     output = Path(config.output)
     base = base_name(config)
     if config.name is not None:
-        if (output / base).exists():
+        if (output / base).exists() and not is_leftover(output / base):
             raise _exists(output / base)
         return output / base
     return next(
@@ -106,16 +221,11 @@ def base_name(config: RunConfig) -> str:
 def _make(config: RunConfig, base: str) -> int:
     """Makes the folder on this rank; its number, 0 for one with a name of its own."""
     output = Path(config.output)
-    if config.name is not None and Path(config.name).name != config.name:
-        raise UsageError(
-            f"--name {config.name} is a path.",
-            "A run folder stands directly in --output.",
-            f"Write --output {Path(config.name).parent} --name {Path(config.name).name}.",
-        )
     try:
         output.mkdir(parents=True, exist_ok=True)
         if config.name is not None:
-            (output / base).mkdir()
+            if not is_leftover(output / base):
+                (output / base).mkdir()
             return 0
         number = 1
         while True:
@@ -138,6 +248,6 @@ def _exists(folder: Path) -> UsageError:
     return UsageError(
         f"{folder} exists already.",
         "A run never writes into what is there.",
-        f"Write another --name, go on with that run (ponder train --resume {folder}), or remove "
-        "it.",
+        "Write another --name, go on with that run "
+        f"({command_text('ponder', 'train', '--resume', folder)}), or remove it.",
     )

@@ -1,8 +1,10 @@
 """How a ponder map grew: maps of the same few examples, recorded while a run trains and kept in its
 folder."""
 
+import contextlib
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -43,32 +45,50 @@ class Growth:
         folder: the run folder.
         update: updates done; maps of later ones, which a killed run left behind its last
             checkpoint, are removed.
+        warn: told of a map that cannot be kept.
     """
 
-    def __init__(self, config: RunConfig, engine: Engine, task: Task, folder: Path, update: int):
+    def __init__(
+        self,
+        config: RunConfig,
+        engine: Engine,
+        task: Task,
+        folder: Path,
+        update: int,
+        warn: Callable[[str], None] = lambda text: None,
+    ):
         self.config = config
         self.engine = engine
         self.task = task
         self.home = folder
+        self.warn = warn
         self.size = min(
             MAP_EXAMPLES, config.evaluation.test_examples, max(1, _MOST_TOKENS // task.max_length)
         )
         if collectives.rank() == 0:
             for late, path in _found(folder):
                 if late > update:
-                    _remove(path)
+                    with contextlib.suppress(OSError):  # a map too many is only left out
+                        _remove(path)
 
     def record(self, update: int) -> PonderMap:
         """The map at this moment; called by all ranks, as under ZeRO-3 a forward pass is something
         that they do together. The first writes it."""
         found = record(self.config, self.engine, self.task, self.home.name, self.size, update)
         if collectives.rank() == 0:
-            found.save(self.home / FOLDER / f"update-{update:06d}")
-            kept = _found(self.home)
-            if len(kept) > _MOST_MAPS:
-                for _, path in kept[1:-1:2]:
-                    _remove(path)
+            try:
+                self._keep(found, update)
+            except OSError as error:  # nothing is learned from it
+                self.warn(f"the map of update {update} is not kept: {error.strerror}")
         return found
+
+    def _keep(self, found: PonderMap, update: int) -> None:
+        (self.home / FOLDER).mkdir(exist_ok=True)  # in a run folder that is there
+        found.save(self.home / FOLDER / f"update-{update:06d}")
+        kept = _found(self.home)
+        if len(kept) > _MOST_MAPS:
+            for _, path in kept[1:-1:2]:
+                _remove(path)
 
 
 @torch.no_grad()

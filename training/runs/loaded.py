@@ -1,6 +1,7 @@
 """A run read back from its folder: model, task and config, ready to use."""
 
 import json
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -15,10 +16,14 @@ from torch import Tensor
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
-from training.build import build_all
-from training.checkpoints import checkpoint
+from training.build import build_model, build_task
+from training.checkpoints import checkpoint, manifest
+from training.config import code_trust
+from training.config.device import check_device
 from training.config.run_config import RunConfig
+from training.console.text_file import read_text
 from training.engine.model_inputs import extra_inputs
+from training.runs.data_file import read_data
 from training.runs.metric_arrays import MetricArrays
 from training.runs.metrics import read_metrics
 from training.runs.metrics_plot import CURVES, plot_metrics
@@ -51,6 +56,12 @@ class Run:
     weights: Path
 
     @property
+    def path(self) -> str:
+        """What names these weights on a command line: RUN, or RUN@500 for those of a checkpoint."""
+        update = checkpoint.update_of(self.weights.parent)
+        return str(self.folder) if update is None else f"{self.folder}@{update}"
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device
@@ -66,7 +77,18 @@ class Run:
         """The final figures on the test split, as summary.json has them; None for a run that has
         not come to its end."""
         path = self.folder / "summary.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_bytes())
+            assert isinstance(found, dict)
+            return found
+        except (ValueError, AssertionError, RecursionError) as error:
+            raise UsageError(
+                f"{path} cannot be read: {error or 'it holds no figures by name'}.",
+                "The run wrote its final figures there.",
+                f"Have it write them anew: ponder train --resume {self.folder}",
+            ) from error
 
     def plot(self, *names: str) -> "Figure":
         """The curves of the run, one panel a name.
@@ -161,27 +183,65 @@ class Run:
         return Batch(tokens, nothing, valid, torch.full(shape, torch.nan))
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Run:
-    """Reads a run folder, or one of its checkpoints; its tokens leave by the rule that was trained.
+def load_run(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    allow_changed_data: bool = False,
+    *,
+    trust_code: bool = False,
+) -> Run:
+    """Reads a run folder, one of its checkpoints or an export; its tokens leave by the rule that
+    was trained.
+
+    A task that reads files reads them once an example is asked for, and refuses those that have
+    changed since the training; a text that is typed needs none.
 
     Args:
         folder: "runs/NAME" for the final weights (those of the last checkpoint where training has
-            not finished), "runs/NAME@best" for those of the best evaluation by `--best-by`, or
-            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint.
+            not finished), "runs/NAME@best" for those of the best evaluation by `--best-by`,
+            "runs/NAME@500" or "runs/NAME/checkpoints/update-000500" for those of a checkpoint, or
+            the folder that `ponder export` made.
         device: where the model goes.
+        allow_changed_data: examples may come from other files than those of the training.
+        trust_code: run what its config names outside of installed packages, whoever wrote it.
+            Without it that is run only where this user has trained with it, as it stands.
 
     Raises:
-        UsageError: for a folder that holds no run, no weights yet, or damaged ones.
+        UsageError: for a folder that holds no run, no weights yet, damaged ones, or names code that
+            is not trusted, and for a device that is not there.
     """
-    home, weights = locate(folder)
-    config = read_config(home)
+    device = check_device(device)
+    with code_trust.trusting(trust_code):
+        home, weights = locate(folder)
+        config = read_config(home if in_training(weights) else weights.parent)
     state = read_weights(weights)
-    built = build_all(config)
+    _check_sizes(config, state, home)
+    task = build_task(config, read_data(home, allow_changed_data))
+    model, _ = build_model(config, task)
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}
-    wanted = {name: list(tensor.shape) for name, tensor in built.model.state_dict().items()}
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     checkpoint.check_same_model(shapes, wanted, weights)
-    built.model.load_state_dict(state)
-    return Run(home, config, built.task, built.model.to(device).eval(), weights)
+    model.load_state_dict(state)
+    return Run(home, config, task, model.to(device).eval(), weights)
+
+
+def _check_sizes(config: RunConfig, state: dict[str, Tensor], home: Path) -> None:
+    """Refuses sizes that no model with these weights can have, before one is built: it would take
+    the memory, or the time, of a model that is not there.
+
+    Raises:
+        UsageError: for a width, or a number of heads or layers, above that of all weights.
+    """
+    if ":" in config.model.kind + config.model.block:  # what its numbers mean is not known
+        return
+    held = sum(tensor.numel() for tensor in state.values())
+    for name, value in config.model.values().items():
+        if type(value) is int and value > held:
+            raise UsageError(
+                f"{home / 'config.json'} says that the model's {name} is {value:,}.",
+                f"Its weights are {held:,} numbers in all.",
+                "Bring config.json back from a copy: it was changed after the training.",
+            )
 
 
 def locate(given: str | Path) -> tuple[Path, Path]:
@@ -197,11 +257,12 @@ def locate(given: str | Path) -> tuple[Path, Path]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weights file, by name.
+    """The tensors of a weights file, by name, once each byte is known to be what was written.
 
     Raises:
-        UsageError: for a damaged one.
+        UsageError: for a damaged one, and for one that no manifest names.
     """
+    manifest.check_file(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -212,11 +273,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def in_training(weights: Path) -> bool:
+    """Whether weights are those of a moment of the training. The final ones, and those of an
+    export, have a config beside them: what holds a target may be another exit than the trained
+    one."""
+    return not (weights.parent / "config.json").is_file()
+
+
 def read_config(folder: Path) -> RunConfig:
-    """The config that a run folder keeps.
+    """The config that a run folder keeps. The code that it names is imported where it is trusted.
 
     Raises:
-        UsageError: for a folder without one.
+        UsageError: for a folder without one, one that cannot be, and for code that is not trusted.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -230,33 +298,46 @@ def read_config(folder: Path) -> RunConfig:
             f"It has no config.json; the runs beside it are {', '.join(near) or 'none'}.",
             "Write the folder that ponder train made, such as runs/pointer_chase-001.",
         )
-    return RunConfig.from_json(path.read_text(encoding="utf-8"))
+    why = "It says what was trained, and how."
+    text = read_text(path, str(path), why, f"{folder}/config.json")
+    with code_trust.reading(path):
+        return RunConfig.from_json(text, str(path))
 
 
 def newest_run(output: Path = Path("runs")) -> Path:
-    """The run folder that was last trained.
+    """The run folder that was last trained, of those that hold weights.
 
     Raises:
         UsageError: when there is none.
     """
     found = sorted(output.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
+    newest = next((path.parent for path in reversed(found) if _has_weights(path.parent)), None)
+    if newest is None:
         raise UsageError(
-            f"There is no run in {output}.",
-            "Nothing has been trained here.",
+            f"There is no run {'with weights ' if found else ''}in {output}.",
+            f"{len(found)} came to no checkpoint." if found else "Nothing has been trained here.",
             "Train one: ponder train pointer_chase",
         )
-    return found[-1].parent
+    return newest
+
+
+def _has_weights(home: Path) -> bool:
+    ended = (home / "final" / WEIGHTS).is_file()
+    return ended or bool(checkpoint.found(home / "checkpoints"))
 
 
 def _final_weights(home: Path) -> Path:
-    final = home / "final" / WEIGHTS
-    if final.is_file():
-        return final
+    for ended in (home, home / "final"):  # an export has them in the folder itself
+        if (ended / WEIGHTS).is_file():
+            return ended / WEIGHTS
     kept = checkpoint.found(home / "checkpoints")
+    without = checkpoint.unfinished(home / "checkpoints")
+    for path in without if kept else []:
+        print(f"passed over: {path}: its {manifest.FILE} is missing", file=sys.stderr)
     if not kept:
+        lost = f" ({without[-1].name} has no {manifest.FILE})" if without else ""
         raise UsageError(
-            f"{home} holds no weights yet.",
+            f"{home} holds no weights yet{lost}.",
             "A run has some once its first checkpoint is written.",
             "Wait for it, or train on: ponder train --resume RUN",
         )

@@ -73,9 +73,11 @@ class RankReport:
     def over_run(cls, folder: Path) -> Self | None:
         """The sum of what a run's lines say; None where it had one rank. After a resume with
         another number of ranks, of those since."""
+        names = cls.__dataclass_fields__.keys()
         lines = [
-            {name: line[name] for name in cls.__dataclass_fields__}
+            {name: line[name] for name in names}
             for line in metrics.read_metrics(folder, KIND)
+            if names <= line.keys()
         ]
         same = [line for line in lines if len(line["steps"]) == len(lines[-1]["steps"])]
         if not same:

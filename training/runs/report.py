@@ -1,7 +1,5 @@
 """report.md: a run told on one page."""
 
-import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.table import markdown
 from training.evaluation.tally import rank_correlation_of_steps
 from training.runs import metrics
@@ -74,7 +73,7 @@ def command_again(
     words += ["--config", str(folder / "config.json")]
     if config.name is not None:
         words += ["--name", f"{config.name}-again"]
-    return shlex.join(words)
+    return command_text(*words)
 
 
 def _config_changed(folder: Path) -> list[str]:
@@ -162,7 +161,7 @@ def target_told(budget: dict[str, Any]) -> str:
     if budget["held"] is None:
         return f"{budget['target_steps']:g} steps; {budget['says']}"
     unseen = budget["unseen"]
-    at = "" if budget["kept"] is None else f" with the weights of update {budget['kept']}"
+    at = "" if budget["kept_says"] is None else f" {budget['kept_says']}"
     in_training = budget["in_training"] / budget["target_steps"] - 1
     told = (
         f"{budget['target_steps']:g} steps; {(1 + unseen) * budget['target_steps']:.2f} "
@@ -174,13 +173,8 @@ def target_told(budget: dict[str, Any]) -> str:
 
 
 def _warnings(folder: Path) -> str:
-    path = folder / metrics.FILE
-    said = (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.exists()
-        else []
-    )
     lines = [
-        f"- update {line['update']}: {line['says']}" for line in said if line["kind"] == "warning"
+        f"- update {line['update']}: {line.get('says')}"
+        for line in metrics.read_metrics(folder, "warning")
     ]
     return "\n".join(lines) or "None."

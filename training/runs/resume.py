@@ -8,6 +8,7 @@ from halting.errors import UsageError
 from training.checkpoints import checkpoint, manifest
 from training.console.screen import Screen
 from training.distributed import collectives
+from training.runs.data_file import DATA
 from training.runs.metrics import FILE
 from training.runs.run_path import RunPath
 
@@ -69,7 +70,7 @@ def _set_aside(home: Path, named: Path) -> Path | None:
         path for number in count(1) if not (path := home / f"set-aside-{number:03d}").exists()
     )
     (aside / "checkpoints").mkdir(parents=True)
-    for name in ("config.json", FILE):
+    for name in ("config.json", DATA, FILE):
         if (home / name).exists():
             shutil.copyfile(home / name, aside / name)
     for path in later:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
-from training.checkpoints import checkpoint
+from training.checkpoints import checkpoint, manifest
 
 BEST = "best"
+_MOST_DIGITS = 18  # of an update
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,20 @@ class RunPath:
         home = path.with_name(name)
         if which == BEST:
             return cls(home, BEST)
-        if not which.isdecimal():
+        if not which.isdecimal() or len(which) > _MOST_DIGITS:
             raise UsageError(
                 f"{given} names no checkpoint: {which or 'nothing'} comes after the @.",
                 "A checkpoint is named by its update, or as the best one of a run with --best-by.",
                 f"Write {home}@500 or {home}@best, or {home} for the final weights.",
             )
         return cls(home, int(which))
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, with the checkpoint's where one is named: no path, whatever a file
+        in the folder says."""
+        of = "" if self.which is None else f"@{self.which}"
+        return (self.home.resolve().name or "run") + of
 
     def checkpoint(self) -> Path | None:
         """The folder of the checkpoint that is named; None where none is.
@@ -67,6 +75,14 @@ class RunPath:
                 )
             return best
         wanted = checkpoint.folder_of(checkpoints, int(self.which))
+        if wanted in checkpoint.unfinished(checkpoints):
+            raise UsageError(
+                f"{wanted} has no {manifest.FILE}.",
+                "It is written last, so this checkpoint was never finished, or a file is lost; "
+                "whether the others are whole cannot be told.",
+                "Bring the file back from a copy, or name another checkpoint of "
+                f"{', '.join(str(checkpoint.update_of(path)) for path in kept) or 'none'}.",
+            )
         if wanted not in kept:
             there = ", ".join(str(checkpoint.update_of(path)) for path in kept) or "none"
             raise UsageError(

@@ -1,9 +1,9 @@
 """How many ranks at which ZeRO stage: what a run may change whenever it goes on."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.checkpoints.progress import read_progress
 from training.distributed import collectives
 from training.engine.engine import Engine
 
@@ -31,5 +31,5 @@ def here(engine: Engine) -> Shape:
 
 def written(checkpoint: Path) -> Shape:
     """The shape that wrote a checkpoint."""
-    about = json.loads((checkpoint / "progress.json").read_text(encoding="utf-8"))
-    return Shape(about["ranks"], about["stage"])
+    about = read_progress(checkpoint)
+    return Shape(about.ranks, about.stage)

@@ -1,16 +1,16 @@
 """The HTTP server behind `ponder serve`: a page, and the ponder map of a text as JSON."""
 
+import io
 import socket
 import socketserver
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
@@ -18,10 +18,13 @@ from halting.maps.viewers.page.data import page_data
 from training.runs.map_json import map_json
 from training.runs.metrics import to_json
 from training.serving.bounded_lock import BoundedLock, Busy
+from training.serving.connections import Connections, TimedReader
 from training.serving.map_request import Limits, MapRequest, Refusal
 
 MOST_CONNECTIONS = 128
-_PATIENCE = 10.0  # seconds for a request to arrive
+MOST_OF_ONE_ADDRESS = 64
+_PATIENCE = 10.0  # seconds for a request to arrive, its first byte to its last
+_DRAINING = 1.0  # seconds for which a refused body is read
 _DRAINED = (
     1 << 20
 )  # bytes of a refused body that are read, so that its sender comes to read the refusal
@@ -69,7 +72,7 @@ class MapServer(ThreadingHTTPServer):
         self.limits = limits
         self.turns = BoundedLock(most_waiting)
         self.names = names | {"localhost"}
-        self._connections = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self.connections = Connections(MOST_CONNECTIONS, MOST_OF_ONE_ADDRESS)
         super().__init__(address, _Handler)
 
     @property
@@ -88,8 +91,9 @@ class MapServer(ThreadingHTTPServer):
         )
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """A thread for each connection, up to `MOST_CONNECTIONS`; more are closed."""
-        if not self._connections.acquire(blocking=False):
+        """A thread for each connection, up to `MOST_CONNECTIONS`, and `MOST_OF_ONE_ADDRESS` from
+        one; beyond, the one that waits longest for its request makes room, or the new one goes."""
+        if not self.connections.admit(request, str(client_address[0])):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
@@ -99,7 +103,7 @@ class MapServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._connections.release()
+            self.connections.leave(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients go away as they like; anything else is told."""
@@ -123,6 +127,21 @@ class MapServer(ThreadingHTTPServer):
         return True
 
 
+def _parsed(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        Refusal: for what is none, such as http://[.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        wrong = UsageError(
+            f"{url[:100]!r} is no address.", f"{error}.", "Send a path such as /api/run."
+        )
+        raise Refusal(400, wrong) from None
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: MapServer  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
@@ -130,6 +149,18 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _PATIENCE
     _unread = False  # whether a body may still be coming
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self._arriving = TimedReader(self.connection)
+        self.rfile = io.BufferedReader(self._arriving)
+
+    def handle_one_request(self) -> None:
+        """One request, which has to arrive within one deadline, header and body."""
+        self.server.connections.waits(self.connection)
+        self._arriving.allow(self.timeout or _PATIENCE)
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         """The page, and what there is to know of the run."""
@@ -176,9 +207,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, known: dict[str, Callable[[], None]], method: str) -> None:
         """Finds who answers, and turns what goes wrong into an answer too."""
         self._unread = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
+        if not self._unread:
+            self.server.connections.is_answered(self.connection)
         try:
             self._check_sender()
-            path = urlsplit(self.path).path
+            path = _parsed(self.path).path
             if path not in known:
                 raise self._not_there(path, method)
             known[path]()
@@ -207,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "Call it by its address, or start it with --name and that name.",
                 ),
             )
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _parsed(origin).netloc != host:
             raise Refusal(
                 403,
                 UsageError(
@@ -284,11 +317,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             late = UsageError(
                 "The body did not arrive.",
-                f"It has {_PATIENCE:.0f} seconds.",
+                f"A request has {_PATIENCE:.0f} seconds, header and body.",
                 "Send all of it at once.",
             )
             raise Refusal(408, late)
         self._unread = False
+        self.server.connections.is_answered(self.connection)
         return body
 
     def _map(self, form: Callable[[PonderMap], dict[str, Any]]) -> None:
@@ -322,15 +356,16 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(0.5)
+            self._arriving.allow(_DRAINING)
             left = _DRAINED
-            while left > 0 and (got := self.connection.recv(min(left, 1 << 16))):
+            while left > 0 and (got := self._arriving.read(min(left, 1 << 16))):
                 left -= len(got)
         except OSError:
             return
 
     def _send(self, status: int, kind: str, content: bytes, **headers: str) -> None:
         self.close_connection = self.close_connection or self._unread
+        self.connection.settimeout(self.timeout)
         self.send_response(status)
         closing = {"Connection": "close"} if self.close_connection else {}
         named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -11,6 +11,7 @@ import torch
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.page import page
+from training.runs.growth import read_growth
 from training.runs.loaded import Run
 from training.runs.recording import about_run
 from training.serving.map_request import Limits
@@ -72,7 +73,13 @@ def own_examples(run: Run) -> PonderMap:
     """The map that the run kept, or one of its first test examples."""
     if (run.folder / "ponder_map.npz").is_file():
         return PonderMap.load(run.folder / "ponder_map")
-    return run.ponder_map(run.task.batch("test", 0, _SHOWN))
+    try:
+        return run.ponder_map(run.task.batch("test", 0, _SHOWN))
+    except UsageError:  # the files of its task are gone: a map that it recorded while it trained
+        maps, _ = read_growth(run.folder)
+        if not maps:
+            raise
+        return maps[-1]
 
 
 def about(run: Run, limits: Limits) -> dict[str, Any]:
@@ -92,8 +99,12 @@ def about(run: Run, limits: Limits) -> dict[str, Any]:
 
 
 def example_text(run: Run) -> str:
-    """The first test example as somebody would type it; "" where no text says it."""
-    batch = run.task.batch("test", 0, 1)
+    """The first test example as somebody would type it; "" where no text says it, and
+    where there is no example."""
+    try:
+        batch = run.task.batch("test", 0, 1)
+    except UsageError:  # the files of its task are gone
+        return ""
     tokens = batch.tokens[0][batch.valid[0]]
     if tokens.dim() > 1:
         return ""

@@ -1,17 +1,48 @@
 """bAbI: questions about short stories, and how many facts each takes."""
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ValidationError
 
 from halting.errors import UsageError
-from training.tasks.babi_stories import Question, find_folder, read_questions
+from training.console.amounts import counted, in_bytes
+from training.tasks.babi_stories import Question, Stories, find_folder, read_stories
+from training.tasks.data_identity import DataIdentity
 from training.tasks.draws import Draws
+from training.tasks.kept_data import KeptData
 from training.tasks.options import require_at_least
 from training.tasks.task import IGNORE, SPLITS, Batch, Task
 
 _QUESTION = "?"
+
+
+class _Vocabulary(BaseModel):
+    """Words and answers by number, as a run keeps them."""
+
+    answers: list[str]
+    words: list[str]
+    most_words: int
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The files, read.
+
+    Args:
+        stories: of each task.
+        pools: the questions of each split that fit, a list a task.
+        identity: of the files.
+    """
+
+    stories: dict[int, Stories]
+    pools: dict[str, list[list[Question]]]
+    identity: DataIdentity
 
 
 class Babi(Task):
@@ -35,6 +66,8 @@ class Babi(Task):
         tasks: which of the twenty.
         length: L, the most sentences of an example, the question among them.
         seed: of the choice of questions.
+        kept_data: of the run that is read back: words and answers are its own, and the files, read
+            once an example is asked for, have to be the same.
 
     Raises:
         UsageError: for files that are not there, tasks that do not exist, and a length that leaves
@@ -42,6 +75,7 @@ class Babi(Task):
     """
 
     difficulty_name = "supporting facts"
+    path_options = ("folder",)
 
     def __init__(
         self,
@@ -49,6 +83,7 @@ class Babi(Task):
         tasks: tuple[int, ...] = (1, 2, 3),
         length: int = 64,
         seed: int = 0,
+        kept_data: KeptData | None = None,
     ):
         require_at_least(2, "length", length, "A question needs a fact before it.")
         if not tasks or len(set(tasks)) < len(tasks) or not set(tasks) <= set(range(1, 21)):
@@ -60,32 +95,34 @@ class Babi(Task):
         self.tasks = tasks
         self.max_length = length
         self.seed = seed
-        where = find_folder(folder)
-        every = {task: read_questions(where, task) for task in tasks}
-        found = [question for of_task in every.values() for question in of_task]
-        self.answers = sorted({question.answer for question in found})
-        self.words = sorted(
-            {
-                word
-                for each in found
-                for sentence in (*each.facts, each.question)
-                for word in sentence
-            }
-        )
-        self.most_words = max(
-            len(sentence) for each in found for sentence in (*each.facts, each.question)
-        )
+        self.folder = folder
+        self.kept_data = kept_data
+        known = self._read_vocabulary() if kept_data is None else _kept_vocabulary(kept_data)
+        self.answers = known.answers
+        self.words = known.words
+        self.most_words = known.most_words
         self.vocab_size = len(self.answers)
         self.size = self.vector_size = self.most_words * len(self.words)
-        self._pools = {
-            split: [self._pool(every[task], split, task) for task in tasks] for split in SPLITS
-        }
+
+    def identity(self) -> DataIdentity:
+        return self._reading.identity
+
+    def vocabulary(self) -> Any:
+        return {"answers": self.answers, "words": self.words, "most_words": self.most_words}
+
+    def says(self) -> str:
+        identity = self._reading.identity
+        questions = sum(len(each.questions) for each in self._reading.stories.values())
+        return (
+            f"read {counted(len(identity.files), 'file')} of bAbI in {identity.place}, "
+            f"{in_bytes(identity.size)}, {questions:,} questions"
+        )
 
     def batch(self, split: str, index: int, size: int) -> Batch:
         draws = Draws(self.seed, split, index, size)
         of_task = draws.integers(len(self.tasks), 1)[:, 0]
         number = draws.bits(1)[:, 0]
-        pools = self._pools[split]
+        pools = self._reading.pools[split]
         chosen = [
             pools[each][int(bits % np.uint64(len(pools[each])))]
             for each, bits in zip(of_task, number, strict=True)
@@ -167,6 +204,46 @@ class Babi(Task):
     def _answer_numbers(self) -> dict[str, int]:
         return {answer: number for number, answer in enumerate(self.answers)}
 
+    @cached_property
+    def _reading(self) -> _Reading:
+        kept = self.kept_data
+        before = kept.identity.place if kept is not None and kept.identity is not None else None
+        where = find_folder(self.folder, before)
+        stories = {task: read_stories(where, task) for task in self.tasks}
+        files = {name: each for read in stories.values() for name, each in read.files.items()}
+        identity = DataIdentity(os.path.abspath(where), files)
+        if kept is not None:
+            kept.check(identity)
+            self._check_known(stories)
+        pools = {
+            split: [self._pool(stories[task].questions, split, task) for task in self.tasks]
+            for split in SPLITS
+        }
+        return _Reading(stories, pools, identity)
+
+    def _read_vocabulary(self) -> _Vocabulary:
+        found = [each for read in self._reading.stories.values() for each in read.questions]
+        return _Vocabulary(
+            answers=sorted({question.answer for question in found}),
+            words=sorted({word for sentence in _sentences(found) for word in sentence}),
+            most_words=max(map(len, _sentences(found))),
+        )
+
+    def _check_known(self, stories: dict[int, Stories]) -> None:
+        """Refuses questions that a model of the kept vocabulary cannot read, where changed files
+        are allowed."""
+        found = [each for read in stories.values() for each in read.questions]
+        said = {word for sentence in _sentences(found) for word in sentence}
+        new = [*(said - {*self.words}), *({each.answer for each in found} - {*self.answers})]
+        if new or max(map(len, _sentences(found))) > self.most_words:
+            raise UsageError(
+                f"The questions have {min(new)!r} in them."
+                if new
+                else f"The questions have sentences of more than {self.most_words} words.",
+                "The model that was trained on other files has no input or answer for it.",
+                "Bring the files back as they were, or train anew.",
+            )
+
     def _pool(self, questions: list[Question], split: str, task: int) -> list[Question]:
         """The questions of a split that fit."""
         pool = [
@@ -180,3 +257,20 @@ class Babi(Task):
                 "Write a larger --data.length, or drop the task.",
             )
         return pool
+
+
+def _kept_vocabulary(kept: KeptData) -> _Vocabulary:
+    try:
+        return _Vocabulary.model_validate(kept.vocabulary, strict=True)
+    except ValidationError:
+        raise UsageError(
+            f"What {kept.run} keeps of its data has no vocabulary of bAbI.",
+            "The words and answers that the model has learned stand there by number.",
+            "Bring its data.json back from a copy; without that file, the stories are read again.",
+        ) from None
+
+
+def _sentences(questions: list[Question]) -> Iterator[tuple[str, ...]]:
+    """All that the questions tell and ask."""
+    for each in questions:
+        yield from (*each.facts, each.question)

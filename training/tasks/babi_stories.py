@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.text_fault import MARK, first_fault
+from training.tasks.data_identity import FileDigest
 from training.tasks.task import SPLITS
 
 VARIABLE = "PONDER_BABI"
@@ -42,9 +44,26 @@ class Question:
     split: str
 
 
-def find_folder(data: str | None) -> Path:
+@dataclass(frozen=True)
+class Stories:
+    """What the files of one task hold.
+
+    Args:
+        questions: all of them.
+        files: the digest of each file, by its path below the folder.
+    """
+
+    questions: list[Question]
+    files: dict[str, FileDigest]
+
+
+def find_folder(data: str | None, before: str | None = None) -> Path:
     """The folder of the files: the one named, else that of the variable PONDER_BABI, else
     shared/data/babi beside or above the current directory or the project.
+
+    Args:
+        data: the one named.
+        before: where a run that is read back found them, for what is nowhere else.
 
     Raises:
         UsageError: where there is none.
@@ -65,6 +84,8 @@ def find_folder(data: str | None) -> Path:
         for place in (start, start.parent):
             if (place / _BESIDE).is_dir():
                 return place / _BESIDE
+    if before is not None and Path(before).is_dir():
+        return Path(before)
     raise UsageError(
         "The files of bAbI are not there.",
         f"They come with no part of this project; {_BESIDE} was looked for beside and above the "
@@ -73,11 +94,12 @@ def find_folder(data: str | None) -> Path:
     )
 
 
-def read_questions(folder: Path, task: int) -> list[Question]:
+def read_stories(folder: Path, task: int) -> Stories:
     """All questions of a task, from every training and validation file of it below the folder.
 
     Raises:
-        UsageError: where there is no file of that task, or one that is not as bAbI's are.
+        UsageError: where there is no file of that task, one that cannot be read or is no text in
+            UTF-8, or one that is not as bAbI's are.
     """
     paths = sorted(path for path in folder.rglob("qa*.txt") if _is_of(path, task))
     if not paths:
@@ -93,7 +115,27 @@ def read_questions(folder: Path, task: int) -> list[Question]:
             f"The tasks that it has are {', '.join(map(str, there)) or 'none'}.",
             "Name others with --data.kinds, or another --data.folder.",
         )
-    return [question for path in paths for question in _of_file(path, task)]
+    questions: list[Question] = []
+    files = {}
+    for path in paths:
+        data = _read(path)
+        files[path.relative_to(folder).as_posix()] = FileDigest.of(data, full=True)
+        questions += _of_file(path, data.removeprefix(MARK).decode("utf-8"), task)
+    return Stories(questions, files)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}.",
+            "All training and validation files of a task are read.",
+            "Mend its permissions, or write another --data.folder.",
+        ) from None
+    if (fault := first_fault(data)) is not None:
+        raise fault.refusal(str(path), path)
+    return data
 
 
 def _is_of(path: Path, task: int) -> bool:
@@ -101,9 +143,9 @@ def _is_of(path: Path, task: int) -> bool:
     return match is not None and int(match[1]) == task
 
 
-def _of_file(path: Path, task: int) -> Iterator[Question]:
+def _of_file(path: Path, text: str, task: int) -> Iterator[Question]:
     lines: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in text.splitlines():
         if line.startswith("1 ") and lines:
             yield from _of_story(lines, path, task)
             lines = []

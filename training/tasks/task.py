@@ -4,9 +4,12 @@ each token."""
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from training.tasks.data_identity import DataIdentity
 
 IGNORE = -100
 """The target of a position at which there is no target (the ignore_index of torch's cross
@@ -96,7 +99,10 @@ class Task(ABC):
 
     A subclass sets the attributes and `batch`, `encode`, `decode`; its `__init__` arguments are
     what `--data.*` flags and `RunConfig.data.options` may hold, checked against the signature.
-    `seed: int = 0` is one of them.
+    `seed: int = 0` is one of them. A task that reads files says which (`identity`), so that a run
+    that goes on or is evaluated meets the same ones. One that takes `kept_data: KeptData | None =
+    None` is handed what its run keeps when it is read back, and then reads nothing until an example
+    is asked for: a typed text needs no corpus.
 
     Attributes:
         vocab_size: V, the number of tokens (inputs and answers share one vocabulary; of answers
@@ -106,6 +112,7 @@ class Task(ABC):
         difficulty_name: what difficulty counts, for axes and tables ("hops"); None where there is
             none.
         vector_size: K, where each position reads a vector of K numbers instead of a token.
+        path_options: the options that are paths; a run's config.json has them absolute.
     """
 
     vocab_size: int
@@ -113,6 +120,7 @@ class Task(ABC):
     causal: bool = False
     difficulty_name: str | None = None
     vector_size: int | None = None
+    path_options: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def batch(self, split: str, index: int, size: int) -> Batch:
@@ -139,3 +147,21 @@ class Task(ABC):
     @abstractmethod
     def decode(self, tokens: list[int]) -> list[str]:
         """One short printable string a token."""
+
+    def identity(self) -> DataIdentity | None:
+        """The files that examples are made from; None where the seed alone makes them. It is the
+        same on every machine that has a copy of the files."""
+        return None
+
+    def vocabulary(self) -> Any:
+        """What `encode`, `decode` and the sizes need beyond the options, from the files, as JSON
+        values; a run keeps it. None where nothing is needed."""
+        return None
+
+    def says(self) -> str | None:
+        """How much was read, for the screen; None where nothing was."""
+        return None
+
+    def warnings(self) -> tuple[str, ...]:
+        """What of the files was left out or changed, a line each."""
+        return ()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.recipes.load import load_recipe
 from training.tuning.measured import measured, pick
 from training.tuning.space import label, without_overridden, words_of
@@ -42,7 +43,8 @@ def chosen(folder: Path, what: str, recipe: str, own: Sequence[str] = ()) -> Cho
         raise UsageError(
             f"--from-tune {folder} swept {about.recipe}; here {recipe} is trained.",
             "What is best for one task says nothing of another.",
-            f"Write ponder train {about.recipe} --from-tune {folder}, or sweep {recipe}.",
+            f"Write {command_text('ponder', 'train', about.recipe, '--from-tune', folder)}, or "
+            f"sweep {recipe}.",
         )
     found = pick(measured(sweep), what)
     words = without_overridden((*about.fixed, *words_of(found.point)), own)

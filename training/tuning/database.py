@@ -68,12 +68,15 @@ def open_study(path: Path, begin: bool) -> "Study":
     """
     check_extra("tune", f"The sweep {path}")
     import optuna
+    from sqlalchemy.engine import URL
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(multivariate=False, n_startup_trials=6)
     with _said(path):
+        # Not by formatting a text: a folder's name may hold what a URL gives a meaning (? # %20).
+        where = URL.create("sqlite", database=str(path.absolute()))
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path.absolute()}", engine_kwargs={"connect_args": {"timeout": _WAIT}}
+            where.render_as_string(), engine_kwargs={"connect_args": {"timeout": _WAIT}}
         )
         if not begin:
             return optuna.load_study(study_name=_STUDY, storage=storage, sampler=sampler)

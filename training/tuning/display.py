@@ -10,6 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from training.console.command_text import command_text
 from training.console.screen import clock
 from training.tuning.measured import bend, measured
 from training.tuning.space import label
@@ -90,7 +91,7 @@ class Display:
         settings = measured(self.sweep)
         counts = self.sweep.counts()
         written = write_out(self.sweep)
-        again = f"ponder tune --out {self.sweep.folder}"
+        again = command_text("ponder", "tune", "--out", self.sweep.folder)
         if settings:
             self.console.print()
             self.console.print(

@@ -1,11 +1,11 @@
 """Points of a Pareto front: of a sweep's folder, or read from JSON."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from halting.errors import UsageError
+from training.console.text_file import read_json
 from training.tuning.pareto import ParetoPoint
 
 _KNOWN = {field.name for field in fields(ParetoPoint)}
@@ -21,16 +21,11 @@ def read_points(path: Path) -> list[ParetoPoint]:
     """
     if path.is_dir():
         return _of_sweep(path)
+    asked = f"--pareto {path}"
+    told = read_json(path, asked, "The points of the front are read from it.", "a sweep's folder")
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
         rows = told["points"] if isinstance(told, dict) else told
         points = [_point(row) for row in rows]
-    except OSError as error:
-        raise UsageError(
-            f"--pareto {path} cannot be read: {error.strerror}.",
-            "The points of the front are read from it.",
-            "Write the folder of a sweep, or a JSON file.",
-        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _refusal(path, str(error)) from None
     if not points:

@@ -16,6 +16,7 @@ from training.config.parts import ROLES, Option, resolve, signature_fields
 from training.config.record import Record
 from training.config.run_config import RunConfig
 from training.config.sections import Part
+from training.config.warmups import shortened
 from training.recipes.load import load_recipe
 from training.tuning.axis import Axis
 
@@ -162,7 +163,8 @@ def _parsed(recipe: str, words: Sequence[str]) -> RunConfig:
     said = StringIO()
     try:
         with redirect_stderr(said):
-            return parse(load_recipe(recipe), words, f"ponder tune {recipe}")
+            before = load_recipe(recipe)
+            return shortened(before, parse(before, words, f"ponder tune {recipe}"), words)
     except SystemExit:
         lines = [line.strip("│╭╮╰╯─ ") for line in said.getvalue().splitlines()]
         raise UsageError(

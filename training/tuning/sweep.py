@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 from training.tuning.axis import Axis
 from training.tuning.claim import Claim, Settings
 from training.tuning.database import DATABASE, holds_study, open_study
@@ -300,8 +301,9 @@ class Sweep:
                     f"{self.folder} was swept with {flag}{shown[0] or 'no other flags'}; here with "
                     f"{flag}{shown[1] or 'no other flags'}.",
                     "Trials that differ in more than what is swept cannot be compared.",
-                    f"Write what it was begun with (ponder tune --out {self.folder} alone goes "
-                    "on), or another --out.",
+                    "Write what it was begun with "
+                    f"({command_text('ponder', 'tune', '--out', self.folder)} alone goes on), or "
+                    "another --out.",
                 )
 
     def _requeue_dead(self) -> None:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from halting.errors import UsageError
-from training.config.parts import resolve, signature_fields
 from training.config.run_config import RunConfig
-from training.config.sections import Part
-from training.optimizers.schedules.schedule import Schedule
+from training.config.warmups import with_warmups_scaled
 
 _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|updates?|flops)", re.IGNORECASE)
 
@@ -67,28 +65,15 @@ class TrialBudget:
             return config.model_copy(
                 update={"time_limit": None, "flops_limit": self.amount, "stretch_to": "limit"}
             )
-        share = self.amount / config.updates
-        penalty = config.penalty.model_copy(update={"warmup": round(config.penalty.warmup * share)})
-        changed = {
-            "schedule": _shortened(config.schedule, share),
-            "penalty": penalty,
-            "updates": int(self.amount),
-        }
+        config = with_warmups_scaled(config, self.amount / config.updates)
         return config.model_copy(
-            update={**changed, "time_limit": None, "flops_limit": None, "stretch_to": "updates"}
+            update={
+                "updates": int(self.amount),
+                "time_limit": None,
+                "flops_limit": None,
+                "stretch_to": "updates",
+            }
         )
-
-
-def _shortened(schedule: Part, share: float) -> Part:
-    """The schedule whose warm-up, if it has one, takes this share of its updates."""
-    known = {
-        option.name: option.default for option in signature_fields(resolve(schedule.kind, Schedule))
-    }
-    warmup = schedule.options.get("warmup", known.get("warmup"))
-    if not isinstance(warmup, int):
-        return schedule
-    options = {**schedule.options, "warmup": round(warmup * share)}
-    return schedule.model_copy(update={"options": options})
 
 
 def _number(text: str) -> float | None:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Literal
 
 from training.config.run_config import RunConfig
+from training.engine.threads import threads_of_a_trial
 from training.tuning.space import Point, Space
 from training.tuning.sweep import Claim, Sweep
 from training.tuning.trial import FIGURES, read_figures
@@ -112,12 +113,12 @@ class Worker:
         """The config of a trial."""
         config = self.space.config(point)
         config = self.budget.apply(config) if self.budget is not None else config
-        place = {"output": str(self.sweep.trials_folder), "name": f"{number:04d}"}
-        own = {
-            "seed": config.seed + seed,
-            "threads": config.launch.threads or max(1, (os.cpu_count() or 1) // self.jobs),
-        }
-        return config.model_copy(update={**place, **own})
+        return config.replace(
+            output=str(self.sweep.trials_folder),
+            name=f"{number:04d}",
+            seed=config.seed + seed,
+            threads=config.launch.threads or threads_of_a_trial(self.jobs),
+        )
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.asked = signal.Signals(number).name

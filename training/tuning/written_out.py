@@ -3,12 +3,12 @@ chosen setting."""
 
 import csv
 import io
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from training.console.command_text import command_text
 from training.console.table import markdown
 from training.tuning.measured import MeasuredSetting, bend, front, measured
 from training.tuning.pareto_page import pareto_page
@@ -80,7 +80,7 @@ def command(sweep: Sweep, what: str = "knee") -> str:
         "--pick",
         what,
     ]
-    return shlex.join(words)
+    return command_text(*words)
 
 
 def _rows(settings: Sequence[MeasuredSetting]) -> list[tuple[tuple[str, ...], str]]:
@@ -163,8 +163,8 @@ def _report(sweep: Sweep, settings: Sequence[MeasuredSetting]) -> str:
         "at least.",
         f"![Accuracy against compute]({PICTURE})",
         f"{says}\n\n```bash\n{command(sweep, 'knee' if chosen is not None else 'best')}\n```",
-        f"Go on with the sweep, or add to it: `ponder tune --out {sweep.folder}`. Each trial is in "
-        f"`{CSV}`.",
+        "Go on with the sweep, or add to it: "
+        f"`{command_text('ponder', 'tune', '--out', sweep.folder)}`. Each trial is in `{CSV}`.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -92,7 +92,9 @@ def test_the_frozen_state_is_what_others_see() -> None:
     with torch.no_grad():
         rule.gate.weight.copy_(torch.tensor([[100.0, 0.0]]))
     x = torch.tensor([[[10.0, 0.0], [-50.0, 0.0]]])
-    _, trace = Recurrence(PlainBlock(Watch()), rule, max_steps=4)(x)
+    block = PlainBlock(Watch())
+    block.batch_independent = True  # nobody else is to call it
+    _, trace = Recurrence(block, rule, max_steps=4)(x)
     assert trace.steps.tolist() == [[1, 4]]
     assert [step[0, 0, 0].item() for step in seen] == [10.0, 11.0, 11.0, 11.0]
     assert [step[0, 1, 0].item() for step in seen] == [-50.0, -49.0, -48.0, -47.0]

@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import tracemalloc
+import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halting import PonderMap, UsageError
+from halting.maps import file as map_file
 from halting.maps.ponder_map import IGNORE
 
 EXACT = (
@@ -308,3 +311,58 @@ def test_empty_maps(tmp_path: Path, batch: int, length: int) -> None:
         "steps_by_difficulty": [],
     }
     assert "no tokens" in repr(loaded)
+
+
+def with_members(stem: Path, members: dict[str, bytes]) -> None:
+    """Writes an .npz of raw members, and has the JSON vouch for it."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    stem.with_suffix(".npz").write_bytes(packed.getvalue())
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+    rewritten(stem.with_suffix(".json"), npz_sha256=digest)
+
+
+def header(shape: str, dtype: str = "<u2") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (header("(1000000000000000,)") + bytes(8), "announces 1,000,000,000,000,000 entries"),
+        (header("(3, 4, 10**15)") + bytes(8), "not a whole .npz"),
+        (header("(-1,)") + bytes(8), "announces"),
+        (header("(4,)", "|O") + bytes(32), "not a whole .npz"),
+        (b"\x93NUMPY\x03\x00" + bytes(9), "format"),
+        (b"no header", "not a whole .npz"),
+    ],
+)
+def test_a_header_that_announces_what_is_not_there_is_refused(
+    saved: Path, content: bytes, says: str
+) -> None:
+    with_members(saved, {"mass.npy": content})
+    with pytest.raises(UsageError, match="cannot be read as a ponder map") as error:
+        PonderMap.load(saved)
+    assert says in str(error.value)
+
+
+def test_a_map_that_would_unpack_to_too_much_is_not_unpacked(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(map_file, "MOST_BYTES", 1_000_000)
+    tracemalloc.start()
+    with_members(saved, {"mass.npy": header("(2000000,)") + bytes(4_000_000)})
+    assert saved.with_suffix(".npz").stat().st_size < 10_000
+    tracemalloc.reset_peak()
+    with pytest.raises(UsageError, match="unpacks to 4,000,") as error:
+        PonderMap.load(saved)
+    peak = tracemalloc.get_traced_memory()[1] - tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert "read at most" in str(error.value) and peak < 1_000_000
+    saved.with_suffix(".json").write_bytes(b" " * 1_000_001)
+    with pytest.raises(UsageError, match="1,000,001 bytes"):
+        PonderMap.load(saved)

@@ -11,7 +11,7 @@ from small_runs import small, stands_at, train_only
 from halting.errors import UsageError
 from training.build import build_all
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.checkpoints.recovery import take_back
 from training.engine.local import LocalEngine
 from training.runs import metrics

@@ -21,6 +21,7 @@ from halting import (
     UsageError,
 )
 from halting.rules.confidence_exit import ConfidenceExit
+from training.checkpoints import manifest
 from training.cli.main import main
 from training.exits.answers import Answers, Examples, answer
 from training.exits.calibrated import apply_exit
@@ -220,6 +221,7 @@ def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
     assert "not those of full depth" in capsys.readouterr().out
     weights = own / "final" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    manifest.write(weights.parent)
     assert main(["eval", str(own)]) == 2
     assert "is of other weights" in capsys.readouterr().err
 

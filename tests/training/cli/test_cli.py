@@ -96,7 +96,7 @@ def test_show_prints_the_map_and_writes_what_is_asked_for(run, elsewhere, capsys
     [
         ("[]", "it holds none"),
         ('[{"label": "a", "accuracy": 1}]', "lacks compute"),
-        ("{", "no points"),
+        ("{", "is not JSON"),
         (None, "No such"),
     ],
 )

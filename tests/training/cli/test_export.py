@@ -1,6 +1,7 @@
 """`ponder export`, as a person types it."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -26,7 +27,11 @@ def test_an_export_is_the_weights_and_what_they_are_of(run, tmp_path, capsys):
     folder = tmp_path / "exported"
     assert main(["export", str(run), "--to", "safetensors", "--output", str(folder)]) == 0
     assert str(folder / "model.safetensors") in capsys.readouterr().out
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+    ]
     wanted = load_run(run).model.state_dict()
     found = load_file(folder / "model.safetensors")
     assert set(found) == set(wanted) and all(
@@ -59,6 +64,14 @@ def test_nothing_that_exists_is_overwritten(run, tmp_path, capsys):
     assert main(["export", str(run), "--output", str(tmp_path / "there")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert list((tmp_path / "there").iterdir()) == []
+    out = tmp_path / "out"
+    assert main(["export", str(run), "--output", str(out)]) == 0
+    assert main(["export", str(run), "--output", str(out)]) == 2
+    assert main(["export", str(run), "--output", str(out), "--overwrite"]) == 0
+    (out / "notes.txt").write_text("mine")
+    assert main(["export", str(run), "--output", str(out), "--overwrite"]) == 2
+    assert "holds nothing else" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "mine"
 
 
 def test_what_cannot_be_exported_leaves_nothing_behind(run, tmp_path, capsys):
@@ -66,13 +79,10 @@ def test_what_cannot_be_exported_leaves_nothing_behind(run, tmp_path, capsys):
     assert main(["export", str(run), "--output", str(tmp_path / "file" / "out")]) == 2
     said = capsys.readouterr().err
     assert "cannot be written" in said and "fix:" in said
-    broken = tmp_path / "run"
-    (broken / "final").mkdir(parents=True)
-    (broken / "config.json").write_text((run / "config.json").read_text())
-    (broken / "final" / "model.safetensors").write_bytes(
-        (run / "final" / "model.safetensors").read_bytes()[:-9]
-    )
+    broken = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export*"))
+    weights = broken / "final" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
     assert main(["export", str(broken)]) == 2
-    assert "cannot be read" in capsys.readouterr().err
-    assert sorted(path.name for path in broken.iterdir()) == ["config.json", "final"]
+    assert f"{weights} is damaged" in capsys.readouterr().err
+    assert not list(broken.glob("*export*"))
     assert json.loads((run / "config.json").read_text())["launch"]["threads"] == 1

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from training.cli.launch import Attempt
+from training.cli.launch import Attempt, StopSignals
 
 PATIENCE = 30.0
 DEAF = """
@@ -28,12 +28,10 @@ def test_a_stop_reaches_a_command_that_loses_a_ctrl_c_among_its_imports(tmp_path
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    attempt, thread = (
-        Attempt([sys.executable, "-c", DEAF.format(str(deaf))]),
-        threading.Thread(target=interrupt),
-    )
-    thread.start()
-    code = attempt.run()
+    thread = threading.Thread(target=interrupt)
+    with StopSignals() as stop:
+        thread.start()
+        code = Attempt([sys.executable, "-c", DEAF.format(str(deaf))], stop).run()
     thread.join()
-    assert attempt.told_to_stop
+    assert stop.heard == "SIGINT"
     assert code == -signal.SIGTERM, "it slept to its end"

@@ -6,10 +6,12 @@ import functools
 import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from itertools import islice
@@ -24,7 +26,7 @@ from halting.maps.ponder_map import PonderMap
 from training.cli import serve
 from training.runs.loaded import Run
 from training.runs.map_json import map_json
-from training.serving import map_server
+from training.serving import connections, map_server
 from training.serving.map_server import MapServer
 from training.serving.server import only_here
 
@@ -193,6 +195,12 @@ def test_what_is_no_http_is_refused(server: MapServer) -> None:
     assert smuggled.count(b"HTTP/1.1 200") == 1, "a body that nobody reads is no second request"
 
 
+def test_what_is_no_address_is_refused(server: MapServer) -> None:
+    for head in (b"OPTIONS http://[ HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nOrigin: http://[\r\n"):
+        answer = raw(server, head + b"Host: localhost\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ") and b"no address" in answer
+
+
 def test_one_connection_serves_several_requests(server: MapServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     for text, status in ((TEXT, 200), ("mauve", 400), (TEXT, 200)):
@@ -236,18 +244,61 @@ def test_fifty_at_once(server: MapServer) -> None:
     assert ask(server, "POST", "/api/map", {"text": TEXT})[0] == 200
 
 
-def test_connections_beyond_the_limit_are_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(map_server, "MOST_CONNECTIONS", 3)
+def test_what_drips_in_is_given_up_as_what_does_not_come(
+    server: MapServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One deadline a request: each byte is in time, and all of them are not."""
+    monkeypatch.setattr(map_server._Handler, "timeout", 0.4)
+    head = b"POST /api/map HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n"
+    for at_once, drips, answer in ((head, b" " * 19 + b"{", b"408"), (b"", head, b"")):
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=30) as connection:
+            connection.sendall(at_once)
+            got = b""
+            with contextlib.suppress(ConnectionError):
+                for letter in drips:
+                    connection.sendall(bytes([letter]))
+                    time.sleep(0.1)
+                    if select.select([connection], [], [], 0)[0]:
+                        break
+                else:
+                    raise AssertionError("everything that dripped in was read")
+                got = connection.recv(65536)
+        assert answer in got and (answer or not got)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """A whole answer, head and body."""
+    got = b""
+    while (head := got.partition(b"\r\n\r\n"))[1] == b"" or len(head[2]) < length_of(head[0]):
+        more = connection.recv(65536)
+        assert more, "closed before the end of an answer"
+        got += more
+    return got
+
+
+def length_of(head: bytes) -> int:
+    lines = (line.partition(b":") for line in head.splitlines())
+    return next(int(value) for name, _, value in lines if name.lower() == b"content-length")
+
+
+def test_who_waits_longest_makes_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_server, "MOST_OF_ONE_ADDRESS", 3)
+    get = b"GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with serving(run) as server:
         held = [
             socket.create_connection(("127.0.0.1", server.server_port), timeout=30)
             for _ in range(3)
         ]
         for connection in held:
-            connection.sendall(b"GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            connection.sendall(get)
+            assert answer(connection).startswith(b"HTTP/1.1 200")
         with contextlib.suppress(ConnectionError):  # it may be closed before all is sent
-            assert raw(server, b"GET /api/run HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
+            assert raw(server, get) == b"", "all of them have only just come"
+        monkeypatch.setattr(connections, "GRACE", 0.0)
+        assert ask(server, "GET", "/api/run")[0] == 200
+        assert held[0].recv(1) == b"", "the first had waited longest"
+        held[2].sendall(get)
+        assert answer(held[2]).startswith(b"HTTP/1.1 200")
         for connection in held:
             connection.close()
 

@@ -171,7 +171,7 @@ def test_mistakes_are_refused_in_three_parts(make: Any, words: tuple[str, ...]):
             ("optimizer.lerning_rate", "Did you mean learning_rate?"),
         ),
         ('"updates"', '"update"', ("no key update ", "Did you mean updates?")),
-        ('"value": null', '"value": NaN', ("--penalty.value is nan",)),
+        ('"value": null', '"value": NaN', ("NaN", "finite")),
         ('"value": null', '"value": "0.01"', ("--penalty.value is '0.01'", "valid number")),
         ('"updates": 1500', '"updates": 0', ("--updates is 0",)),
         (
@@ -180,7 +180,7 @@ def test_mistakes_are_refused_in_three_parts(make: Any, words: tuple[str, ...]):
             ("--halting.kind GravesACR", "Did you mean GravesACT?"),
         ),
         ('"kind": "GravesACT"', '"kind": 3', ("--halting.kind is 3",)),
-        ('"length": 3', '"length": NaN', ("nan", "JSON")),
+        ('"length": 3', '"length": NaN', ("NaN", "JSON")),
         ('"length": 3', '"lenght": 3', ("--data.lenght 3", "Did you mean --data.length?")),
         ("{", "[", ("not JSON",)),
     ],

@@ -119,7 +119,7 @@ def leaves(
         if isinstance(info.annotation, type) and issubclass(info.annotation, Record):
             if info.annotation not in (Part, ModelPart):
                 found += leaves(info.annotation, (*path, name))
-        elif name not in ("recipe", "readout", "cost", "kind", "options", *JUDGING):
+        elif name not in ("recipe", "deepspeed", "readout", "cost", "kind", "options", *JUDGING):
             default = info.get_default(call_default_factory=True, validated_data={})
             found.append(((*path, name), info.annotation, default))
     return found
@@ -170,7 +170,7 @@ def test_every_field_is_a_flag_and_a_key(path: tuple[str, ...], annotation: Any,
 
 
 def test_every_field_of_the_model_has_been_asked():
-    groups = {path[0] for path, _, _ in leaves(RunConfig)} | set(ROLES) | {"recipe"}
+    groups = {path[0] for path, _, _ in leaves(RunConfig)} | set(ROLES) | {"recipe", "deepspeed"}
     assert groups == set(RunConfig.model_fields)
 
 

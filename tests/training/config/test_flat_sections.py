@@ -21,6 +21,9 @@ def test_a_field_may_be_given_by_its_own_name():
     config = run_config(eval_every=7, threads=2)
     assert (config.evaluation.eval_every, config.launch.threads) == (7, 2)
     assert config == run_config(evaluation={"eval_every": 7}, launch={"threads": 2})
+    assert config == RunConfig.model_validate(
+        {**run_config().model_dump(), "eval_every": 7, "threads": 2}
+    )
 
 
 def test_a_change_by_its_own_name_leaves_the_rest_of_its_section():

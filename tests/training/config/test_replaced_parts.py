@@ -48,5 +48,5 @@ def test_the_line_is_on_the_screen(capsys):
     told = capsys.readouterr().out
     assert told.startswith("--halting.kind PonderNet replaced the recipe's penalty 0.01 → ")
     assert told.count("\n") == 1
-    read_request(["pointer_chase", "--updates", "3"])
+    read_request(["pointer_chase", "--updates", "2000"])
     assert capsys.readouterr().out == ""

@@ -26,7 +26,7 @@ def test_hosts_of_a_hostfile(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("machine1\n", "line 1: machine1"),
+        ("machine1\n", "line 1: machine1. It does not say how many ranks"),
         ("machine1 slots=8\nmachine1 slots=4\n", "line 2: machine1 slots=4"),
         ("machine1 slots=eight\n", "line 1"),
         ("# nothing\n", "names no machine"),
@@ -37,6 +37,16 @@ def test_a_hostfile_that_is_none(tmp_path: Path, text: str, says: str) -> None:
     path.write_text(text)
     with pytest.raises(UsageError, match=says):
         hosts(path)
+
+
+def test_a_hostfile_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    path.write_bytes("# équipe\nlocalhost slots=1\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"--hostfile .* from line 1, byte 2 \(0xe9\)") as refused:
+        hosts(path)
+    assert "Windows-1252" in refused.value.why
+    path.write_bytes(b"\xef\xbb\xbfmachine1 slots=1\n")
+    assert hosts(path) == {"machine1": 1}
 
 
 def test_a_hostfile_that_is_not_there_is_refused_where_deepspeed_goes_on_alone(
@@ -145,7 +155,7 @@ def test_what_launch_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], says: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "there").mkdir(parents=True)
+    (tmp_path / "runs" / "there" / "final").mkdir(parents=True)
     with pytest.raises(UsageError, match=says):
         launch.main(["--max-restarts", "1", "--", *given])
 

@@ -282,6 +282,20 @@ def test_the_gradient_is_measured_at_the_gate_and_nothing_else_is_touched(tmp_pa
     assert found.gate == pytest.approx(gate**0.5, rel=1e-5)
 
 
+@pytest.mark.parametrize("backprop", ["full", "checkpointed"])
+def test_a_look_at_the_gradient_draws_nothing_that_training_draws(tmp_path, backprop):
+    layer = {"block": "torch.nn:TransformerEncoderLayer", "nhead": 2, "batch_first": True}
+    engine, built = engine_of(
+        tmp_path, model={"width": 16, **layer}, loop={"max_steps": 4, "backprop": backprop}
+    )
+    engine.train()
+    torch.manual_seed(7)
+    expected = torch.rand(2)
+    torch.manual_seed(7)
+    assert gate_gradient(engine, built.task.batch("train", 0, 8), built.objective, built.cost, 0.01)
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_where_every_token_leaves_at_step_1_or_the_gate_is_saturated_its_gradient_is_gone(tmp_path):
     for bias, costs_nothing in ((9.0, True), (-30.0, False)):
         engine, built = engine_of(tmp_path, **biased(bias))

@@ -8,7 +8,7 @@ from small_runs import losses, small, stands_at, train_only
 from halting.errors import UsageError
 from training.build import build_all
 from training.checkpoints import checkpoint
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.loop.run_limits import RunLimits
 from training.runs import metrics
 from training.runs.loaded import load_run

@@ -79,7 +79,7 @@ def run(penalty: TargetPenalty, plant: Plant, updates=range(UPDATES)) -> list[fl
 
 def budget(target: float, weight: float = 0.01) -> TargetPenalty:
     return TargetPenalty(
-        actuator_of(StepsPlusRemainder(), weight, target, "GravesACT"),
+        actuator_of(StepsPlusRemainder(), weight, target, "GravesACT", 10),
         target,
         UPDATES,
         UPDATES // 3,
@@ -111,7 +111,7 @@ def test_any_model_that_answers_in_time_holds_the_target(share, width, lag, free
 def test_a_long_run_is_steered_as_fast_as_a_short_one_and_walks_more_slowly():
     """How soon depth answers is the optimizer's matter; how long the way is, the run's."""
     long = TargetPenalty(
-        actuator_of(StepsPlusRemainder(), 0.01, 2.0, "GravesACT"), 2.0, 20 * UPDATES, 100
+        actuator_of(StepsPlusRemainder(), 0.01, 2.0, "GravesACT", 10), 2.0, 20 * UPDATES, 100
     )
     short = budget(2.0)
     assert long.constants == short.constants
@@ -266,7 +266,7 @@ def test_the_state_of_another_version_is_refused_in_words():
 
 def test_a_priors_mean_is_moved_and_its_weight_stays():
     cost = GeometricPrior(prior_steps=5.0)
-    penalty = TargetPenalty(actuator_of(cost, 0.1, 3.0, "PonderNet"), 3.0, UPDATES, 100)
+    penalty = TargetPenalty(actuator_of(cost, 0.1, 3.0, "PonderNet", 10), 3.0, UPDATES, 100)
     assert penalty.coefficient(0) == 0.1 and cost.prior_steps == pytest.approx(
         3.0
     )  # from the start: nothing waits

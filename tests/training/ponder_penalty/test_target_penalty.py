@@ -12,6 +12,7 @@ from small_runs import small, train_only
 from halting import PonderNet, StepsPlusRemainder, UsageError
 from training.build import build_all, make_penalty
 from training.checkpoints import checkpoint
+from training.evaluation.evaluate import evaluate
 from training.runs import metrics
 from training.runs.loaded import load_run
 from training.runs.report import target_told
@@ -51,16 +52,44 @@ def test_a_run_holds_its_target_and_says_so(held):
     assert np.mean(late) == pytest.approx(2.5, rel=0.05)
     assert {line["penalty"] for line in lines[:10]} == {0.0} and lines[-1]["penalty"] > 0
     summary = json.loads((held / "summary.json").read_text())
-    assert (
-        summary["budget"]["held"] == pytest.approx(np.mean(late))
-        and summary["budget"]["says"] is None
-    )
-    assert "2.5 steps; 2." in (held / "report.md").read_text()
-    assert summary["budget"]["unseen"] == pytest.approx(summary["mean_ponder"] / 2.5 - 1)
-    told = target_told({**summary["budget"], "unseen": 0.6})
-    assert told.endswith("; on unseen examples 4.00 (+60.0%)") and "unseen" not in target_told(
-        summary["budget"]
-    )
+    budget = summary["budget"]
+    looks = [line["mean_ponder"] for line in metrics.read_metrics(held, "look")]
+    assert len(looks) == 41  # at each fiftieth from a fifth of the run on
+    assert budget["in_training"] == pytest.approx(np.mean(late))
+    assert budget["held"] == pytest.approx(np.mean(looks[-13:])) and budget["says"] is None
+    assert budget["unseen"] == pytest.approx(summary["mean_ponder"] / 2.5 - 1)
+    told = target_told(budget)
+    assert told in (held / "report.md").read_text().lower() and "2.5 steps; 2." in told
+    assert "on unseen examples with the weights of update" in told and "in training" in told
+
+
+def test_the_model_that_is_kept_lies_within_the_target(held):
+    """On examples of which none was looked at, and by the weights of the update that it names."""
+    budget = json.loads((held / "summary.json").read_text())["budget"]
+    run = load_run(held)
+    tally = evaluate(run, run.task, "test", 4096, 256, start=10_000)
+    assert tally.figures()["mean_ponder"] == pytest.approx(2.5, rel=0.03)
+    kept = load_run(f"{held}@{budget['kept']['update']}")
+    for name, value in kept.model.state_dict().items():
+        assert value.equal(run.model.state_dict()[name])
+
+
+def test_where_no_checkpoint_holds_it_the_exit_does(tmp_path):
+    """PonderNet without the time to come to its target."""
+    short = {**TARGET, "updates": 60, "eval_every": 60, "save_every": 60, "eval_examples": 64}
+    halting = {"kind": "PonderNet", "options": {}}
+    config = small(tmp_path, name="run", **{**short, "halting": halting})
+    assert train(config) == 0
+    budget = json.loads((tmp_path / "run" / "summary.json").read_text())["budget"]
+    run = load_run(tmp_path / "run")
+    rule = run.model.recurrence.rule
+    assert isinstance(rule, PonderNet) and budget["kept"]["options"] == {"q": rule.q} != {"q": 0.5}
+    figures = evaluate(run, run.task, "test", 4096, 256, start=10_000).figures()
+    trained = load_run(tmp_path / "run@60")
+    assert trained.config == config and trained.model.recurrence.rule.q == 0.5
+    before = evaluate(trained, run.task, "test", 4096, 256, start=10_000).figures()
+    assert abs(figures["mean_ponder"] / 2.5 - 1) < abs(before["mean_ponder"] / 2.5 - 1)
+    assert figures["mean_ponder"] == pytest.approx(2.5, rel=0.05)
 
 
 def test_what_is_steered_is_what_evaluation_shows(held):
@@ -103,7 +132,8 @@ def test_a_resumed_run_holds_it_bit_for_bit(held, tmp_path):
         checkpoint.found(cut / "checkpoints")[-1]
     )  # as if it had died before its end was saved
     (cut / "summary.json").unlink()
-    assert [path.name for path in checkpoint.found(cut / "checkpoints")] == ["update-000100"]
+    kept = json.loads((held / "summary.json").read_text())["budget"]["kept"]["update"]
+    assert checkpoint.found(cut / "checkpoints")[-1].name == f"update-{kept:06d}"
     assert main(["--resume", str(cut)]) == 0
     for name in ("loss", "mean_ponder", "penalty"):
         whole, resumed = (

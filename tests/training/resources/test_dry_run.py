@@ -200,7 +200,7 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_taken_name_is_noted(tmp_path: Path):
-    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "final").mkdir(parents=True)
     assert any(
         "exists already" in note for note in plan(make(name="taken", output=str(tmp_path))).notes
     )
@@ -214,8 +214,12 @@ def test_ranks_without_deepspeed_are_noted():
 @pytest.mark.parametrize(
     ("settings", "changes", "said"),
     [
-        ({"gradient_clipping": 7.0}, {}, "gradient_clipping = 7.0, but --optimizer.clip = 1.0"),
-        ({"optimizer": {"type": "Adam"}}, {}, "the section optimizer"),
+        (
+            {"train_batch_size": 8},
+            {"batch_size": 4},
+            "train_batch_size = 8, but --batch-size = 4",
+        ),
+        ({"optimizer": {"type": "Lamb"}}, {}, "optimizer.type"),
         ({"zero_optimization": {"stage": 4}}, {}, "stage = 4"),
         ({}, {"batch_size": 9}, "--batch-size 9 cannot be shared by 2 ranks"),
     ],
@@ -225,6 +229,12 @@ def test_conflicts_are_refused(settings, changes, said, tmp_path: Path):
     path.write_text(json.dumps(settings))
     with pytest.raises(UsageError, match=said):
         dry_run_text(make(deepspeed_config=str(path), **changes), 2)
+
+
+def test_a_precision_that_training_would_refuse():
+    with pytest.raises(UsageError, match="--precision fp16 on a CPU"):
+        dry_run_text(make(precision="fp16", device="cpu"))
+    assert dry_run_text(make(precision="fp16", device="cuda"))
 
 
 def test_a_cost_that_its_rule_cannot_pay_is_refused():

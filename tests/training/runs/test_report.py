@@ -6,7 +6,7 @@ import pytest
 from small_runs import small
 
 from training.build import build_all
-from training.checkpoints.checkpoint import Progress
+from training.checkpoints.progress import Progress
 from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.runs.finish import summarise
 from training.runs.rank_report import RankReport

@@ -1,5 +1,7 @@
 """bAbI: reading stories, splitting them, and the examples that are made of them."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 
 from halting import UsageError
 from training.tasks import IGNORE, SPLITS, Babi
-from training.tasks.babi_stories import VARIABLE, find_folder, read_questions
+from training.tasks.babi_stories import VARIABLE, find_folder, read_stories
+from training.tasks.kept_data import KeptData
 
 STORY = """1 Mary went to the {0}.
 2 John went to room {1}.
@@ -33,7 +36,7 @@ def folder(tmp_path_factory):
 
 
 def test_questions_have_the_facts_before_them_and_count_what_supports_them(folder):
-    first, second = read_questions(folder, 2)[:2]
+    first, second = read_stories(folder, 2).questions[:2]
     assert first.facts == (
         ("mary", "went", "to", "the", "kitchen"),
         ("john", "went", "to", "room", "0"),
@@ -51,15 +54,15 @@ def test_questions_have_the_facts_before_them_and_count_what_supports_them(folde
 
 def test_a_story_is_in_one_split(folder):
     by_split = {
-        split: {each.facts[:3] for each in read_questions(folder, 2) if each.split == split}
+        split: {each.facts[:3] for each in read_stories(folder, 2).questions if each.split == split}
         for split in SPLITS
     }
     assert all(by_split.values())
-    stories = [each for each in read_questions(folder, 2) if len(each.facts) == 3]
+    stories = [each for each in read_stories(folder, 2).questions if len(each.facts) == 3]
     of_story = {}
     for each in stories:
         assert of_story.setdefault(each.facts, each.split) == each.split
-    assert {each.split for each in read_questions(folder, 18)} == set(SPLITS)
+    assert {each.split for each in read_stories(folder, 18).questions} == set(SPLITS)
 
 
 def test_examples_ask_at_the_question_and_are_as_hard_as_their_facts(folder):
@@ -79,7 +82,7 @@ def test_examples_ask_at_the_question_and_are_as_hard_as_their_facts(folder):
     known = {
         (*(" ".join(fact) for fact in q.facts), " ".join(q.question)): q
         for n in (2, 18)
-        for q in read_questions(folder, n)
+        for q in read_stories(folder, n).questions
     }
     for row, told in enumerate(sentences):
         question = known[tuple(told)]
@@ -118,6 +121,38 @@ def test_a_typed_story_is_read_as_those_of_the_files(folder):
     ):
         with pytest.raises(UsageError):
             task.encode(text)
+
+
+def test_words_and_answers_are_kept_and_other_files_refused(folder, tmp_path):
+    here = shutil.copytree(folder, tmp_path / "babi")
+    before = Babi(str(here), (2,))
+    assert before.says().startswith("read 1 file of bAbI") and "120 questions" in before.says()
+    kept = KeptData("runs/a", "Babi", before.identity(), before.vocabulary())
+    path = here / "en-10k" / "qa2_two_train.txt"
+    text = path.read_text()
+    path.unlink()
+    task = Babi(str(here), (2,), kept_data=kept)
+    assert (task.words, task.answers, task.size) == (before.words, before.answers, before.size)
+    vectors = task.encode("Mary went to the garden. Where is Mary?")
+    assert vectors == before.encode("Mary went to the garden. Where is Mary?")
+    path.write_text(text)
+    assert torch.equal(task.batch("train", 0, 4).tokens, before.batch("train", 0, 4).tokens)
+    path.write_text(text.replace("took", "dropped", 1))
+    with pytest.raises(UsageError, match=r"qa2_two_train\.txt has changed"):
+        Babi(str(here), (2,), kept_data=kept).batch("train", 0, 1)
+    with pytest.raises(UsageError, match="have 'dropped' in them"):
+        Babi(str(here), (2,), kept_data=replace(kept, allow_changed=True)).batch("train", 0, 1)
+    path.write_text(text.replace("took", "went", 1))
+    Babi(str(here), (2,), kept_data=replace(kept, allow_changed=True)).batch("train", 0, 1)
+    with pytest.raises(UsageError, match="no vocabulary"):
+        Babi(str(here), (2,), kept_data=replace(kept, vocabulary={"words": 3}))
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    path = tmp_path / "qa1_broken_train.txt"
+    path.write_bytes(b"1 Mary went to the caf\xe9.\n2 Where is Mary? \tcaf\xc3\xa9\t1\n")
+    with pytest.raises(UsageError, match=r"qa1_broken_train.txt is not text .* byte 22 \(0xe9\)"):
+        Babi(str(tmp_path), (1,))
 
 
 def test_what_cannot_be_is_refused(folder, tmp_path, monkeypatch):

@@ -191,9 +191,9 @@ def test_examples_that_differ_in_what_is_read_have_other_fingerprints():
     [
         ({"loss_weights": torch.ones(2, 3)}, r"loss_weights of shape \[2, 3\]"),
         ({"noise_level": torch.ones(2, 1)}, r"noise_level of shape \[2, 1\]"),
-        ({"source": torch.ones(2, 5)}, "source alone"),
+        ({"source": torch.ones(2, 5).long()}, "source alone"),
         (
-            {"source": torch.ones(2, 5), "source_valid": torch.ones(2, 4)},
+            {"source": torch.ones(2, 5).long(), "source_valid": torch.ones(2, 4).bool()},
             r"source_valid of shape \[2, 4\]",
         ),
         ({"loss_weights": torch.full((2, 8), -1.0)}, "from -1.0"),

@@ -1,6 +1,7 @@
 """Text: the next byte is asked for, files are split whole, and a text that cannot be used is
 refused."""
 
+import gzip
 import os
 import sysconfig
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 
 from halting import UsageError
 from training.tasks import SPLITS, TextBytes
+from training.tasks.corpus import Errors
 
 
 def write(folder: Path, **files: str | bytes) -> str:
@@ -80,6 +82,87 @@ def test_only_visible_texts_of_a_folder_are_read(tmp_path: Path):
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     corpus = TextBytes(folder, length=10).corpus
     assert b"".join(corpus[split].tobytes() for split in SPLITS) == b"a" * 300 + b"b" * 100
+
+
+HALF = ("plain text " * 30).encode()
+TROUBLE = {
+    "stray": (HALF + b"Don\x92t " + HALF, "’ (right single quotation mark)", "Write ’ there"),
+    "cut": (HALF + "café".encode()[:-1], "1 of its 2 bytes", "head -c"),
+    "nul": (HALF + b"\0" + HALF, "one NUL byte", "tr -d"),
+    "latin": (HALF + "café crème".encode("latin-1"), "Windows-1252", "iconv -f WINDOWS-1252"),
+    "utf16": (HALF.decode().encode("utf-16"), "UTF-16LE", "iconv -f UTF-16"),
+    "gz": (gzip.compress(bytes(range(256)) * 9), "gzip", "gzip -dc"),
+    "binary": (bytes(range(256)) * 9, "binary", "Leave"),
+}
+READ = ("stray", "cut", "nul", "latin")  # with --data.errors replace or skip
+
+
+@pytest.mark.parametrize("errors", ["strict", "replace", "skip"])
+@pytest.mark.parametrize("name", TROUBLE)
+def test_each_trouble_has_its_own_remedy(tmp_path: Path, name: str, errors: Errors):
+    data, says, fix = TROUBLE[name]
+    path = tmp_path / f"{name}.txt"
+    path.write_bytes(data)
+    if errors == "strict" or name not in READ:
+        with pytest.raises(UsageError) as refused:
+            TextBytes(str(path), length=3, errors=errors)
+        assert "is not text in UTF-8 from line 1, byte" in refused.value.what
+        assert says in refused.value.why and fix in refused.value.write
+        assert ("--data.errors replace" in refused.value.write) == (name in READ)
+        return
+    task = TextBytes(str(path), length=3, errors=errors)
+    text = b"".join(task.corpus[split].tobytes() for split in SPLITS).decode()
+    number = 2 if name == "latin" else 1
+    assert text.count("\ufffd") == (number if errors == "replace" else 0)
+    assert text.replace("\ufffd", "").isascii() and "\0" not in text
+    [warning] = task.warnings()
+    assert warning.startswith(f"{number} place") and path.name in warning
+
+
+def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"a{number}.txt").write_bytes(HALF + b"\r\n")
+        (folder / f"b{number}.txt").write_bytes(HALF + "café crème".encode("latin-1"))
+    (folder / "c.txt").write_bytes(TROUBLE["gz"][0])
+    (folder / ".git").mkdir()
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "d.txt").write_bytes(HALF)
+    (folder / "more").symlink_to("../beside")
+    (folder / "linked.txt").symlink_to("../beside/d.txt")
+    (folder / "broken").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe")
+    task = TextBytes(str(folder), length=3)
+    assert task.says().startswith("read 6 texts, 1.99 kB; CRLF line ends are kept, in a0.txt, a1")
+    assert task.says().endswith("hidden, and not read: .git")
+    said = {line.partition(":")[0]: line for line in task.warnings()}
+    assert set(said) == {
+        "left out 5 files in another encoding",
+        "left out 1 compressed file",
+        "left out 1 linked folder",
+        "left out 1 link that leads nowhere",
+        "left out 1 device or pipe",
+    }
+    encoded = said["left out 5 files in another encoding"]
+    assert "b0.txt, b1.txt, b2.txt and 2 more" in encoded and "iconv" in encoded
+    assert "more" in said["left out 1 linked folder"]
+    both = TextBytes(str(folder), length=3, errors="replace")
+    assert both.says().startswith("read 11 texts")
+    assert "10 places without valid UTF-8 replaced by U+FFFD" in both.warnings()[0]
+    for path in folder.glob("a*.txt"):
+        path.unlink()
+    (folder / "linked.txt").unlink()
+    with pytest.raises(UsageError, match="holds no text") as refused:
+        TextBytes(str(folder), length=3)
+    assert "Left out 5 files in another encoding" in refused.value.why
+
+
+def test_a_mark_is_read_over_and_line_ends_stay(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"one\r\ntwo\n" * 30)
+    task = TextBytes(str(tmp_path / "a.txt"), length=3)
+    text = b"".join(task.corpus[split].tobytes() for split in SPLITS)
+    assert text == b"one\r\ntwo\n" * 30 and task.warnings() == ()
 
 
 def test_the_default_is_the_standard_library_without_its_tests():

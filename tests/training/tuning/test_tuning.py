@@ -16,7 +16,7 @@ from told_sweeps import FOUND, figures, measure_all, space_of, sweep_of
 from halting.errors import UsageError
 from training.tuning.axis import Axis
 from training.tuning.chosen import chosen
-from training.tuning.database import open_study
+from training.tuning.database import holds_study, open_study
 from training.tuning.measured import bend, front, measured, pick
 from training.tuning.space import label, without_overridden, words_of
 from training.tuning.sweep import Claim, Sweep
@@ -32,6 +32,18 @@ def claim_and_die(folder: Path) -> None:
         0,
     )
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "name", ["why?1", "a%20b", "x#y", "a?b=c&d", "50%", "{x}", "é ü", "a'b\"c", "a:b@c", "file:x"]
+)
+def test_a_study_is_the_file_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir()
+    file = tmp_path / name / "sweep.db"
+    open_study(file, begin=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in file.parent.iterdir()] == ["sweep.db"]
+    assert holds_study(file) and open_study(file, begin=False).study_name == "sweep"
 
 
 def test_flags_with_several_values_are_swept_and_the_others_are_for_all():

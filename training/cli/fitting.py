@@ -9,6 +9,7 @@ import torch
 
 from halting.errors import UsageError
 from training.checkpoints.random_state import random_state, restore_random_state
+from training.config import code_trust
 from training.config.run_config import RunConfig
 from training.console.entry import in_three_parts
 from training.distributed import process_group
@@ -59,6 +60,8 @@ def fit(
     *,
     resume: "Run | str | Path | None" = None,
     stop: threading.Event | None = None,
+    allow_changed_data: bool = False,
+    trust_code: bool = False,
 ) -> Run:
     """Trains a config as `ponder train` does, or goes on with a run, and reads the run back.
 
@@ -71,6 +74,8 @@ def fit(
         resume: the run to go on with: from its newest checkpoint, or `"RUN@500"`, `"RUN@best"`.
         stop: set from another thread, it ends the training after the update in which it is set:
             saved, and returned as a run that can go on. (Signals reach the main thread alone.)
+        allow_changed_data: a run may go on with other files than it was trained on.
+        trust_code: as `load_run` takes it, of the run that goes on and those that it names.
 
     Returns:
         the run: its weights on the device where it trained, its metrics, its ponder maps.
@@ -81,7 +86,17 @@ def fit(
         TrainingCollapsed: where halting collapsed and `on_collapse` does not only warn.
         TrainingStopped: a KeyboardInterrupt, after a signal; the run is saved and can go on.
     """
-    where = resume.folder if isinstance(resume, Run) else resume
+    with code_trust.trusting(trust_code):
+        where = resume.folder if isinstance(resume, Run) else resume
+        return _fit(config, where, stop, allow_changed_data)
+
+
+def _fit(
+    config: RunConfig | None,
+    where: str | Path | None,
+    stop: threading.Event | None,
+    allow_changed_data: bool,
+) -> Run:
     config = _checked(config, where)
     if config.launch.deepspeed_config is not None or config.report_to:
         process_group.check_not_started()
@@ -93,14 +108,14 @@ def fit(
         )
     try:
         with _undisturbed():
-            ended = train_run(config, where, stop=stop)
+            ended = train_run(config, where, stop=stop, allow_changed_data=allow_changed_data)
     except UsageError:
         process_group.stop()
         raise
     finally:
         _ONE_AT_A_TIME.release()
     _raise_for(ended, stop)
-    return load_run(ended.folder, ended.device)
+    return load_run(ended.folder, ended.device, allow_changed_data)
 
 
 def _checked(config: RunConfig | None, resume: str | Path | None) -> RunConfig:

@@ -1,0 +1,1 @@
+"""Thousands of bad inputs: is one of them answered by a traceback, a silence or a lie?"""

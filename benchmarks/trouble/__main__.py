@@ -1,0 +1,9 @@
+"""`python -m benchmarks.trouble`."""
+
+import sys
+
+from benchmarks.trouble.benchmark import main
+from training.console.entry import run_entry
+
+if __name__ == "__main__":
+    sys.exit(run_entry(main, sys.argv[1:]))

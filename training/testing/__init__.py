@@ -1,0 +1,5 @@
+"""What a task promises, as tests, for anybody's."""
+
+from training.testing.task_contract import TaskContract
+
+__all__ = ["TaskContract"]

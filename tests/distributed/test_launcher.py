@@ -174,6 +174,7 @@ def test_bad_input_ends_every_rank_with_2_and_writes_nothing(tmp_path):
     config.write_text('{"train_batch_size": 7}')
     ended = deepspeed(tmp_path, "pointer_chase", "--deepspeed_config", str(config), *SHORT)
     assert ended.returncode == 2, ended.stdout[-5000:]
-    assert "train_batch_size = 7, but --batch-size = 64" in ended.stdout
+    assert "wrong.json says --batch-size 7" in ended.stdout
+    assert "--batch-size 7 cannot be shared by 2 rank(s)" in ended.stdout
     assert "Traceback" not in ended.stdout
     assert not (tmp_path / "runs").exists()

@@ -41,6 +41,8 @@ TRAINING = [
         "--schedule.kind",
         "WarmupConstant",
     ),
+    # Given, they stay as they are in runs of other lengths.
+    *("--schedule.warmup", "10", "--penalty.warmup", "20"),
     *("--deepspeed_config", str(ROOT / "ds_configs" / "zero2.json")),
 ]
 LOST_AFTER = 5

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import time
@@ -78,7 +79,8 @@ def check_plain_files(folder: Path) -> None:
         return  # the lock says what is wrong with it
     for path in entries:
         linked = path.is_symlink() and not path.is_dir()
-        if linked or not (path.is_file() or path.is_dir()):
+        odd = linked or not (path.is_file() or path.is_dir())
+        if odd and os.path.lexists(path):  # what another rank has just removed is none
             raise UsageError(
                 f"{path} is {'a link' if linked else 'no file'}.",
                 "A training writes into the files of its run folder, and into no others.",

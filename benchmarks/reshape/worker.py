@@ -120,13 +120,21 @@ def train(
     return metrics.losses
 
 
+def made(folder: Path) -> Path:
+    """A run folder, made by the first rank; a checkpoint goes into one that is there."""
+    if collectives.rank() == 0:
+        folder.mkdir(exist_ok=True)
+    collectives.barrier()
+    return folder
+
+
 def save_source(shape: Shape, folder: Path) -> None:
     """Trains all updates in one go, with checkpoints on the way; the losses stand in
     losses.json."""
     config = config_of(shape, folder)
     built = build_all(config)
     engine = engine_of(shape, config, built)
-    home = folder / shape.folder
+    home = made(folder / shape.folder)
     losses = train(config, built, engine, home, Progress())
     if collectives.rank() == 0:
         (home / "losses.json").write_text(json.dumps(losses), encoding="utf-8")
@@ -140,7 +148,7 @@ def go_on(source: Shape, target: Shape, folder: Path) -> dict[str, Any]:
     whole = json.loads((folder / source.folder / "losses.json").read_text(encoding="utf-8"))[
         SAVED_AT:
     ]
-    home = folder / "target"
+    home = made(folder / "target")
     config = config_of(target, folder)
     built = build_all(config)
     engine = engine_of(target, config, built)

@@ -31,8 +31,10 @@ def make(number: int, material: Material) -> Case:
 def _train(*words: str) -> int:
     """`ponder train` in this process, as its entry does it."""
     from training.cli.main import main  # late: cases are made without torch
+    from training.distributed.stop_request import heard_from_the_start
 
-    return main(["train", *words])
+    with heard_from_the_start():
+        return main(["train", *words])
 
 
 def _whole_checkpoints(run: Path) -> list[int]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import signal
 from typing import Any
 
 from benchmarks.trouble.case import Case, Ended
@@ -27,7 +28,11 @@ _PARTS = re.compile(r"^error: .+^ +why: +\S.*^ +fix: +\S", re.MULTILINE | re.DOT
 _OF_FLAGS = re.compile(r"(For full helptext|usage:)")
 _VERB = re.compile(r"^error: there is no verb ", re.MULTILINE)
 _NOT_FINITE = re.compile(r"(?<![\w.-])-?(nan|inf)(?![\w-])", re.IGNORECASE)
-_CODES = {0, 1, 2, 130}
+_STOPPED = {128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+"""A signal while a training starts or tests, with three parts that say what stands."""
+_UNHEARD = {-signal.SIGQUIT, -signal.SIGUSR1}
+"""Signals that a training does not hear."""
+_CODES = {0, 1, 2, *_STOPPED, *_UNHEARD}
 
 
 def faults(case: Case, ended: Ended, wrong: str | None) -> list[tuple[str, str]]:
@@ -44,7 +49,7 @@ def faults(case: Case, ended: Ended, wrong: str | None) -> list[tuple[str, str]]
         found.append(("hang", f"still there after {case.limit:.0f} s"))
     elif ended.code not in _CODES:
         found.append(("crash", f"exit code {ended.code}"))
-    elif ended.code and not is_explained(ended.said, ended.code):
+    elif ended.code > 0 and not is_explained(ended.said, ended.code):
         found.append(("unexplained", f"exit code {ended.code}: {last_line(ended.said)}"))
     if ended.executed:
         found.append(("execution", "the canary's marker is there"))

@@ -74,7 +74,9 @@ class Looks(TorchDispatchMode):
 
 
 def looks(loop: Recurrence, x: Tensor, training: bool) -> tuple[int, int]:
-    """How often the host looks in a run, and its steps."""
+    """How often the host looks in a run, and its steps; the first in each mode looks once more, at
+    what a rule gives for the first time."""
+    loop(x)
     with torch.set_grad_enabled(training), Looks() as counted:
         output, trace = loop(x)
         if training:

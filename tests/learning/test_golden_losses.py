@@ -12,6 +12,8 @@ import pytest
 import torch
 from small_runs import small, train_only
 
+from benchmarks.harness.hardware import hardware
+
 GOLDEN = json.loads((Path(__file__).parent / "golden_losses.json").read_text())
 COMMON: dict[str, Any] = {
     "updates": 8,
@@ -77,7 +79,9 @@ def same_arithmetic() -> bool:
         "torch": torch.__version__.partition("+")[0],
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
-    return all(GOLDEN["made_with"][name] == value for name, value in here.items())
+    maker = GOLDEN["made_with"]["processor"].split()
+    same_kind = all(word in hardware()["processor"] for word in maker)
+    return same_kind and all(GOLDEN["made_with"][name] == value for name, value in here.items())
 
 
 def run_losses(folder: Path, changes: dict[str, Any]) -> dict[str, list[float]]:

@@ -194,7 +194,7 @@ def _drop_old(
     checkpoints = newest.parent
     there = found(checkpoints)
     older = [old for old in there[: there.index(newest)] if old not in spared]
-    for old in older[: len(older) + 1 - max(1, keep_last)]:
+    for old in older[: max(0, len(older) + 1 - max(1, keep_last))]:
         update = update_of(old)
         if keep_every is None or not update or update % keep_every:
             _remove(old)

@@ -15,7 +15,7 @@ from training.config.run_config import RunConfig
 from training.console.output_files import cannot_write, check_outputs, write_text
 from training.engine.checkpoint_format import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
-from training.runs.loaded import in_training, locate, newest_run, read_config, read_weights
+from training.runs.loaded import config_of, locate, newest_run, read_weights
 
 WHERE = ("name", "output", "accumulation", "launch", "deepspeed")
 """What a config says of where and how a run trained, which its weights do not depend on: left out
@@ -69,7 +69,7 @@ def export(home: Path, weights: Path, output: Path, overwrite: bool = False) -> 
             are damaged.
     """
     _check_folder(output, overwrite)
-    config = read_config(home if in_training(weights) else weights.parent)
+    config = config_of(home, weights)
     state = read_weights(weights)
     shapes = {
         name: TensorShape(tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()

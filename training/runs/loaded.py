@@ -213,7 +213,7 @@ def load_run(
     device = check_device(device)
     with code_trust.trusting(trust_code):
         home, weights = locate(folder)
-        config = read_config(home if in_training(weights) else weights.parent)
+        config = config_of(home, weights)
     state = read_weights(weights)
     _check_sizes(config, state, home)
     task = build_task(config, read_data(home, allow_changed_data))
@@ -273,11 +273,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def in_training(weights: Path) -> bool:
-    """Whether weights are those of a moment of the training. The final ones, and those of an
-    export, have a config beside them: what holds a target may be another exit than the trained
-    one."""
-    return not (weights.parent / "config.json").is_file()
+def config_of(home: Path, weights: Path) -> RunConfig:
+    """The config that goes with weights: that of their run, with the rule's options that `final/`
+    has beside its weights. What holds a target may be another exit than the trained one."""
+    config = read_config(home)
+    beside = weights.parent / "config.json"
+    if weights.parent == home or not beside.is_file():
+        return config
+    kept = read_config(weights.parent).halting
+    if kept.kind != config.halting.kind or kept.options == config.halting.options:
+        return config
+    return config.replace(halting=config.halting.replace(options=kept.options))
 
 
 def read_config(folder: Path) -> RunConfig:

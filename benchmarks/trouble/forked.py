@@ -26,7 +26,7 @@ _LARGEST_FILE = 1 << 30
 _SAID = 20_000  # characters that are kept of an output, from its end and its beginning
 _MODULES = (
     "training.start",
-    "training.fitting",
+    "training.cli.fitting",
     "training.cli.train_request",
     "training.resources.dry_run_text",
     "training.runs.loaded",

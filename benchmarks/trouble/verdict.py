@@ -74,6 +74,8 @@ def is_explained(said: str, code: int) -> bool:
     """Whether a refusal has its three parts, or is one of the flags' own reader, or the verb's."""
     if _PARTS.search(said) or _OF_FLAGS.search(said) or _VERB.search(said):
         return True
+    if code in _STOPPED and "\n  why:  " in said and "\n  fix:  " in said:
+        return True
     if code == 1 and "Something that training needs is broken" in said:
         return True  # ponder doctor
     return (code == 1 and "training stopped:" in said) or (code == 130 and "interrupted" in said)

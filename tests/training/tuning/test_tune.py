@@ -18,7 +18,6 @@ from training.tuning.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPE = """
-import os
 import sys
 import time
 from pathlib import Path
@@ -28,10 +27,10 @@ from training.tasks import PointerChase
 
 class Waiting(PointerChase):
     def batch(self, split, index, size):
-        here = Path(__file__).parent
-        in_a_trial = "training.tuning.trial" in sys.orig_argv
-        while in_a_trial and split == "train" and size > 1 and (here / "wait").exists():
-            (here / f"waits-{os.getpid()}").touch()
+        # The first examples are looked at before a trial begins; those that it trains on wait.
+        trial = Path(sys.orig_argv[-1]).with_suffix("")
+        saved = (trial / "checkpoints" / "update-000000" / "manifest.json").exists()
+        while saved and split == "train" and size > 1 and (Path(__file__).parent / "wait").exists():
             time.sleep(0.05)
         return super().batch(split, index, size)
 
@@ -53,8 +52,8 @@ def wait_until(met: Callable[[], object]) -> None:
 
 
 def at_work(number: int) -> bool:
-    """Whether so many trials have come before this one that waits for its first examples."""
-    return len(list(Path().glob("waits-*"))) > number
+    """Whether a trial trains: it has saved its start, and waits for its first examples."""
+    return Path(f"sweep/trials/{number:04d}/checkpoints/update-000000/manifest.json").exists()
 
 
 def test_a_sweep_that_is_killed_or_stopped_goes_on_where_it_was(tmp_path, monkeypatch, capsys):

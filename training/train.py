@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from halting.errors import UsageError
 from training.console import startup_sign
 from training.console.entry import run_entry
+from training.distributed.process_end import end_process
 from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
 
@@ -77,8 +78,4 @@ def _train_or_plan(words: Sequence[str]) -> int:
 if __name__ == "__main__":
     with heard_from_the_start():
         code = run_entry(main, sys.argv[1:], is_long=True)
-    from training.distributed import process_group  # late, as above
-
-    if process_group.under_launcher():
-        process_group.leave(code)
-    sys.exit(code)
+    end_process(code)

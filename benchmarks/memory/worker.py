@@ -15,7 +15,8 @@ from training.config.model_part import ModelPart
 from training.config.run_config import RunConfig
 from training.config.sections import HaltingPart, LoopConfig, Part
 from training.distributed import collectives
-from training.engine import start, stop
+from training.distributed.process_group import leave
+from training.engine import start
 from training.recipes.load import load_recipe
 
 SMALL = 32
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     found = {"process": peak, **asdict(held_tensors(config))}
     if collectives.rank() == 0:
         (folder / "found.json").write_text(json.dumps(found))
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

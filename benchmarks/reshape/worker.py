@@ -20,7 +20,8 @@ from training.config.run_config import RunConfig
 from training.config.sections import OptimizerConfig, Part, PenaltyConfig
 from training.console.screen import standard_screen
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, Engine, LocalEngine, start, stop
+from training.distributed.process_group import leave
+from training.engine import DeepSpeedEngine, Engine, LocalEngine, start
 from training.engine.checkpoint_format import OPTIMIZER, WEIGHTS
 from training.loop.loop import Training
 from training.runs.context import TrainingContext
@@ -205,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
             if collectives.rank() == 0:
                 with Path(argv[3]).open("a", encoding="utf-8") as file:
                     file.write(json.dumps({**row, **json.loads(argv[4])}) + "\n")
-    stop()
+    leave(0)
 
 
 def to_json(given: Sequence[Any]) -> str:

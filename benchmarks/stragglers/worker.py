@@ -18,7 +18,8 @@ from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
 from training.console.screen import Screen
 from training.distributed import collectives
-from training.engine import DeepSpeedEngine, start, stop
+from training.distributed.process_group import leave
+from training.engine import DeepSpeedEngine, start
 from training.recipes.load import load_recipe
 from training.runs.context import TrainingContext
 from training.runs.metrics import Metrics, read_metrics
@@ -91,7 +92,7 @@ def main(folder: Path, updates: int, repeats: int, micro_batch: int) -> None:
             kept[way].append(listening.updates)
     written = json.dumps({"updates": kept, "losses": losses})
     (folder / f"rank-{collectives.rank()}.json").write_text(written, encoding="utf-8")
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.unequal.case import Case, as_row, run_case
 from training.distributed import collectives
-from training.engine import start, stop
+from training.distributed.process_group import leave
+from training.engine import start
 
 
 def main() -> None:
@@ -36,7 +37,7 @@ def main() -> None:
         if found is not None:
             with (folder / "rows.jsonl").open("a") as rows:
                 rows.write(json.dumps(as_row(case, found, time.perf_counter() - before)) + "\n")
-    stop()
+    leave(0)
 
 
 if __name__ == "__main__":

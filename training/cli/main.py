@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from training.console.entry import run_entry
 from training.console.steady_output import replace_unknown_characters
+from training.distributed.process_end import end_process
 from training.distributed.stop_request import heard_from_the_start
 
 VERBS = {
@@ -67,7 +68,7 @@ _TAKE_IT_THEMSELVES = ("train", "launch")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb; gives the exit code."""
+    """Runs a verb; gives the exit code, or ends the process with it where `argv` is None."""
     replace_unknown_characters()
     given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help"):
@@ -82,7 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: there is no verb {verb}.{meant}\n\n{_help()}", file=sys.stderr)
         return 2
     with heard_from_the_start() if argv is None and verb in _HEARD else nullcontext():
-        return run_entry(lambda given: _run(verb, given), rest, is_long=verb in _LONG)
+        code = run_entry(lambda given: _run(verb, given), rest, is_long=verb in _LONG)
+    if argv is None:
+        end_process(code)
+    return code
 
 
 def _run(verb: str, words: Sequence[str]) -> int:

@@ -124,6 +124,11 @@ def start(
     )
 
 
+def was_started() -> bool:
+    """Whether `start` was called in this process."""
+    return _started.is_set()
+
+
 def check_not_started() -> None:
     """Raises UsageError where `start` was called in this process before."""
     if _started.is_set():

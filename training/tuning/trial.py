@@ -12,6 +12,7 @@ from typing import Any
 from act.accounting.flops import count_flops
 from training.config.run_config import RunConfig
 from training.console.entry import run_entry
+from training.distributed.process_end import end_process
 from training.evaluation.evaluate import evaluate
 from training.loop.alarms import single_step
 from training.runs.context import TrainingContext
@@ -70,4 +71,4 @@ def _end_without_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_entry(main, sys.argv[1:]))
+    end_process(run_entry(main, sys.argv[1:]))

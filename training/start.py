@@ -126,7 +126,7 @@ def train_run(
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
-        read_start(config, built.model)
+        read_start(config, built.model, built.task)
         if config.start_from is not None and resume is None
         else None
     )

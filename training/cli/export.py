@@ -15,6 +15,7 @@ from training.config.run_config import RunConfig
 from training.console.output_files import cannot_write, check_outputs, write_text
 from training.engine.checkpoint_format import WEIGHTS
 from training.engine.tensor_file import TensorFile, TensorShape, order
+from training.runs.data_file import DATA
 from training.runs.loaded import config_of, locate, newest_run, read_weights
 
 WHERE = ("name", "output", "accumulation", "launch", "deepspeed")
@@ -82,6 +83,8 @@ def export(home: Path, weights: Path, output: Path, overwrite: bool = False) -> 
             for name in order(shapes):
                 file.write(name, state[name])
         write_text(partial / "config.json", anywhere(config).to_json())
+        if (home / DATA).is_file():
+            shutil.copyfile(home / DATA, partial / DATA)
         manifest.write(partial)
         if output.exists():
             output.rename(replaced)
@@ -98,7 +101,7 @@ def _check_folder(output: Path, overwrite: bool) -> None:
     """Raises UsageError where something stands that is no export to be replaced."""
     if output.is_dir():
         names = {path.name for path in output.iterdir()}
-        if not overwrite or not names <= {WEIGHTS, "config.json", manifest.FILE}:
+        if not overwrite or not names <= {WEIGHTS, "config.json", DATA, manifest.FILE}:
             raise UsageError(
                 f"{output} exists already.",
                 "Only an export that holds nothing else is replaced, by --overwrite.",

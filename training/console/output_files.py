@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.printable import check_visible
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -21,11 +22,12 @@ def check_outputs(*paths: Path | None, overwrite: bool = False) -> None:
         overwrite: files that are there may be replaced.
 
     Raises:
-        UsageError: for the first path at which something stands, or that cannot be written, and for
-            one that is given twice.
+        UsageError: for the first path at which something stands, that cannot be written, or that
+            holds characters which cannot be seen, and for one that is given twice.
     """
     given = [path for path in paths if path is not None]
     for number, path in enumerate(given):
+        check_visible("The output", str(path))
         try:
             _check(path, overwrite)
         except OSError as error:

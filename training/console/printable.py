@@ -7,8 +7,7 @@ _LONGEST = 255
 
 
 def check_printable(flag: str, path: str) -> None:
-    """Refuses a path with characters that cannot be seen, such as a line break, an escape or a mark
-    that turns the direction of writing, and one with a part that is too long.
+    """Refuses a path with characters that cannot be seen, and one with a part that is too long.
 
     Args:
         flag: what names it, in messages.
@@ -17,6 +16,26 @@ def check_printable(flag: str, path: str) -> None:
     Raises:
         UsageError: for one of these.
     """
+    check_visible(flag, path)
+    if any(len(part.encode()) > _LONGEST for part in path.split("/")):
+        raise UsageError(
+            f"{flag} {path[:60]}… is too long.",
+            f"No part of a path may have more than {_LONGEST} bytes.",
+            "Write a shorter one.",
+        )
+
+
+def check_visible(flag: str, path: str) -> None:
+    """Refuses a path with characters that cannot be seen, such as a line break, an escape or a mark
+    that turns the direction of writing.
+
+    Args:
+        flag: what names it, in messages.
+        path: the path, or a name.
+
+    Raises:
+        UsageError: for such a one.
+    """
     odd = next((letter for letter in path if not letter.isprintable()), None)
     if odd is not None or not path:
         raise UsageError(
@@ -24,10 +43,4 @@ def check_printable(flag: str, path: str) -> None:
             "It names a file or folder, and stands in commands and tables: what cannot be seen "
             "there cannot be typed again.",
             "Write a name of visible characters.",
-        )
-    if any(len(part.encode()) > _LONGEST for part in path.split("/")):
-        raise UsageError(
-            f"{flag} {path[:60]}… is too long.",
-            f"No part of a path may have more than {_LONGEST} bytes.",
-            "Write a shorter one.",
         )

@@ -97,7 +97,7 @@ def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -
     with said_if_too_large("The model", SMALLER):
         model, cost = _shape_of(config, task)
     if config.start_from is not None:
-        read_start(config, model)
+        read_start(config, model, task)
     with said_if_too_large("An example of the task", SMALLER):
         check_parts(config, task, model)
     sequences = config.batch_size // (ranks * config.accumulation)

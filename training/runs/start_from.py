@@ -1,7 +1,9 @@
 """A training that starts from an earlier run's weights."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +12,9 @@ from halting.errors import UsageError
 from training.config.model_part import ModelPart
 from training.config.record import flag_name
 from training.config.run_config import RunConfig
+from training.runs.data_file import DATA, read_data
 from training.runs.loaded import locate, read_config, read_weights
+from training.tasks.task import Task
 
 _RULE = "recurrence.rule."
 _EXCHANGED = (_RULE, "recurrence.readout.")
@@ -26,12 +30,14 @@ class Start:
         weights: tensors by name.
         fresh: those of the model that the file has none for; they keep their initialisation.
         left: those of the file that the model has no use for.
+        task: that of the earlier run, where this one has another.
     """
 
     source: Path
     weights: dict[str, Tensor]
     fresh: tuple[str, ...]
     left: tuple[str, ...]
+    task: str | None = None
 
     def load_into(self, model: nn.Module) -> None:
         """Puts the weights into a model, whole on every rank."""
@@ -40,25 +46,28 @@ class Start:
     def says(self) -> str:
         """What was taken, and what was not, for the screen."""
         parts = [f"starting from {self.source}"]
+        if self.task is not None:
+            parts.append(f"trained on {self.task}, whose tokens may mean something else there")
         parts += [f"new here, as initialised: {', '.join(self.fresh)}"] if self.fresh else []
         parts += [f"not taken from there: {', '.join(self.left)}"] if self.left else []
         return "\n  ".join(parts)
 
 
-def read_start(config: RunConfig, model: LoopedModel) -> Start:
-    """The weights that `start_from` names, checked against a model that was built from the config.
+def read_start(config: RunConfig, model: LoopedModel, task: Task) -> Start:
+    """The weights that `start_from` names, checked against what was built from the config.
 
     The rule's own are taken only if it is of the same class as there: another class may give the
     same name to something else.
 
     Raises:
-        UsageError: for a folder that holds no run or no weights, a model of another shape, and a
-            parameter of another size.
+        UsageError: for a folder that holds no run or no weights, a model of another shape, a
+            parameter of another size, and tokens that meant something else.
     """
     assert config.start_from is not None
     home, source = locate(Path(config.start_from))
     there = read_config(home)
     _check_same_shape(there.model, config.model, home)
+    _check_same_vocabulary(home, config, task)
     same_rule = there.halting.kind == config.halting.kind
     found = read_weights(source)
     wanted = model.state_dict()
@@ -73,7 +82,8 @@ def read_start(config: RunConfig, model: LoopedModel) -> Start:
     for name, tensor in taken.items():
         if tensor.shape != wanted[name].shape:
             _refuse(source, name, _shape(tensor), _shape(wanted[name]))
-    return Start(source, taken, fresh, left)
+    other = None if there.data.kind == config.data.kind else there.data.kind
+    return Start(source, taken, fresh, left, other)
 
 
 def _check_same_shape(there: ModelPart, here: ModelPart, home: Path) -> None:
@@ -87,6 +97,25 @@ def _check_same_shape(there: ModelPart, here: ModelPart, home: Path) -> None:
                 "Weights mean something else in a model of another shape.",
                 f"Write {flag} {old[name]}, or start from another run.",
             )
+
+
+def _check_same_vocabulary(home: Path, config: RunConfig, task: Task) -> None:
+    """Refuses weights of tokens that were numbered otherwise: as many, but not the same words."""
+    kept = read_data(home)
+    if kept is None or kept.vocabulary is None:
+        return
+    if kept.kind != config.data.kind or kept.vocabulary == _as_json(task.vocabulary()):
+        return
+    raise UsageError(
+        f"--start-from {home} has another vocabulary than the data here.",
+        f"Its weights know the tokens of {home / DATA} by number; here the same numbers are other "
+        "words.",
+        "Start from a run that was trained on the same vocabulary, or train from scratch.",
+    )
+
+
+def _as_json(values: Any) -> Any:
+    return json.loads(json.dumps(values))
 
 
 def _refuse(source: Path, name: str, there: str, here: str) -> None:

@@ -29,6 +29,7 @@ def test_an_export_is_the_weights_and_what_they_are_of(run, tmp_path, capsys):
     assert str(folder / "model.safetensors") in capsys.readouterr().out
     assert sorted(path.name for path in folder.iterdir()) == [
         "config.json",
+        "data.json",
         "manifest.json",
         "model.safetensors",
     ]

@@ -67,6 +67,12 @@ def test_one_path_is_not_for_two_outputs(tmp_path: Path) -> None:
         check_outputs(tmp_path / "a", None, tmp_path / "a")
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\u202etxt.png"])
+def test_a_name_that_cannot_be_seen_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=r"The output .* holds"):
+        check_outputs(tmp_path / name)
+
+
 def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "out.json"
     check_outputs(path)

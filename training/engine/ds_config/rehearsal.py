@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from halting.errors import UsageError
+from training.console.output_files import check_outputs
 
 _ON_CPU = ({"device": "cpu"}, {"device": "cpu", "pin_memory": True})
 _TRIED = {"stage": (0, 1, 2, 3), "offload_optimizer": _ON_CPU, "offload_param": _ON_CPU}
@@ -55,6 +56,7 @@ def deepspeed_objections(passed: dict[str, Any], where: str, gpu: bool) -> list[
     """
     if _is_tried(passed):
         return []
+    passed, unwritable = _without_profile(passed, where)
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -75,11 +77,12 @@ def deepspeed_objections(passed: dict[str, Any], where: str, gpu: bool) -> list[
             check=False,
         )
     except (subprocess.TimeoutExpired, OSError):
-        return []
+        return unwritable
     told = [line for line in ended.stdout.splitlines() if line.startswith(_MARK)]
     if not told:
-        return [_fatal(where, ended)] if -ended.returncode in _CRASHES else []
-    return [
+        fatal = [_fatal(where, ended)] if -ended.returncode in _CRASHES else []
+        return unwritable + fatal
+    return unwritable + [
         UsageError(
             f"{where}: {key} = {value}.",
             f"DeepSpeed refuses it: {says}",
@@ -87,6 +90,22 @@ def deepspeed_objections(passed: dict[str, Any], where: str, gpu: bool) -> list[
         )
         for key, value, says in json.loads(told[-1].removeprefix(_MARK))
     ]
+
+
+def _without_profile(passed: dict[str, Any], where: str) -> tuple[dict[str, Any], list[UsageError]]:
+    """The settings without the file of DeepSpeed's profile, which a rehearsal would write; and what
+    keeps that file from being written."""
+    profiler = passed.get("flops_profiler")
+    if not isinstance(profiler, dict) or not isinstance(profiler.get("output_file"), str):
+        return passed, []
+    path = profiler["output_file"]
+    rehearsed = {**passed, "flops_profiler": {**profiler, "output_file": None}}
+    try:
+        check_outputs(Path(path), overwrite=True)
+    except UsageError as error:
+        what = f"{where}: flops_profiler.output_file = {_short(path)}: {error.what}"
+        return rehearsed, [UsageError(what, error.why, error.write)]
+    return rehearsed, []
 
 
 def _fatal(where: str, ended: subprocess.CompletedProcess) -> UsageError:

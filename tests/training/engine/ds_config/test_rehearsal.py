@@ -56,8 +56,19 @@ def test_what_it_says_once_they_are_used():
             "flops_profiler": {"enabled": True, "output_file": "/dev/null/profile"},
         }
     )
-    assert set(found) == {"prescale_gradients", "steps_per_print", "flops_profiler"}
+    assert set(found) == {
+        "prescale_gradients",
+        "steps_per_print",
+        "flops_profiler.output_file",
+    }
     assert "ZeRO-3" in found["prescale_gradients"]
+
+
+def test_the_file_of_its_profile_is_not_written(tmp_path):
+    path = tmp_path / "profile.txt"
+    profiler = {"enabled": True, "profile_step": 1, "output_file": str(path)}
+    assert objections({"flops_profiler": profiler}) == {}
+    assert not path.exists()
 
 
 def test_nothing_where_it_has_none():

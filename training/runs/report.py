@@ -169,6 +169,8 @@ def target_told(budget: dict[str, Any]) -> str:
         f"in training over its last quarter, with {budget['knob']} {budget['knob_at_end']:.3g} at "
         "the end"
     )
+    if budget["knob"] == "penalty" and budget["knob_at_end"] < 0:
+        told += ", below zero: by itself the task takes fewer steps, and they were paid for"
     return told if budget["says"] is None else f"{told}; {budget['says']}"
 
 

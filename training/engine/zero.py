@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from act.loop.recurrence import Recurrence
 from act.loop.zero_gradient import attach_zero_gradient
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from training.config.precision import ARITHMETIC
@@ -109,10 +110,14 @@ class DeepSpeedEngine(Engine):
         self.device = device
         self._gathered = 0
         self._norm = math.nan
-        self._logits: Tensor | None = None
+        self._answered: Tensor | None = None
 
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         together = self.model.recurrence.block.collective
         agree = together or (self.stage == 3 and self.model.leaves_loop_each_step(record_lens))
@@ -122,20 +127,21 @@ class DeepSpeedEngine(Engine):
         output: ModelOutput = self.engine(
             batch.tokens,
             batch.valid,
-            **extra_inputs(self.model, batch),
+            **extra_inputs(self.model, batch, asked),
             record_lens=record_lens,
             max_steps=max_steps,
         )
-        self._logits = output.logits if torch.is_grad_enabled() else self._logits
+        if torch.is_grad_enabled():
+            self._answered = output.logits if output.answers is None else output.answers.total
         return output
 
     def backward(self, loss: Tensor) -> None:
         assert self._gathered < self.accumulation, "step comes after `accumulation` backward passes"
         # A leaf's gradient is reduced once the backward has passed its first output, which goes
         # into the logits; a loss of every step's own answer does not read them.
-        assert self._logits is not None, "backward comes after forward"
-        loss = attach_zero_gradient(loss, [self._logits])
-        self._logits = None
+        assert self._answered is not None, "backward comes after forward"
+        loss = attach_zero_gradient(loss, [self._answered])
+        self._answered = None
         # DeepSpeed averages over the ranks, where the shares of all ranks are meant to add up.
         loss = poison_if_nonfinite(loss) * collectives.world_size()
         if self.loss_scale is not None and self.stage:

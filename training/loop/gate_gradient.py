@@ -79,7 +79,8 @@ def gate_gradient(
         # Anew for each gradient: on the way back the packed path rewinds what it wrote, which can
         # be done once.
         with torch.random.fork_rng(devices=devices):
-            output = model(batch.tokens, batch.valid, **extra_inputs(model, batch))
+            asked = objective.asked(batch)
+            output = model(batch.tokens, batch.valid, **extra_inputs(model, batch, asked))
             return objective(output, batch, cost)
 
     alone = None

@@ -183,7 +183,7 @@ class Training:
         sums = torch.zeros(6, dtype=torch.float64, device=device)
         has_auxiliary = False
         for batch in given.batches:
-            output = engine.forward(batch, max_steps=depth)
+            output = engine.forward(batch, max_steps=depth, asked=self.objective.asked(batch))
             terms = self.objective(output, batch, self.cost)
             loss = terms.task / target_weight.to(terms.task.dtype)
             if self.cost is not None:

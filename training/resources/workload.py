@@ -113,7 +113,7 @@ class Workload:
         model = self.run.model
         batch = self.batch
         limit = case.exit_policy.limit(self.run)
-        extra = extra_inputs(model, batch)
+        extra = extra_inputs(model, batch, self.objective.asked(batch) if case.training else None)
         if not case.training:
             with torch.no_grad():
                 return model(batch.tokens, batch.valid, **extra, max_steps=limit).trace

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
@@ -127,7 +128,11 @@ class Run:
         return f"<table><caption>{escape(self.folder.name)}</caption>{cells}</table>"
 
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         """The model's output for a batch, without gradient."""
         batch = batch.to(self.device)
@@ -135,7 +140,7 @@ class Run:
             return self.model(
                 batch.tokens,
                 batch.valid,
-                **extra_inputs(self.model, batch),
+                **extra_inputs(self.model, batch, asked),
                 record_lens=record_lens,
                 max_steps=max_steps,
             )

@@ -19,11 +19,21 @@ _NOTES = (
     "sequences, those of the\n"
     "gain together."
 )
+_ROWS = (
+    "(random): the learned rule's own steps, dealt to other tokens; the control, whose gain is what "
+    "choosing won.\n"
+    "(oracle): each token leaves at the first step after which its answer is right and stays right, "
+    "as full depth shows it.\n"
+    "No rule can know that, and it is never more right than full depth: it says what a better "
+    "choice could win, and is\n"
+    "not run, so it has no time."
+)
 
 
 def report_text(report: HaltingReport, figures: dict[str, Any]) -> str:
     """The verdict, the table at equal compute and what it means."""
-    return f"{report.sentence}\n\n{aligned(*_comparisons(report, figures))}\n\n{_NOTES}"
+    table = aligned(*_comparisons(report, figures))
+    return f"{report.sentence}\n\n{table}\n\n{_NOTES}\n{_ROWS}"
 
 
 def report_page(
@@ -38,11 +48,7 @@ def report_page(
         f"`{run.config.halting.kind.rpartition(':')[2]}`, at most {figures['max_steps']} steps; "
         f"{figures['device']}, {figures['threads']} thread(s).",
         markdown(*_comparisons(report, figures)),
-        _NOTES.replace("\n", " ")
-        + " The learned rule's own steps dealt to other tokens at random are the control; "
-        "the oracle leaves at the first step after which the answer is right and stays right, as "
-        "full depth shows it, and is never more right than that: no rule can know that, and "
-        "nothing is run by it.",
+        f"{_NOTES}\n{_ROWS}".replace("\n", " "),
         f"![Accuracy against compute and time]({picture})",
         "## Every setting",
     ]

@@ -24,6 +24,7 @@ from training.config.code_trust import files_of
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console import startup_sign
+from training.console.amounts import counted
 from training.console.command_text import command_text
 from training.console.entry import in_three_parts
 from training.console.screen import standard_screen
@@ -330,7 +331,7 @@ def _check_ranks(config: RunConfig) -> None:
     if config.batch_size % (ranks * config.accumulation):
         whole = ranks * config.accumulation
         raise UsageError(
-            f"--batch-size {config.batch_size} cannot be shared by {ranks} rank(s) with "
+            f"--batch-size {config.batch_size} cannot be shared by {counted(ranks, 'rank')} with "
             f"--accumulation {config.accumulation}.",
             "Each takes an equal share of the examples of an update.",
             f"Write --batch-size {-(-config.batch_size // whole) * whole}.",

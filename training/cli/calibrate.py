@@ -10,6 +10,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.command_text import command_text
+from training.console.examples_flag import check_examples_flag
 from training.console.flag_values import check_counts, check_probabilities
 from training.console.output_files import check_outputs, write_text
 from training.exits.answers import Examples
@@ -61,6 +62,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Calibrates; gives the exit code."""
+    check_examples_flag(argv, "calibrate")
     options = tyro.cli(
         Options, args=list(argv), prog="ponder calibrate", description=Options.__doc__
     )

@@ -91,8 +91,9 @@ def _work(sweep: Sweep, space: Space, budget: TrialBudget | None, options: Optio
         if draws
         else f"{counts['waiting']} to come, {new} new"
     )
+    spends = budget.in_words() if budget else "the updates of the recipe"
     display.say(
-        f"{sweep.folder} · {space.recipe} · {budget or 'the updates of the recipe'} a trial · "
+        f"{sweep.folder} · {space.recipe} · {spends} a trial · "
         f"{counts['done']} trials done, {to_come} · {options.jobs} at a time"
     )
     with display:

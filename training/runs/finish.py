@@ -16,6 +16,7 @@ from training.checkpoints import manifest
 from training.checkpoints.checkpoint import PARTIAL
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.console.amounts import counted
 from training.console.command_text import command_text
 from training.console.output_files import new_file, write_text
 from training.console.screen import Screen, clock
@@ -182,7 +183,8 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
         (f"steps by {summary['difficulty'] or 'difficulty'}", agreement_says),
         (
             "trained",
-            f"{summary['updates']} updates in {clock(summary['train_seconds'])}{_skipped(summary)}",
+            f"{counted(summary['updates'], 'update')} in {clock(summary['train_seconds'])}"
+            f"{_skipped(summary)}",
         ),
     )
     width = max(len(name) for name, _ in rows)
@@ -204,7 +206,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
 
 def _skipped(summary: dict[str, Any]) -> str:
     return (
-        f", {summary['skipped_updates']} of them skipped: not finite"
+        f", {summary['skipped_updates']:,} of them skipped: not finite"
         if summary["skipped_updates"]
         else ""
     )

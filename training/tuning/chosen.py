@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.amounts import counted
 from training.console.command_text import command_text
 from training.recipes.load import load_recipe
 from training.tuning.measured import measured, pick
@@ -49,9 +50,9 @@ def chosen(folder: Path, what: str, recipe: str, own: Sequence[str] = ()) -> Cho
     found = pick(measured(sweep), what)
     words = without_overridden((*about.fixed, *words_of(found.point)), own)
     quality = f"{found.mean(found.quality):.4g} {found.quality.replace('_', ' ')}"
+    collapsed = f", of which {found.collapsed} collapsed" if found.collapsed else ""
     says = (
         f"{what} of {folder}: {label(found.point)}, measured {quality} at "
-        f"{found.mean('mean_steps'):.2f} steps over {len(found.rows)} "
-        f"seed(s){f', of which {found.collapsed} collapsed' if found.collapsed else ''}"
+        f"{found.mean('mean_steps'):.2f} steps over {counted(len(found.rows), 'seed')}{collapsed}"
     )
     return Chosen(words, says)

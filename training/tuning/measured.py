@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
+from training.console.amounts import short_number
 from training.tuning.axis import as_number
 from training.tuning.pareto import ParetoPoint, knee, pareto_front
 from training.tuning.space import ALWAYS_SWEPT, Point, label
@@ -78,7 +79,7 @@ class MeasuredSetting:
             self.spread(compute),
             self.collapsed > 0,
             (
-                ("FLOPs a token", f"{self.mean('flops_per_token'):.3g}"),
+                ("FLOPs a token", short_number(self.mean("flops_per_token"))),
                 ("Spearman", "–" if rho != rho else f"{rho:.2f}"),
                 ("collapsed", f"{self.collapsed} of {len(self.rows)}" if self.collapsed else "–"),
                 ("seeds", str(len(self.rows))),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from training.console.amounts import short_number
 from training.console.command_text import command_text
 from training.console.table import markdown
 from training.tuning.measured import MeasuredSetting, bend, front, measured
@@ -102,7 +103,7 @@ def _rows(settings: Sequence[MeasuredSetting]) -> list[tuple[tuple[str, ...], st
             label(each.point),
             _ranged(each),
             f"{each.mean('mean_steps'):.2f}",
-            f"{each.mean('flops_per_token'):.3g}",
+            short_number(each.mean("flops_per_token")),
             "–" if rho != rho else f"{rho:.2f}",
             f"{each.mean('share_at_step_1'):.0%}",
             str(count),
@@ -170,16 +171,11 @@ def _report(sweep: Sweep, settings: Sequence[MeasuredSetting]) -> str:
 
 
 def _facts(about: Settings) -> list[str]:
+    budget = TrialBudget.read(about.budget).in_words() if about.budget else None
     return [
-        f"each trial: {_spaced(about.budget) if about.budget else 'the updates of the recipe'}",
+        f"each trial: {budget or 'the updates of the recipe'}",
         f"flags of all: {' '.join(about.fixed) or 'none but those of the recipe'}",
     ]
-
-
-def _spaced(budget: str) -> str:
-    """ "800updates" as "800 updates"."""
-    unit = TrialBudget.read(budget).unit
-    return f"{budget.removesuffix(unit)} {unit.replace('flops', 'FLOPs')}"
 
 
 def _compute_axis(settings: Sequence[MeasuredSetting]) -> tuple[str, str]:

@@ -119,6 +119,33 @@ def bend(settings: Sequence[MeasuredSetting]) -> MeasuredSetting | None:
     return None if found is None else settings[_place(points, found)]
 
 
+def doubt(settings: Sequence[MeasuredSetting]) -> str | None:
+    """Why the knee may be another one under other seeds; None where nothing speaks for that, or
+    there is no knee."""
+    chosen = bend(settings)
+    if chosen is None:
+        return None
+    others = [each for each in front(settings) if each is not chosen]
+    if any(len(each.rows) == 1 for each in (chosen, *others)):
+        return (
+            "A knee among settings that were trained under one seed each may be noise, the more so "
+            "where they have hardly trained."
+        )
+    least, most = chosen.spread(chosen.quality) or (0.0, 0.0)
+    near = [
+        label(each.point)
+        for each in others
+        if (spread := each.spread(each.quality)) and spread[0] <= most and spread[1] >= least
+    ]
+    if not near:
+        return None
+    quality = chosen.quality.replace("_", " ")
+    return (
+        f"The knee may be noise: its {quality} lies within the spread over seeds of "
+        f"{', '.join(near)}."
+    )
+
+
 def pick(settings: Sequence[MeasuredSetting], what: str) -> MeasuredSetting:
     """The setting that a person asks for.
 

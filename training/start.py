@@ -256,7 +256,7 @@ def _run(
                 Standing(
                     "testing what was trained",
                     f"all {update} updates are saved; the test and the report are missing",
-                    f"finish with ponder train --resume {context.folder}",
+                    f"finish with {command_text('ponder', 'train', '--resume', context.folder)}",
                 )
             )
             finishing(replace(context, progress=outcome.progress))

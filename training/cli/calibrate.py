@@ -100,7 +100,9 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: {command_text('ponder', 'eval', run.path, '--exit', 'learned', called)}")
+    changed = ("--allow-changed-data",) if options.allow_changed_data else ()
+    words = ("ponder", "eval", run.path, "--exit", "learned", called, *changed)
+    print(f"next: {command_text(*words)}")
     return 0
 
 

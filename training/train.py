@@ -44,7 +44,13 @@ def _train(argv: Sequence[str]) -> int:
 
     words, trusts = code_trust.take_flag(argv)
     with code_trust.trusting(trusts):
-        return _train_or_plan(words)
+        try:
+            return _train_or_plan(words)
+        except UsageError:
+            if {"--dry-run", "--dry_run"} & set(words):
+                says = "dry run: nothing was trained or written; a training would be refused so:"
+                print(says, file=sys.stderr)
+            raise
 
 
 def _train_or_plan(words: Sequence[str]) -> int:
@@ -55,14 +61,11 @@ def _train_or_plan(words: Sequence[str]) -> int:
     request = read_request(words)
     if request.dry_run:
         from training.resources.dry_run_text import dry_run_text
-        from training.runs.data_file import read_data
         from training.runs.run_path import RunPath
 
-        kept_data = None
-        if request.resume is not None:
-            home = RunPath.parse(request.resume).home
-            kept_data = read_data(home, request.allow_changed_data)
-        print(dry_run_text(request.config, request.ranks, kept_data))
+        resume = None if request.resume is None else RunPath.parse(request.resume)
+        changed = request.allow_changed_data
+        print(dry_run_text(request.config, request.ranks, resume, changed))
         return 0
     from training.distributed import process_group
     from training.start import train

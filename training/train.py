@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from halting.errors import UsageError
 from training.console import startup_sign
-from training.console.entry import run_entry
+from training.console.entry import run_entry, told_if_dry
 from training.distributed.process_end import end_process
 from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
@@ -43,14 +43,8 @@ def _train(argv: Sequence[str]) -> int:
     from training.config import code_trust
 
     words, trusts = code_trust.take_flag(argv)
-    with code_trust.trusting(trusts):
-        try:
-            return _train_or_plan(words)
-        except UsageError:
-            if {"--dry-run", "--dry_run"} & set(words):
-                says = "dry run: nothing was trained or written; a training would be refused so:"
-                print(says, file=sys.stderr)
-            raise
+    with code_trust.trusting(trusts), told_if_dry(words):
+        return _train_or_plan(words)
 
 
 def _train_or_plan(words: Sequence[str]) -> int:

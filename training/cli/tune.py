@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _tune(words: list[str], is_dry: bool) -> int:
-    recipe = None if words[0].startswith("-") else words.pop(0)
+    recipe = None if not words or words[0].startswith("-") else words.pop(0)
     own, rest = _parted(words)
     options = tyro.cli(Options, args=own, prog="ponder tune RECIPE", description=Options.__doc__)
     _check_counts(options)
@@ -104,7 +104,7 @@ def _check(space: Space) -> None:
         built = build_all(config)
         built.objective.prepare(built.task, load_run)
         if config.start_from is not None:
-            read_start(config, built.model)
+            read_start(config, built.model, built.task)
         for error in check_here(config):
             raise error
         zero = config.launch.deepspeed_config is not None
@@ -117,10 +117,9 @@ def _check(space: Space) -> None:
 
 def _dry_text(sweep: Sweep, space: Space, options: Options) -> str:
     """How many trials there would be, and the dry run of the first setting."""
-    grid = space.grid()
     settings = f"at most {counted(options.trials, 'setting')}, drawn"
     if not any(axis.is_range for axis in space.axes):
-        settings = counted(len(grid), "setting")
+        settings = counted(len(space.grid() or _points_there(sweep)), "setting")
     config = space.config((space.probes() or [{}])[0])
     return (
         f"Dry run of a sweep in {sweep.folder}: {settings}, {counted(options.seeds, 'seed')} each; "

@@ -38,3 +38,5 @@ def test_a_sweep_that_can_be_is_told_and_not_begun(tmp_path, monkeypatch, capsys
     said = capsys.readouterr().out
     assert "2 settings, 3 seeds each" in said and "nothing is trained or written" in said
     assert list(tmp_path.iterdir()) == []
+    assert main(["tune", "--dry-run"]) == 2
+    assert "Neither a recipe nor a sweep is named" in capsys.readouterr().err

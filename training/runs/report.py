@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from training.config.run_config import RunConfig
-from training.console.amounts import counted, in_seconds, three_digits
+from training.console.amounts import counted, in_seconds
 from training.console.command_text import command_text
 from training.console.table import markdown
 from training.evaluation.tally import rank_correlation_of_steps
@@ -147,7 +147,7 @@ def _by_rank(ranks: RankReport) -> list[str]:
             str(number),
             f"{steps:.3f}",
             f"{tokens:,.0f}",
-            *("–" if s != s else three_digits(s) for s in seconds),
+            *("–" if s != s else f"{s:,.1f}" for s in seconds),
         )
         for number, (steps, tokens, *seconds) in enumerate(columns)
     ]

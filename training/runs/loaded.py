@@ -22,6 +22,7 @@ from training.checkpoints import checkpoint, manifest
 from training.config import code_trust
 from training.config.device import check_device
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.text_file import read_text
 from training.engine.model_inputs import extra_inputs
 from training.runs.data_file import read_data
@@ -88,7 +89,8 @@ class Run:
             raise UsageError(
                 f"{path} cannot be read: {error or 'it holds no figures by name'}.",
                 "The run wrote its final figures there.",
-                f"Have it write them anew: ponder train --resume {self.folder}",
+                "Have it write them anew: "
+                f"{command_text('ponder', 'train', '--resume', self.folder)}",
             ) from error
 
     def plot(self, *names: str) -> "Figure":

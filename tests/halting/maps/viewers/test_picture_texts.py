@@ -39,7 +39,7 @@ def test_no_word_lies_on_another_or_over_the_edge(length: int, word: str) -> Non
     for one, box in boxes.items():
         assert sheet.x0 <= box.x0 and box.x1 <= sheet.x1, one
         assert sheet.y0 <= box.y0 and box.y1 <= sheet.y1, one
-    headings = [each for each in words if each.axes is None or each.get_weight() == "bold"]
+    headings = [each for each in words if each.axes is None or each.get_fontweight() == "bold"]
     for one in headings:
         on_it = [each for each in words if each is not one and boxes[one].overlaps(boxes[each])]
         assert on_it == [], one

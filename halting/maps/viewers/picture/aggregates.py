@@ -139,7 +139,7 @@ def _draw_types(at: "Axes", groups: Sequence[Group], limit: float) -> None:
     at.set_xlim(0, limit)
     at.set_ylim(-0.6, len(shown) - 0.4)
     plain_axes(at, "x")
-    for place, group in zip(places, shown, strict=True):
+    for place, group in zip(places.tolist(), shown, strict=True):
         at.text(
             1.02,
             place,

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from halting import PonderMap
+from halting.maps.aggregates import aggregate
+from halting.maps.viewers.picture import aggregates, comparison
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.picture.counts import draw_counts, short_count
 
@@ -96,3 +98,18 @@ def test_the_curve_tells_its_numbers() -> None:
     curve = drawn(small()).axes[-1]
     assert [each.get_text() for each in curve.texts] == ["1", "2", "1"]
     assert "number of tokens" in curve.get_xlabel()
+
+
+def test_aggregates_and_comparisons_tell_theirs_too() -> None:
+    by = aggregate(small()).by
+    for draw in (
+        lambda at: aggregates._draw_curve(at, by["difficulty"], "", "ones", 10),
+        lambda at: comparison._draw_by_difficulty(at, [small(), small()]),
+    ):
+        at = axes()
+        at.set_xlim(auto=True)
+        draw(at)
+        assert [each.get_text() for each in at.texts] == ["1", "2", "1"]
+    at = axes()
+    aggregates._draw_types(at, by["type"], 10)
+    assert sorted(each.get_text() for each in at.texts) == ["2", "2", "tokens"]

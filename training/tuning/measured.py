@@ -84,6 +84,7 @@ class MeasuredSetting:
                 ("collapsed", f"{self.collapsed} of {len(self.rows)}" if self.collapsed else "–"),
                 ("seeds", str(len(self.rows))),
             ),
+            len(self.rows),
         )
 
 

@@ -53,11 +53,11 @@ def test_the_last_within_one_per_cent_is_kept_else_the_nearest(
     config = load_recipe("parity")
     config = config.replace(penalty=config.penalty.replace(target_steps="4"))
     tracker = BudgetTracker(config)
-    ponder = 4.0
+    now = {"ponder": 4.0}
 
     def surely(runner, task, examples, batch_size, start, decided):
         steps = torch.full((100, 100), 4)
-        more = round((ponder - 4) * 10_000)
+        more = round((now["ponder"] - 4) * 10_000)
         flat = steps.flatten()
         flat[: abs(more)] += 1 if more > 0 else -1
         return counted(flat.view(100, 100), torch.ones(100, 100, dtype=torch.bool)), examples
@@ -65,6 +65,7 @@ def test_the_last_within_one_per_cent_is_kept_else_the_nearest(
     monkeypatch.setattr(budget_tracker, "evaluate_surely", surely)
     kept = []
     for update, ponder in enumerate((4.0, 4.5, 4.11, 4.08, 4.1, 4.03, 4.02, 4.05, 3.97, 3.9), 70):
+        now["ponder"] = ponder
         tracker.look((update - 0.5) / 100, (update + 10) / 100, update, None, None, 8)  # pyright: ignore[reportArgumentType]
         kept.append(tracker.update)
     #               4.0  4.5   4.11 4.08 4.1 4.03 4.02 4.05 3.97 3.9
@@ -72,6 +73,7 @@ def test_the_last_within_one_per_cent_is_kept_else_the_nearest(
     fresh = BudgetTracker(config)
     kept = []
     for update, ponder in enumerate((4.5, 4.11, 4.08, 4.1), 70):
+        now["ponder"] = ponder
         fresh.look((update - 0.5) / 100, (update + 10) / 100, update, None, None, 8)  # pyright: ignore[reportArgumentType]
         kept.append(fresh.update)
     assert kept == [None, 71, 72, 72] and fresh.off == pytest.approx(0.02)

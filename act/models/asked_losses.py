@@ -49,7 +49,7 @@ class AnswerHead(nn.Linear):
     """A linear head that gives logits, or where it is asked for them losses. It is one module that
     is called for both, so that under ZeRO-3 its weight is there whichever a rank wants."""
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         input: Tensor,
         targets: Tensor | None = None,

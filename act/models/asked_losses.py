@@ -8,7 +8,7 @@ from act.layers.linear_cross_entropy import AnswerLosses, linear_cross_entropy
 from halting.trace import PackedSteps
 
 LARGE = 2**24
-"""Logits from which on a model that is asked for losses makes none: 64 MiB in float32."""
+"""Logits from which on a model is asked for losses instead: 64 MiB in float32."""
 
 
 class AskedLosses(NamedTuple):
@@ -46,8 +46,8 @@ class Answers(NamedTuple):
 
 
 class AnswerHead(nn.Linear):
-    """A linear head that gives logits, or where it is asked for them losses. It is one module that
-    is called for both, so that under ZeRO-3 its weight is there whichever a rank wants."""
+    """A linear head that gives logits, or where it is asked for them losses: as a module that is
+    called for both, so that under ZeRO-3 its weight is there."""
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -76,11 +76,7 @@ def weights_of_steps(asked: AskedLosses, packed: PackedSteps, by_step: Tensor) -
     return own * asked.weights.flatten()[packed.index].to(own.dtype)
 
 
-def is_large(asked: AskedLosses | None, packed: PackedSteps | None, vocabulary: int) -> bool:
-    """Whether the logits that the answer to a question needs would be large."""
-    if asked is None:
-        return False
-    rows = asked.targets.numel()
-    if asked.of_steps and packed is not None:
-        rows = len(packed.index)
-    return rows * vocabulary >= LARGE
+def is_large(answers: int, vocabulary: int) -> bool:
+    """Whether the logits of so many answers are large. Ranks have to agree on it: under ZeRO-3 they
+    run the same modules forward and back, whatever number of tokens each has."""
+    return answers * vocabulary >= LARGE

@@ -29,8 +29,8 @@ class ModelOutput(NamedTuple):
         step_logits: logits [M V] of every executed step, packed: had the token stopped there.
             Present when the readout trains every step, or when a lens was asked for.
         step_weights: [B L N] what each step's own loss weighs, where the readout trains every step.
-        answers: what the model was asked for instead of logits, where these would be large: then
-            logits are [B L 0], and there are no step_logits.
+        answers: what the model was asked for instead of logits: then these have no rows, and there
+            are no step_logits.
     """
 
     logits: Tensor

@@ -22,7 +22,6 @@ from act.models.asked_losses import (
     AnswerHead,
     Answers,
     AskedLosses,
-    is_large,
     weights_of_steps,
 )
 from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
@@ -227,7 +226,7 @@ class LoopedTransformer(LoopedModel):
                 step.
             caches: to decode with; `positions` then says where each token stands.
             context: what the looped block reads beside; document numbers are for all blocks.
-            asked: losses that are wanted; where logits would be large, they are given instead.
+            asked: losses that are wanted instead of logits.
 
         Raises:
             UsageError: for a sequence longer than `max_length` with learned positions, and what
@@ -264,10 +263,10 @@ class LoopedTransformer(LoopedModel):
         )
         mixed = _once(self.coda, output, slots, valid, caches and caches.coda, context)
         packed = trace.lens if record_lens else trace.states
-        if asked is not None and is_large(asked, packed, self.head.out_features):
+        if asked is not None:
             steps = packed if asked.of_steps else None
             answered = self._answer(asked, mixed, steps, trace, slots, context)
-            none = mixed.new_empty(*mixed.shape[:2], 0)
+            none = mixed[:0]  # through which a backward passes the loop's output, as with logits
             return ModelOutput(none, trace, None, self.step_weights(trace), answered)
         logits = self.read(mixed)
         if packed is not None:

@@ -110,7 +110,7 @@ class DeepSpeedEngine(Engine):
         self.device = device
         self._gathered = 0
         self._norm = math.nan
-        self._answered: Tensor | None = None
+        self._logits: Tensor | None = None
 
     def forward(
         self,
@@ -131,17 +131,16 @@ class DeepSpeedEngine(Engine):
             record_lens=record_lens,
             max_steps=max_steps,
         )
-        if torch.is_grad_enabled():
-            self._answered = output.logits if output.answers is None else output.answers.total
+        self._logits = output.logits if torch.is_grad_enabled() else self._logits
         return output
 
     def backward(self, loss: Tensor) -> None:
         assert self._gathered < self.accumulation, "step comes after `accumulation` backward passes"
         # A leaf's gradient is reduced once the backward has passed its first output, which goes
         # into the logits; a loss of every step's own answer does not read them.
-        assert self._answered is not None, "backward comes after forward"
-        loss = attach_zero_gradient(loss, [self._answered])
-        self._answered = None
+        assert self._logits is not None, "backward comes after forward"
+        loss = attach_zero_gradient(loss, [self._logits])
+        self._logits = None
         # DeepSpeed averages over the ranks, where the shares of all ranks are meant to add up.
         loss = poison_if_nonfinite(loss) * collectives.world_size()
         if self.loss_scale is not None and self.stage:

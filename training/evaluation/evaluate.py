@@ -5,7 +5,7 @@ from typing import Protocol
 
 import torch
 
-from act.models.asked_losses import AskedLosses
+from act.models.asked_losses import AskedLosses, is_large
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
 from training.distributed.last_sign import LAST_SIGN
@@ -88,13 +88,14 @@ def evaluate(
     was_training = runner.model.training
     runner.model.eval()
     tally = Tally(max_steps or recurrence.max_steps)
+    answers = min(batch_size, num_examples) * task.max_length
     with torch.random.fork_rng(
         devices=devices
     ):  # a rule that draws must not change what training draws next
         torch.manual_seed(0)
         for batch in rank_batches(task, split, num_examples, batch_size, start):
             batch = batch.to(runner.device)
-            asked = AskedLosses(batch.targets)
+            asked = AskedLosses(batch.targets) if is_large(answers, task.vocab_size) else None
             output = runner.forward(batch, max_steps=max_steps, asked=asked)
             tally.add(output, batch, recurrence.rule)
             LAST_SIGN.mark(f"evaluating on the {split} split")

@@ -79,8 +79,7 @@ def gate_gradient(
         # Anew for each gradient: on the way back the packed path rewinds what it wrote, which can
         # be done once.
         with torch.random.fork_rng(devices=devices):
-            asked = objective.asked(batch)
-            output = model(batch.tokens, batch.valid, **extra_inputs(model, batch, asked))
+            output = model(batch.tokens, batch.valid, **extra_inputs(model, batch))
             return objective(output, batch, cost)
 
     alone = None

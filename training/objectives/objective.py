@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from act.models.asked_losses import AskedLosses
+from act.models.asked_losses import AskedLosses, is_large
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.costs.cost import PonderCost
 from training.objectives.outcomes import step_outcomes
@@ -82,8 +82,8 @@ class Objective(ABC):
         """
 
     def asked(self, batch: Batch) -> AskedLosses | None:
-        """What a model may answer with instead of logits, where these would be large; None where
-        `losses` wants to see logits."""
+        """What a model may be asked for instead of logits; None where `losses` wants to see them.
+        `asking` says when it is."""
         return None
 
     def __call__(self, output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
@@ -119,3 +119,21 @@ class Objective(ABC):
             return Terms(task, task.new_zeros(()), block)
         costs = cost(output.trace, outcomes)
         return Terms(task, torch.where(batch.valid, costs, 0.0).sum(), block)
+
+
+def asking(
+    objective: Objective, model: LoopedModel, task: Task, examples: int
+) -> Callable[[Batch], AskedLosses | None]:
+    """What a model is asked for instead of logits, by batch: its losses where the logits of so many
+    examples would be large, on all ranks alike.
+
+    Args:
+        objective: what is minimised.
+        model: that is trained.
+        task: whose answers.
+        examples: of a micro-batch.
+    """
+    steps = model.recurrence.max_steps if model.recurrence.readout.keeps_states else 1
+    if is_large(examples * task.max_length * steps, task.vocab_size):
+        return objective.asked
+    return lambda batch: None

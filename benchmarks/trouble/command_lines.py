@@ -307,6 +307,8 @@ def _conflict(number: int, source: random.Random) -> Case:
             place = words.index(flag)
             del words[place : place + 2]
     case = _base(number=number, says=" ".join(flags), words=(*words, *flags))
+    if flags[:2] == ("--cost.kind", "None"):
+        return replace(case, rule="default")  # the rule's own cost
     if "cuda" in flags:
         return replace(case, rule="noted", must_say="would be refused here")
     return case

@@ -54,7 +54,7 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
     "ablate": (
         ("ablate", "runs/base", "--examples", "8"),
         {
-            "steps": whole(1, 64),
+            "steps": whole(1, 4096),
             "split": _SPLITS,
             "examples": _COUNT,
             "batch-size": whole(),

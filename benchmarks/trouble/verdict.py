@@ -101,7 +101,7 @@ def nonsense(case: Case, ended: Ended) -> str | None:
 
 def without_echo(case: Case, said: str) -> str:
     """The output without the words of the command line."""
-    for word in case.words:
+    for word in (*case.words, *(word.partition("=")[2] for word in case.words)):
         said = said.replace(word, "") if len(word) > 2 else said
     return said
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.file_baton import FileBaton
 
 from training.cli import doctor
-from training.doctor.checks import (
+from training.distributed.doctor.checks import (
     Finding,
     check_backends,
     check_compiler,
@@ -25,7 +25,7 @@ from training.doctor.checks import (
     check_two_ranks,
     extensions_folder,
 )
-from training.doctor.probes import probe_many_ranks
+from training.distributed.doctor.probes import probe_many_ranks
 
 
 @pytest.fixture(scope="module")

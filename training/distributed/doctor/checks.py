@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from training.doctor.probes import two_ranks
+from training.distributed.doctor.probes import two_ranks
 
 State = Literal["works", "warns", "broken"]
 

@@ -86,7 +86,9 @@ def evaluate(
         torch.manual_seed(0)
         for batch in rank_batches(task, split, num_examples, batch_size, start):
             batch = batch.to(runner.device)
-            tally.add(runner.forward(batch, max_steps=max_steps), batch, recurrence.rule)
+            output = runner.forward(batch, max_steps=max_steps)
+            target_bytes = task.target_bytes(split, batch.targets)
+            tally.add(output, batch, recurrence.rule, target_bytes)
             LAST_SIGN.mark(f"evaluating on the {split} split")
             if request is not None and collectives.any_rank(request.asked, runner.device):
                 runner.model.train(was_training)

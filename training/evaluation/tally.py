@@ -26,6 +26,8 @@ _SUMS = (
     "as_one",
     "entropy",
     "weight",
+    "bytes",
+    "nats",
 )
 
 
@@ -49,8 +51,21 @@ class Tally:
         self.correct_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
 
     @torch.no_grad()
-    def add(self, output: ModelOutput, batch: Batch, rule: HaltingRule) -> Tensor:
-        """Counts one batch; gives its predictions [B L]."""
+    def add(
+        self,
+        output: ModelOutput,
+        batch: Batch,
+        rule: HaltingRule,
+        target_bytes: Tensor | None = None,
+    ) -> Tensor:
+        """Counts one batch; gives its predictions [B L].
+
+        Args:
+            output: what the model said.
+            batch: the examples.
+            rule: that it halted by.
+            target_bytes: [B L], the bytes of text that each target stands for; None: it is none.
+        """
         prediction = output.logits.argmax(-1)
         has_target = batch.has_target
         steps = output.trace.steps
@@ -58,6 +73,7 @@ class Tally:
         right_rows = (correct | ~has_target).all(1) & has_target.any(1)
         ponder = rule.ponder(output.trace)
         losses = token_losses(output.logits, batch.targets).double()
+        nats = losses.sum()
         if batch.loss_weights is not None:
             losses = losses * batch.loss_weights
         pondered = ponder[batch.valid].double().sum()
@@ -75,6 +91,8 @@ class Tally:
             (batch.valid.any(1) & (slowest == fastest)).sum(),
             -torch.xlogy(output.trace.mass, output.trace.mass).double().sum(),
             batch.target_weight,
+            nats.new_zeros(()) if target_bytes is None else target_bytes.sum(),
+            nats,
         )
         self.sums += torch.stack([value.double().cpu() for value in values])
         self.steps += torch.bincount(steps[batch.valid].cpu(), minlength=self.max_steps + 1)
@@ -122,8 +140,9 @@ class Tally:
         The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as
         hard as their hardest token and take the steps of their slowest. `share_as_one` is the share
         of sequences whose tokens all left at the same step: at 1 the correlation over sequences is
-        the one to read. `mass_entropy`, −Σ p·ln p in nats a token, says over how many steps tokens
-        spread their exit mass.
+        the one to read. `bits_per_byte` is there for text: the cross entropy of all targets, none
+        weighted, over the bytes that they stand for. `mass_entropy`, −Σ p·ln p in nats a token,
+        says over how many steps tokens spread their exit mass.
         """
         counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
         targets, valid, sequences = (
@@ -146,6 +165,8 @@ class Tally:
             "mass_entropy": counts["entropy"] / valid,
             "share_as_one": counts["as_one"] / max(1.0, counts["rows"]),
         }
+        if counts["bytes"] > 0:
+            figures["bits_per_byte"] = counts["nats"] / counts["bytes"] / math.log(2)
         if self.joint.sum() > 0:
             figures["spearman_steps_difficulty"] = rank_correlation(self.joint)
             figures["spearman_ponder_difficulty"] = rank_correlation(self.ponder_joint)

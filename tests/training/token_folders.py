@@ -54,3 +54,8 @@ def folder_of(out: Path, documents: Iterable[str], **options: Any) -> Path:
     corpus = write_lines(out.with_name(f"{out.name}.jsonl"), documents)
     prepared(out, corpus, **options)
     return out
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The bytes of each file."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}

@@ -144,8 +144,8 @@ def _says(error: Exception, line: bytes) -> str:
     says = str(error)
     if isinstance(error, json.JSONDecodeError):
         says = f"{error.msg} at character {error.pos}"
-        if error.pos >= len(line.strip()):
-            says += ", which is its end: it may be cut off"
+        if not line.rstrip().endswith(b"}"):
+            says += "; the line may be cut off"
     return says
 
 

@@ -197,7 +197,7 @@ def _encoded(text: str, place: str, errors: Errors) -> bytes:
         if errors == "strict":
             half = f"{text[error.start]!a}, half of a surrogate pair"
             raise _odd(place, half, error.start) from None
-        data = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
+        data = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
         if errors == "skip":
             data = text.encode("utf-8", "ignore")
     if b"\0" in data:
@@ -221,17 +221,14 @@ def _pieces(stream: IO[bytes], path: str, errors: Errors) -> Iterator[bytes]:
     at = 0
     lines = 0
     while True:
-        block = stream.read(SEGMENT - len(pending))
-        data = pending + block
-        if block:
-            cut = data.rfind(b"\n") + 1 or boundary(data)
-        else:
-            cut = len(data)
+        data = pending + stream.read(SEGMENT - len(pending))
+        ended = len(data) < SEGMENT
+        cut = len(data) if ended else data.rfind(b"\n") + 1 or boundary(data)
         piece = data[:cut]
         pending = data[cut:]
         text = _checked(piece, path, errors, at, lines)
         yield text.removeprefix(MARK) if at == 0 else text
-        if not block:
+        if ended:
             return
         at += len(piece)
         lines += piece.count(b"\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from token_folders import prepared, texts, write_lines
+from token_folders import files_of, prepared, texts, write_lines
 
 from halting import UsageError
 from training.cli.data import main
@@ -38,10 +38,6 @@ def documents_of(folder: Path, split: str) -> list[bytes]:
 
 def all_documents(folder: Path) -> list[str]:
     return [text.decode() for split in SPLITS for text in documents_of(folder, split)]
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
 @pytest.mark.parametrize("tokenizer", ["bytes", "bpe:300"])

@@ -131,6 +131,7 @@ class Learned(Tokenizer):
         self.vocab_size = max(size, self.mark + 1)
 
     def encode(self, text: str) -> NDArray[np.int64]:
+        text.encode()  # raises for half of a surrogate pair, which the library has no words for
         encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
         return np.array(encoded[0].ids, dtype=np.int64)
 

@@ -35,8 +35,8 @@ class Tokenizer(ABC):
     name: str
 
     @abstractmethod
-    def encode(self, text: str) -> NDArray[np.int64]:
-        """The tokens of a text, without the mark."""
+    def encode(self, text: str) -> NDArray[Any]:
+        """The tokens of a text, whole numbers without the mark."""
 
     @abstractmethod
     def bytes_of(self, token: int) -> bytes | None:
@@ -48,13 +48,13 @@ class Tokenizer(ABC):
         """As JSON values: `of_values` makes the same tokenizer of them."""
 
     @cached_property
-    def byte_lengths(self) -> NDArray[np.int64] | None:
+    def byte_lengths(self) -> NDArray[np.int32] | None:
         """[V]: how many bytes each token stands for; None where that depends on others."""
         found = [self.bytes_of(token) for token in range(self.vocab_size)]
         known = [each for each in found if each is not None]
         if len(known) < len(found):
             return None
-        return np.array([len(each) for each in known], dtype=np.int64)
+        return np.array([len(each) for each in known], dtype=np.int32)
 
     def shown(self, tokens: list[int]) -> list[str]:
         r"""One short printable text a token: newline and tab as they are, other bytes that are no
@@ -83,8 +83,8 @@ class Bytes(Tokenizer):
     mark = 0
     name = "bytes"
 
-    def encode(self, text: str) -> NDArray[np.int64]:
-        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8).astype(np.int64)
+    def encode(self, text: str) -> NDArray[Any]:
+        return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
 
     def bytes_of(self, token: int) -> bytes:
         return bytes([token]) if token else b""
@@ -130,10 +130,10 @@ class Learned(Tokenizer):
         self.mark = next(usual, size) if mark is None else mark
         self.vocab_size = max(size, self.mark + 1)
 
-    def encode(self, text: str) -> NDArray[np.int64]:
+    def encode(self, text: str) -> NDArray[Any]:
         text.encode()  # raises for half of a surrogate pair, which the library has no words for
         encoded = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        return np.array(encoded[0].ids, dtype=np.int64)
+        return np.array(encoded[0].ids, dtype=np.int32)
 
     def bytes_of(self, token: int) -> bytes | None:
         if token == self.mark:

@@ -122,5 +122,5 @@ def _encode(tokenizer: Tokenizer, texts: Sequence[bytes], dtype: np.dtype[Any]) 
     for text in texts:
         tokens = tokenizer.encode(text.decode())
         exact = exact and int(lengths[tokens].sum()) == len(text)  # pyright: ignore[reportOptionalSubscript]
-        found.append(tokens.astype(dtype))
+        found.append(tokens.astype(dtype, copy=False))
     return Encoded(found, exact)

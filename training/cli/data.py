@@ -49,7 +49,7 @@ class PrepareOptions:
     workers: int = os.cpu_count() or 1
     """processes that make tokens"""
     overwrite: bool = False
-    """replace a folder of tokens that is there; begin unfinished work anew"""
+    """replace a folder of tokens that is there, and unfinished work of another command"""
     quiet: bool = False
     """warnings, and how it ended, alone"""
 

@@ -14,6 +14,7 @@ import numpy as np
 from halting.errors import UsageError
 from training.console.amounts import counted, in_bytes, short_number
 from training.console.output_files import FULL, cannot_write
+from training.console.printable import check_visible
 from training.console.screen import Screen, clock
 from training.data.manifest import FORMAT, MANIFEST, TOKENIZER, Manifest, digest_of
 from training.data.pieces import Place, pieces
@@ -93,22 +94,27 @@ def prepare(
         request: what is asked for.
         screen: to tell how far it is.
         workers: processes that make tokens.
-        overwrite: a folder of tokens that is there is replaced; unfinished work is begun anew.
+        overwrite: a folder of tokens that is there is replaced, and so is unfinished work of
+            another request, or of files that have changed since.
         save_seconds: how often what is written is brought to the disk.
 
     Raises:
         UsageError: for a corpus that cannot be read or is too small, an output that is there, and
             a disk that is full.
     """
+    check_visible("--out", str(request.out))
     check_output(request.out, overwrite)
     work = request.out.with_name(f"{request.out.name}.unfinished")
     sources = find_sources(request.corpora)
     try:
         work.mkdir(parents=True, exist_ok=True)
         with locked(work):
-            if overwrite:
-                clear(work)
-            return _Preparation(request, sources, work, screen, workers, save_seconds).run()
+            return _Preparation(
+                request, sources, work, screen, workers, overwrite, save_seconds
+            ).run()
+    except KeyboardInterrupt:
+        screen.say(f"\nstopped; the same command goes on from what is in {work}", always=True)
+        raise
     except OSError as error:
         if error.errno in (*FULL, errno.EFBIG):
             refused = cannot_write(request.out, error)
@@ -127,7 +133,7 @@ class _Preparation:
         request: what is asked for.
         sources: the files that are meant.
         work: the folder to work in.
-        screen, workers, save_seconds: as `prepare` takes them.
+        screen, workers, overwrite, save_seconds: as `prepare` takes them.
     """
 
     def __init__(
@@ -137,6 +143,7 @@ class _Preparation:
         work: Path,
         screen: Screen,
         workers: int,
+        overwrite: bool,
         save_seconds: float,
     ):
         self.request = request
@@ -144,16 +151,20 @@ class _Preparation:
         self.work = work
         self.screen = screen
         self.workers = workers
+        self.overwrite = overwrite
         self.save_seconds = save_seconds
 
     def run(self) -> Manifest:
         self._check_request()
         about = read_values(self.work / _PLAN)
+        if about is not None and self._changed(about):
+            clear(self.work)
+            self._check_request()
+            about = None
         if about is None:
             about = self._scan()
         else:
             self.screen.say(f"going on in {self.work}")
-        self._check_inputs(about)
         tokenizer = of_values(about["tokenizer"])
         exact = self._write(about, tokenizer)
         return self._finish(about, tokenizer, exact)
@@ -163,7 +174,9 @@ class _Preparation:
         values = self.request.values() | {"sources": [asdict(each) for each in self.sources]}
         values = json.loads(json.dumps(values))
         there = read_values(path)
-        if there is not None and there != values:
+        if there is not None and there != values and self.overwrite:
+            clear(self.work)
+        elif there is not None and there != values:
             differing = [name for name in values if there.get(name) != values[name]]
             raise UsageError(
                 f"{self.work} holds unfinished work of another command: it differs in "
@@ -240,15 +253,18 @@ class _Preparation:
                 f"other, after {in_bytes(planned.cuts[0])} and {in_bytes(planned.cuts[1])}"
             )
 
-    def _check_inputs(self, about: dict[str, Any]) -> None:
-        """Refuses files that have changed since they were read first."""
+    def _changed(self, about: dict[str, Any]) -> bool:
+        """Whether a file has changed since it was read first, which only `overwrite` allows."""
         for values, entry in zip(about["sources"], about["inputs"], strict=True):
             if Source(**values).stamp != entry["stamp"]:
+                if self.overwrite:
+                    return True
                 raise UsageError(
                     f"{entry['path']} has changed since its documents were counted.",
                     "Which split they belong to was decided by what they held then.",
                     "Bring it back as it was, or write --overwrite to begin anew.",
                 )
+        return False
 
     def _write(self, about: dict[str, Any], tokenizer: Tokenizer) -> bool:
         """Reads everything again and writes the tokens; gives whether bytes are exact."""

@@ -33,7 +33,7 @@ def recipe() -> RunConfig:
         optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.1),
         schedule=Part(kind="WarmupCosine", options={"warmup": 100}),
         penalty=PenaltyConfig(value=0.003, warmup=500),
-        updates=1500,
+        updates=1200,
         batch_size=16,
         eval_every=250,
         eval_examples=256,

@@ -146,6 +146,21 @@ def test_another_command_does_not_go_on(tmp_path: Path, monkeypatch: pytest.Monk
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
 
 
+def test_overwriting_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A killed command that replaces a folder is written again as it was."""
+    corpus = corpus_of(tmp_path, "lines")
+    prepared(tmp_path / "out", write_lines(tmp_path / "old.jsonl", texts(100, seed=3)))
+    monkeypatch.setattr(TokenWriter, "close", stop)
+    with pytest.raises(Stopped):
+        prepared(tmp_path / "out", corpus, overwrite=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(prepare_module, "scan", stop)  # it has been read already
+    prepared(tmp_path / "out", corpus, overwrite=True)
+    monkeypatch.undo()
+    prepared(tmp_path / "whole", corpus)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
 def test_two_commands_do_not_work_in_one_folder(tmp_path: Path):
     corpus = corpus_of(tmp_path, "lines")
     work = tmp_path / "out.unfinished"

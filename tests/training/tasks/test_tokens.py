@@ -13,10 +13,13 @@ import torch
 from small_runs import small
 from token_folders import folder_of, texts
 
-from halting import UsageError
+from act import LoopedTransformer
+from halting import GravesACT, UsageError
 from training import fit, load_run
 from training.config.absolute_paths import with_absolute_paths
 from training.config.run_config import RunConfig
+from training.engine.model_inputs import extra_inputs
+from training.objectives.outcomes import token_losses
 from training.recipes.load import load_recipe
 from training.tasks import IGNORE, SPLITS, Batch, Tokens
 from training.tasks.kept_data import KeptData
@@ -86,6 +89,43 @@ def test_documents_are_told_apart_and_end_with_the_mark(folder: Path):
             assert torch.equal(documents[1:] != documents[:-1], begins[1:])
             assert torch.equal(documents.diff(), begins[1:].long())
         assert bool((batch.targets[~batch.valid] == IGNORE).all())
+
+
+def test_packed_documents_are_to_a_model_as_each_alone(folder: Path):
+    """Losses, steps and gradients, in float64."""
+    task = Tokens((str(folder),), length=300)
+    torch.manual_seed(0)
+    model = LoopedTransformer(
+        256, 16, 2, GravesACT(16), max_steps=3, prelude_layers=1, coda_layers=1, causal=True
+    ).double()
+    row = task.batch("train", 0, 1)
+    assert row.documents is not None and int(row.documents.max()) >= 2
+
+    def losses(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        output = model(batch.tokens, batch.valid, **extra_inputs(model, batch))
+        found = token_losses(output.logits, batch.targets)
+        gradients = torch.autograd.grad(found.sum(), list(model.parameters()))
+        return found[batch.valid], output.trace.steps[batch.valid], list(gradients)
+
+    packed, steps, gradients = losses(row)
+    alone = []
+    for number in row.documents.unique().tolist():
+        own = (row.documents == number) & row.valid
+        alone.append(
+            losses(
+                Batch(
+                    row.tokens[own][None],
+                    row.targets[own][None],
+                    row.valid[own][None],
+                    row.difficulty[own][None],
+                )
+            )
+        )
+    torch.testing.assert_close(packed, torch.cat([each[0] for each in alone]), rtol=0, atol=1e-10)
+    assert torch.equal(steps, torch.cat([each[1] for each in alone]))
+    for number, whole in enumerate(gradients):
+        parts = sum(each[2][number] for each in alone)
+        torch.testing.assert_close(whole, parts, rtol=0, atol=1e-10)
 
 
 def test_epochs_cut_rows_elsewhere_and_seeds_order_them_otherwise(folder: Path):

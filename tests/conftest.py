@@ -4,6 +4,7 @@ each time. Modules that take long are begun first."""
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# What the tests start has to hear a closed terminal, also where they run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # What tests train with is nobody's to trust after them.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="ponderloop-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)

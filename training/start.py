@@ -21,6 +21,7 @@ from training.checkpoints.random_state import seed_rank
 from training.config import code_trust
 from training.config.absolute_paths import with_absolute_paths
 from training.config.code_trust import files_of
+from training.config.device import check_gpu
 from training.config.precision import check_precision
 from training.config.run_config import RunConfig
 from training.console import startup_sign
@@ -45,8 +46,9 @@ from training.loop.outcome import TrainingOutcome
 from training.loop.remedies import deeper_flags
 from training.runs import folder as run_folder
 from training.runs import shape as run_shape
+from training.runs.beginning import check_batch_shares, check_data
 from training.runs.context import TrainingContext
-from training.runs.data_file import check_data_of, read_data, write_data
+from training.runs.data_file import read_data, write_data
 from training.runs.finish import finish
 from training.runs.loaded import load_run
 from training.runs.metrics import Metrics, failed_write
@@ -121,8 +123,8 @@ def train_run(
     built = build_all(config, kept_data)
     code_trust.remember([path for spec in config.named_code() for path in files_of(spec)])
     identity = built.task.identity()
-    if run_path is not None and (named := run_path.checkpoint()) and not allow_changed_data:
-        check_data_of(named, built.task)
+    if run_path is not None:
+        check_data(run_path, built.task, allow_changed_data)
     built.objective.prepare(built.task, load_run)
     # A run that goes on has its weights in its own checkpoint.
     start = (
@@ -255,7 +257,7 @@ def _run(
                 Standing(
                     "testing what was trained",
                     f"all {update} updates are saved; the test and the report are missing",
-                    f"finish with ponder train --resume {context.folder}",
+                    f"finish with {command_text('ponder', 'train', '--resume', context.folder)}",
                 )
             )
             finishing(replace(context, progress=outcome.progress))
@@ -284,12 +286,7 @@ def _say_resumed(context: TrainingContext) -> None:
 def _start(
     config: RunConfig, told: Mapping[str, str], library_log: io.StringIO
 ) -> tuple[torch.device, Members | None]:
-    if config.launch.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            "--device cuda.",
-            "torch sees no GPU here.",
-            "Write --device cpu, or ask ponder doctor why.",
-        )
+    check_gpu(config.launch.device)
     if (
         config.launch.deepspeed_config is not None or config.report_to
     ):  # DeepSpeed's monitors want a world, be it of one
@@ -327,14 +324,7 @@ def _check_ranks(config: RunConfig) -> None:
             "Add --deepspeed-config ds_configs/zero1.json (ds_configs/README.md says which to "
             "choose), or start one process.",
         )
-    if config.batch_size % (ranks * config.accumulation):
-        whole = ranks * config.accumulation
-        raise UsageError(
-            f"--batch-size {config.batch_size} cannot be shared by {ranks} rank(s) with "
-            f"--accumulation {config.accumulation}.",
-            "Each takes an equal share of the examples of an update.",
-            f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
-        )
+    check_batch_shares(config, ranks)
 
 
 def _write_config(config: RunConfig, folder: Path, kept: Path | None) -> None:

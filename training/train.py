@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from halting.errors import UsageError
 from training.console import startup_sign
-from training.console.entry import run_entry
+from training.console.entry import run_entry, told_if_dry
 from training.distributed.process_end import end_process
 from training.distributed.stop_request import heard_from_the_start
 from training.recipes.load import recipe_names
@@ -43,7 +43,7 @@ def _train(argv: Sequence[str]) -> int:
     from training.config import code_trust
 
     words, trusts = code_trust.take_flag(argv)
-    with code_trust.trusting(trusts):
+    with code_trust.trusting(trusts), told_if_dry(words):
         return _train_or_plan(words)
 
 
@@ -55,14 +55,11 @@ def _train_or_plan(words: Sequence[str]) -> int:
     request = read_request(words)
     if request.dry_run:
         from training.resources.dry_run_text import dry_run_text
-        from training.runs.data_file import read_data
         from training.runs.run_path import RunPath
 
-        kept_data = None
-        if request.resume is not None:
-            home = RunPath.parse(request.resume).home
-            kept_data = read_data(home, request.allow_changed_data)
-        print(dry_run_text(request.config, request.ranks, kept_data))
+        resume = None if request.resume is None else RunPath.parse(request.resume)
+        changed = request.allow_changed_data
+        print(dry_run_text(request.config, request.ranks, resume, changed))
         return 0
     from training.distributed import process_group
     from training.start import train

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from act.blocks.block import LoopBlock
 from act.layers.saved_numbers import SavedNumbers
 from act.loop.recurrence import Recurrence
+from act.models.asked_losses import Answers
 from halting.errors import UsageError
 from halting.readout import Readout
 from halting.rule import HaltingRule
@@ -28,12 +29,15 @@ class ModelOutput(NamedTuple):
         step_logits: logits [M V] of every executed step, packed: had the token stopped there.
             Present when the readout trains every step, or when a lens was asked for.
         step_weights: [B L N] what each step's own loss weighs, where the readout trains every step.
+        answers: what the model was asked for instead of logits: then these have no rows, and there
+            are no step_logits.
     """
 
     logits: Tensor
     trace: LoopTrace
     step_logits: PackedSteps | None
     step_weights: Tensor | None = None
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,18 @@ from act.caches.cache import FunctionalCache, InPlaceCache, KeyValueCache, Stepw
 from act.context import NO_CONTEXT, LoopContext
 from act.layers.feed_forward import FeedForwardKind
 from act.layers.flops import module_flops
+from act.layers.linear_cross_entropy import AnswerLosses
 from act.layers.norm import NormKind, norm
 from act.layers.saved_numbers import SavedNumbers, saved_by_norm
 from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
 from act.loop.transforms import check_transforms
+from act.models.asked_losses import (
+    AnswerHead,
+    Answers,
+    AskedLosses,
+    weights_of_steps,
+)
 from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
 from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
@@ -166,7 +173,7 @@ class LoopedTransformer(LoopedModel):
         )
         self.coda = layers(num_layers=coda_layers)
         self.norm = norm(norm_kind, width)
-        self.head = nn.Linear(width, vocab_size, bias=False)
+        self.head = AnswerHead(width, vocab_size, bias=False)
         self._initialise(width**-0.5 if tie_embeddings else 1.0)
         if tie_embeddings:
             self.head.weight = self.embedding.weight
@@ -208,6 +215,7 @@ class LoopedTransformer(LoopedModel):
         positions: Int[Tensor, "B L"] | None = None,
         documents: Int[Tensor, "B L"] | None = None,
         context: LoopContext = NO_CONTEXT,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         """Logits and the record of the loop.
 
@@ -222,6 +230,7 @@ class LoopedTransformer(LoopedModel):
             documents: the document of each position, of which tokens see their own alone; the same
                 as in `context`.
             context: what the looped block reads beside; document numbers are for all blocks.
+            asked: losses that are wanted instead of logits.
 
         Raises:
             UsageError: for a sequence longer than `max_length` with learned positions, and what
@@ -259,25 +268,57 @@ class LoopedTransformer(LoopedModel):
             context=context,
         )
         mixed = _once(self.coda, output, slots, valid, caches and caches.coda, context)
-        logits = self.read(mixed)
         packed = trace.lens if record_lens else trace.states
-        return ModelOutput(
-            logits,
-            trace,
-            None if packed is None else self._read_steps(packed, trace, slots, context),
-            self.step_weights(trace),
-        )
+        if asked is not None:
+            steps = packed if asked.of_steps else None
+            answered = self._answer(asked, mixed, steps, trace, slots, context)
+            none = mixed[:0]  # through which a backward passes the loop's output, as with logits
+            return ModelOutput(none, trace, None, self.step_weights(trace), answered)
+        logits = self.read(mixed)
+        if packed is not None:
+            states = self._states_of_steps(packed, trace, slots, context)
+            packed = packed._replace(values=self.read(states))
+        return ModelOutput(logits, trace, packed, self.step_weights(trace))
 
     def read(self, state: Tensor) -> Tensor:
         return self.head(self.norm(state))
 
-    def _read_steps(
+    def _answer(
+        self,
+        asked: AskedLosses,
+        mixed: Tensor,
+        packed: PackedSteps | None,
+        trace: LoopTrace,
+        slots: Slots,
+        context: LoopContext,
+    ) -> Answers:
+        """The losses that were asked for: of the output, or of every executed step."""
+        targets = asked.targets.flatten()
+        if packed is None:
+            weights = None if asked.weights is None else asked.weights.flatten()
+            found = self._losses(mixed.flatten(0, 1), targets, weights, asked.label_smoothing)
+            shape = asked.targets.shape
+            return Answers(found.total, found.losses.view(shape), found.predictions.view(shape))
+        by_step = self.step_weights(trace)
+        weights = weights_of_steps(asked, packed, trace.mass if by_step is None else by_step)
+        states = self._states_of_steps(packed, trace, slots, context)
+        found = self._losses(states, targets[packed.index], weights, asked.label_smoothing)
+        return Answers(*found, packed)
+
+    def _losses(
+        self, states: Tensor, targets: Tensor, weights: Tensor | None, label_smoothing: float
+    ) -> AnswerLosses:
+        found = self.head(self.norm(states), targets, weights, label_smoothing)
+        assert isinstance(found, AnswerLosses)
+        return found
+
+    def _states_of_steps(
         self, packed: PackedSteps, trace: LoopTrace, slots: Slots, context: LoopContext
-    ) -> PackedSteps:
-        """Logits of every executed step. A coda that mixes tokens sees, at step n, who left earlier
-        as they left."""
+    ) -> Tensor:
+        """What the head reads of every executed step. A coda that mixes tokens sees, at step n, who
+        left earlier as they left."""
         if not len(self.coda.layers):
-            return packed._replace(values=self.read(packed.values))
+            return packed.values
         batch, length = trace.valid.shape
         shown = packed.values.new_zeros(batch * length, packed.values.shape[-1])
         through: list[Tensor] = []
@@ -288,7 +329,7 @@ class LoopedTransformer(LoopedModel):
                 self.coda, shown.view(batch, length, -1), slots, trace.valid, None, context
             )
             through.append(mixed.flatten(0, 1)[packed.index[now]])
-        return packed._replace(values=self.read(torch.cat(through)))
+        return torch.cat(through)
 
     def outside_flops(self, length: int) -> OutsideFlops:
         return OutsideFlops(

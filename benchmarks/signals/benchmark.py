@@ -78,6 +78,7 @@ class Cell:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Sends what is missing; 0 when nothing was lost without a word, 1 when something was."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, what is started would not hear it
     parser = make_parser("signals", __doc__, quick=f"{len(QUICK)} cells")
     parser.add_argument("--starter", choices=STARTERS, action="append", help="these alone")
     parser.add_argument("--moment", choices=MOMENTS, action="append", help="these alone")

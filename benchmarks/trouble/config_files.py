@@ -21,7 +21,7 @@ _USES = (
     ("eval", "runs/base"),
     ("export", "runs/base", "--output", "out"),
     ("train", "--resume", "runs/base", "--dry-run"),
-    ("compare", "runs/base", "runs/base@10", "--num", "4"),
+    ("compare", "runs/base", "runs/base@10", "--examples", "4"),
 )
 """Commands that read the config of a run's folder."""
 _MAY_LACK = {

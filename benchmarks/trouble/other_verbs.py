@@ -79,7 +79,7 @@ VERBS: dict[str, tuple[tuple[str, ...], dict[str, Domain]]] = {
         },
     ),
     "compare": (
-        ("compare", "runs/base", "runs/base@10", "--num", "4"),
+        ("compare", "runs/base", "runs/base@10", "--examples", "4"),
         {
             "split": _SPLITS,
             "num": _COUNT,

@@ -10,7 +10,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "show fresh": ("show", "runs/base", "--split", "test"),
     "eval": ("eval", "runs/base"),
     "eval a checkpoint": ("eval", "runs/base@20"),
-    "compare": ("compare", "runs/base", "runs/base@10", "--num", "4"),
+    "compare": ("compare", "runs/base", "runs/base@10", "--examples", "4"),
     "export": ("export", "runs/base", "--output", "out"),
     "resume": ("train", "--resume", "runs/base", "--updates", "22"),
     "start from": ("train", *SMALL, "--start-from", "runs/base", "--dry-run"),

@@ -182,7 +182,7 @@ def _output(number: int, source: random.Random, material: Material) -> Case:
             ("show", "runs/base", "--json", target),
             ("eval", "runs/base", "--json", target),
             ("export", "runs/base", "--output", target),
-            ("compare", "runs/base", "runs/base@10", "--num", "2", "--html", target),
+            ("compare", "runs/base", "runs/base@10", "--examples", "2", "--html", target),
             ("train", *SMALL, "--output", target),
             (
                 "tune",

@@ -24,6 +24,7 @@ from tiny import (
 )
 from torch import Tensor
 
+from act.models import asked_losses
 from halting import EveryStep
 from training.config.precision import Precision
 from training.distributed import collectives
@@ -202,6 +203,22 @@ def run_variant(config_path: Path, precision: Precision = "float32", **options) 
     return found
 
 
+def run_asked(zero2: Path, zero3: Path) -> dict:
+    """Losses instead of logits, also where each step has its own."""
+    asked_losses.LARGE, small = 1, asked_losses.LARGE
+    found: dict = {}
+    for stage, path, options in (
+        ("2", zero2, {}),
+        ("3", zero3, {}),
+        ("every_step", zero3, {"readout": EveryStep}),
+        ("tied", zero3, {"tied": True}),
+    ):
+        engine = DeepSpeedEngine(make_model(**options), make_config(path))
+        found[stage] = asdict(train(engine, range(6)))
+    asked_losses.LARGE = small
+    return found
+
+
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
@@ -224,6 +241,7 @@ def main() -> None:
     found["reads_logits"] = run_variant(zero3, rule=SureOfItself)
     found["every_step"] = run_variant(zero3, readout=EveryStep)
     found["balanced"] = run_variant(zero3, rule=Balanced)
+    found["asked"] = run_asked(zero2, zero3)
     found["bf16_zero2"], found["bf16_zero3"] = (
         run_variant(path, "bf16") for path in (zero2, zero3)
     )

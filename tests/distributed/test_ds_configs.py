@@ -73,7 +73,9 @@ def test_what_deepspeed_objects_to_is_said_before_there_is_a_run_folder(tmp_path
         )
         assert ended.returncode == 2, ended.stderr
         lines = ended.stderr.splitlines()
-        said.append("\n".join(line for line in lines if not line.startswith("starting: ")))
+        assert any(line.startswith("dry run: nothing") for line in lines) == bool(more)
+        beside = ("starting: ", "dry run: ")
+        said.append("\n".join(line for line in lines if not line.startswith(beside)))
     assert said[0] == said[1] and not (tmp_path / "runs").exists()
     assert said[0].count("error: ") == said[0].count("  why:  DeepSpeed refuses it") == 2
     assert "reduce_bucket_size = 0" in said[0] and 'overlap_comm = "perhaps"' in said[0]

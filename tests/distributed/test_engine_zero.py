@@ -73,6 +73,14 @@ def test_variants_train_as_the_reference(found, variant):
     assert found[variant]["evaluated"] == pytest.approx({"logits": 0.0, "lens": 0.0}, abs=1e-4)
 
 
+def test_losses_instead_of_logits_train_as_the_reference(found):
+    whole = {stage: found[stage]["before"] for stage in ("2", "3")}
+    whole |= {name: found[name]["history"] for name in ("every_step", "tied")}
+    for name, ours in found["asked"].items():
+        assert ours["losses"] == pytest.approx(whole[name]["losses"][:6], rel=1e-5), name
+        assert ours["norms"] == pytest.approx(whole[name]["norms"][:6], rel=1e-4), name
+
+
 def test_a_rules_own_state_is_that_of_one_process(found):
     """What is compared of its weights holds its buffers too; here, that there was something to
     compare."""

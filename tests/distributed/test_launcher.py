@@ -175,6 +175,6 @@ def test_bad_input_ends_every_rank_with_2_and_writes_nothing(tmp_path):
     ended = deepspeed(tmp_path, "pointer_chase", "--deepspeed_config", str(config), *SHORT)
     assert ended.returncode == 2, ended.stdout[-5000:]
     assert "wrong.json says --batch-size 7" in ended.stdout
-    assert "--batch-size 7 cannot be shared by 2 rank(s)" in ended.stdout
+    assert "--batch-size 7 cannot be shared by 2 ranks" in ended.stdout
     assert "Traceback" not in ended.stdout
     assert not (tmp_path / "runs").exists()

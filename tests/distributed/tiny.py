@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from act.models.asked_losses import is_large
 from act.models.looped_transformer import LoopedTransformer
 from halting import (
     GravesACT,
@@ -153,5 +154,9 @@ def train(
 
 def share_of_loss(engine: Engine, whole: Batch, start: int, size: int, max_steps: int) -> Tensor:
     rows = whole.rows(start, start + size)
-    terms = CrossEntropy()(engine.forward(rows, max_steps=max_steps), rows, StepsPlusRemainder())
+    objective = CrossEntropy()
+    large = is_large(size * LENGTH * MAX_STEPS, VOCABULARY)
+    asked = objective.asked(rows) if large else None
+    output = engine.forward(rows, max_steps=max_steps, asked=asked)
+    terms = objective(output, rows, StepsPlusRemainder())
     return (terms.task + 0.01 * terms.cost) / whole.valid.sum()

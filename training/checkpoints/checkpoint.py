@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from halting.errors import UsageError
 from training.checkpoints import manifest
@@ -303,9 +304,12 @@ def load(folder: Path, engine: Engine) -> Progress:
 
 def shapes(engine: Engine) -> dict[str, list[int]]:
     """The name and shape of every parameter, whole even where it is sharded."""
-    return {
-        name: list(getattr(p, "ds_shape", p.shape)) for name, p in engine.model.named_parameters()
-    }
+    return shapes_of(engine.model)
+
+
+def shapes_of(model: nn.Module) -> dict[str, list[int]]:
+    """The same of a model."""
+    return {name: list(getattr(p, "ds_shape", p.shape)) for name, p in model.named_parameters()}
 
 
 def check_same_model(

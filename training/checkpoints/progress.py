@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from halting.errors import UsageError
+from training.console.command_text import command_text
 
 PROGRESS = "progress.json"
 
@@ -84,7 +85,8 @@ def read_progress(folder: Path) -> WrittenProgress:
         raise UsageError(
             f"{folder / PROGRESS} cannot be read: {told}.",
             "It says where the training stood.",
-            f"Go on from another checkpoint: ponder train --resume {folder.parent.parent}@UPDATE",
+            "Go on from another checkpoint: "
+            f"{command_text('ponder', 'train', '--resume', folder.parent.parent)}@UPDATE",
         ) from None
 
 

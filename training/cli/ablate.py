@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.amounts import counted
+from training.console.examples_flag import check_examples_flag
 from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
@@ -41,6 +43,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Ablates; gives the exit code."""
+    check_examples_flag(argv, "ablate")
     options = tyro.cli(Options, args=list(argv), prog="ponder ablate", description=Options.__doc__)
     if not options.steps or min(options.steps) < 1:
         raise UsageError(
@@ -57,8 +60,8 @@ def main(argv: Sequence[str]) -> int:
     num_examples = options.examples or run.config.evaluation.test_examples
     rows = ablate(run, options.steps, options.split, num_examples, options.batch_size)
     about = (
-        f"{options.split} split, {num_examples} examples, trained with at most "
-        f"{run.config.loop.max_steps} steps"
+        f"{options.split} split, {counted(num_examples, 'example')}, trained with at most "
+        f"{counted(run.config.loop.max_steps, 'step')}"
     )
     print(f"{run.path}, {about}\n")
     print(table(rows))

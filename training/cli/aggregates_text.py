@@ -6,6 +6,7 @@ from halting.maps.estimate import Estimate
 from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.caption import difficulty_name, facts
 from halting.maps.viewers.visible_text import visible
+from training.console.amounts import counted
 from training.console.table import aligned
 from training.exits.exit import Exit
 from training.runs.loaded import Run
@@ -45,10 +46,9 @@ def text(found: Aggregates, ponder_map: PonderMap, ascii_only: bool = False) -> 
 
 
 def _counts(found: Aggregates) -> str:
-    sequences = f"{found.sequences:,} sequence{'s' if found.sequences != 1 else ''}"
     return (
-        f"{found.tokens:,} tokens of {sequences}; in brackets 95 % of 1,000 bootstrap resamples of "
-        "the sequences"
+        f"{counted(found.tokens, 'token')} of {counted(found.sequences, 'sequence')}; in brackets "
+        "95 % of 1,000 bootstrap resamples of the sequences"
     )
 
 

@@ -10,6 +10,7 @@ import tyro
 
 from halting.errors import UsageError
 from training.console.command_text import command_text
+from training.console.examples_flag import check_examples_flag
 from training.console.flag_values import check_counts, check_probabilities
 from training.console.output_files import check_outputs, write_text
 from training.exits.answers import Examples
@@ -61,6 +62,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Calibrates; gives the exit code."""
+    check_examples_flag(argv, "calibrate")
     options = tyro.cli(
         Options, args=list(argv), prog="ponder calibrate", description=Options.__doc__
     )
@@ -98,7 +100,9 @@ def main(argv: Sequence[str]) -> int:
         write_text(options.json, to_json(guarantee.model_dump(mode="json"), indent=2) + "\n")
         print(f"wrote {options.json}")
     called = CALIBRATED if options.name == DEFAULT else f"{CALIBRATED}:{options.name}"
-    print(f"next: {command_text('ponder', 'eval', run.path, '--exit', 'learned', called)}")
+    changed = ("--allow-changed-data",) if options.allow_changed_data else ()
+    words = ("ponder", "eval", run.path, "--exit", "learned", called, *changed)
+    print(f"next: {command_text(*words)}")
     return 0
 
 

@@ -18,6 +18,7 @@ from halting.maps.viewers.picture import comparison as picture_comparison
 from halting.maps.viewers.terminal import comparison as terminal_comparison
 from halting.maps.viewers.terminal.comparison import LETTERS
 from training.config.sections import Part
+from training.console.examples_flag import check_examples_flag
 from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, new_file, write_text
 from training.console.table import aligned
@@ -36,7 +37,7 @@ class Options:
     """two to six run folders or checkpoints; RUN@500 is the checkpoint of update 500"""
     split: Literal["train", "validation", "test"] = "test"
     """which examples, of the first run's task"""
-    num: int = 64
+    examples: int = 64
     """how many"""
     text: str | None = None
     """a text to think about, instead"""
@@ -60,6 +61,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Compares; gives the exit code."""
+    check_examples_flag(argv, "compare")
     options = tyro.cli(Options, args=list(argv), prog="ponder compare", description=Options.__doc__)
     if not 2 <= len(options.runs) <= _MOST:
         raise UsageError(
@@ -67,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
             f"Two to {_MOST} can be compared; checkpoints of one run count as runs.",
             "Write ponder compare runs/A runs/B, or ponder compare runs/A@500 runs/A.",
         )
-    check_counts(num=options.num, sequences=options.sequences)
+    check_counts(examples=options.examples, sequences=options.sequences)
     check_outputs(options.png, options.html, options.json, overwrite=options.overwrite)
     maps = maps_of(options)
     found = [compare(maps[0], other) for other in maps[1:]]
@@ -101,7 +103,7 @@ def maps_of(options: Options) -> list[PonderMap]:
         _check_same_task(runs[0], run, given)
     first = runs[0]
     batch = (
-        first.task.batch(options.split, 0, options.num)
+        first.task.batch(options.split, 0, options.examples)
         if options.text is None
         else first.batch_of(options.text)
     )

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from training.console.amounts import counted
+from training.console.examples_flag import check_examples_flag
 from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
@@ -53,6 +55,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Evaluates; gives the exit code."""
+    check_examples_flag(argv, "eval")
     options = tyro.cli(Options, args=list(argv), prog="ponder eval", description=Options.__doc__)
     for spec in options.exit:
         if not is_calibrated(spec):
@@ -70,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size)
         for each in exits
     }
-    print(f"{run.path}, {options.split} split, {num_examples} examples\n")
+    print(f"{run.path}, {options.split} split, {counted(num_examples, 'example')}\n")
     print(exits_table(tallies))
     for name, guarantee in guarantees.items():
         print(f"\n{name} is {guarantee.exit}. {guarantee.in_words()}")
@@ -136,7 +139,7 @@ def difficulty_table(tallies: dict[str, Tally], difficulty_name: str | None) -> 
         head += [f"{name}: steps", "right"]
     rows = []
     for level in levels:
-        row = [level, f"{next(iter(found.values()))[level]['tokens']:.0f}"]
+        row = [level, f"{next(iter(found.values()))[level]['tokens']:,.0f}"]
         for by in found.values():
             right = by[level]["accuracy"]
             row += [f"{by[level]['steps']:.2f}", "–" if right != right else f"{right:.1%}"]

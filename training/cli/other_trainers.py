@@ -62,6 +62,11 @@ _MEANT = {
     "num_gpus": "deepspeed --num_gpus before --module",
 }
 """By its name without dashes; what to write here instead."""
+_OF_VERBS: dict[str, str] = dict.fromkeys(
+    ("examples", "num_examples", "max_examples"),
+    "--eval-examples, of each evaluation, or --test-examples, of the test at the end",
+)
+_TWO = "It is that of verbs that read examples once; a training does so in two places."
 
 
 def with_deepspeed_flag(argv: Sequence[str]) -> list[str]:
@@ -105,12 +110,9 @@ def check_other_trainers(words: Sequence[str]) -> None:
     names = [word.partition("=")[0] for word in words if word.startswith("--")]
     raise_all(
         [
-            UsageError(
-                f"There is no flag {name}.",
-                "It is another trainer's.",
-                f"Did you mean {_MEANT[known]}?",
-            )
+            UsageError(f"There is no flag {name}.", why, f"Did you mean {meant[known]}?")
             for name in dict.fromkeys(names)
-            if (known := name[2:].replace("-", "_")) in _MEANT
+            for meant, why in ((_MEANT, "It is another trainer's."), (_OF_VERBS, _TWO))
+            if (known := name[2:].replace("-", "_")) in meant
         ]
     )

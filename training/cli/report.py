@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from halting.errors import UsageError
+from training.console.amounts import counted
 from training.console.command_text import command_text
+from training.console.examples_flag import check_examples_flag
 from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, new_file, write_text
 from training.exits.answers import Examples
@@ -58,6 +60,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Reports; gives the exit code."""
+    check_examples_flag(argv, "report")
     options = tyro.cli(Options, args=list(argv), prog="ponder report", description=Options.__doc__)
     check_counts(
         examples=options.examples,
@@ -99,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
         _check_same_task(run, other, options.split)
     report = examine(run, scratch, exits, examples, options.points, options.repeats)
     figures = report_figures(run, report, examples, options.split)
-    print(f"{run.path}, {options.split} split, {number} examples\n")
+    print(f"{run.path}, {options.split} split, {counted(number, 'example')}\n")
     print(report_text(report, figures))
     for note in left_out:
         print(note)

@@ -20,6 +20,8 @@ from halting.maps.viewers.picture import aggregates as picture_aggregates
 from halting.maps.viewers.picture import map as picture
 from halting.maps.viewers.terminal import map as terminal
 from training.cli import aggregates_text as aggregating
+from training.console.examples_flag import check_examples_flag
+from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, new_file, write_text
 from training.resources.compute_saved import draw_saved
 from training.resources.compute_savings import measure_saved
@@ -50,7 +52,7 @@ class Options:
     """fresh examples of train, validation or test, instead of the map that the run kept"""
     allow_changed_data: bool = False
     """fresh examples may come from other files than the run was trained on"""
-    num: int | None = None
+    examples: int | None = None
     """how many sequences to show, 3 if left out; with --split also how many to run, 256 with
     --aggregates"""
     max_steps: int | None = None
@@ -84,6 +86,7 @@ class Options:
 
 def main(argv: Sequence[str]) -> int:
     """Shows a map; gives the exit code."""
+    check_examples_flag(argv, "show")
     options = tyro.cli(Options, args=list(argv), prog="ponder show", description=Options.__doc__)
     points = [] if options.pareto is None else read_points(options.pareto)
     folder = Path(options.run) if options.run is not None else newest_run()
@@ -104,7 +107,11 @@ def main(argv: Sequence[str]) -> int:
         figures = None
         print(
             terminal.render(
-                found, options.num or _SHOWN, options.width, ascii_only=plain, bars=options.bars
+                found,
+                options.examples or _SHOWN,
+                options.width,
+                ascii_only=plain,
+                bars=options.bars,
             )
         )
     if options.png is not None and figures is not None:
@@ -141,8 +148,7 @@ def main(argv: Sequence[str]) -> int:
 
 def find_map(folder: Path, options: Options) -> PonderMap:
     """The map that the options ask for: the kept one, or one made now."""
-    if options.num is not None and options.num < 1:
-        raise UsageError(f"--num is {options.num}.", "Nothing would be shown.", "Write 1 or more.")
+    check_counts(examples=options.examples, max_steps=options.max_steps)
     if options.text is not None and options.split is not None:
         raise UsageError(
             "Both --text and --split are given.",
@@ -165,8 +171,8 @@ def find_map(folder: Path, options: Options) -> PonderMap:
         raise UsageError(
             f"--split is {split}.", f"The splits are {', '.join(SPLITS)}.", "Write one of them."
         )
-    num = options.num or (_AGGREGATED if options.aggregates else _SHOWN)
-    return run.ponder_map(run.task.batch(split, 0, num), options.max_steps)
+    number = options.examples or (_AGGREGATED if options.aggregates else _SHOWN)
+    return run.ponder_map(run.task.batch(split, 0, number), options.max_steps)
 
 
 def _grown(folder: Path, options: Options, found: PonderMap) -> tuple[PonderMap, list[PonderMap]]:

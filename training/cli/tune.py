@@ -7,15 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import torch
 import tyro
 
 from halting.errors import UsageError
 from training.build import build_all
 from training.config import code_trust
-from training.console.entry import run_entry
+from training.config.precision import check_precision
+from training.console.amounts import counted
+from training.console.entry import DRY_RUN, run_entry, told_if_dry
 from training.console.extras import check_extra
+from training.engine.ds_config import adopt, check_with_deepspeed, on_gpu
 from training.recipes.load import recipe_names
+from training.resources.dry_run import check_here
+from training.resources.dry_run_text import dry_run_text
 from training.runs.folder import base_name
+from training.runs.loaded import load_run
+from training.runs.start_from import read_start
 from training.tuning.display import Display
 from training.tuning.space import Point, Space, without_overridden
 from training.tuning.sweep import Sweep, setting_of
@@ -24,6 +32,7 @@ from training.tuning.worker import Keep, Worker
 
 _USAGE = """usage: ponder tune RECIPE --penalty.value 0 1e-3 1e-2 1e-1 [flags]
        ponder tune --out DIR [flags]   go on with a sweep, or add to it
+       ponder tune … --dry-run         check every setting, and train nothing
 
 Any flag of ponder train with several values is swept: all combinations are trained, each under
 every seed. One range, LOW..HIGH or LOW..HIGH:log, has Optuna draw values instead (--trials says how
@@ -61,23 +70,61 @@ def main(argv: Sequence[str]) -> int:
         print(_USAGE.format(recipes=", ".join(recipe_names())) + "\n")
         tyro.cli(Options, args=["--help"], prog="ponder tune RECIPE", description=Options.__doc__)
     check_extra("tune", "ponder tune")
-    recipe = None if words[0].startswith("-") else words.pop(0)
+    with told_if_dry(words):
+        rest = [word for word in words if word not in DRY_RUN]
+        return _tune(rest, is_dry=len(rest) < len(words))
+
+
+def _tune(words: list[str], is_dry: bool) -> int:
+    recipe = None if not words or words[0].startswith("-") else words.pop(0)
     own, rest = _parted(words)
     options = tyro.cli(Options, args=own, prog="ponder tune RECIPE", description=Options.__doc__)
     _check_counts(options)
     sweep, space, options = _joined(recipe, rest, options)
     budget = None if options.trial_budget is None else TrialBudget.read(options.trial_budget)
-    for place, point in enumerate(space.probes() or [{}]):
-        built = build_all(
-            space.config(point)
-        )  # what cannot be built is refused before a folder is made
-        if place == 0 and sum(each.numel() for each in built.model.parameters()) > _LARGE:
-            break
+    _check(space)
+    if is_dry:
+        print(_dry_text(sweep, space, options))
+        return 0
     sweep.begin(space, budget, options.quality)
     code_trust.remember(
         [path for spec in space.base().named_code() for path in code_trust.files_of(spec)]
     )
     return _work(sweep, space, budget, options)
+
+
+def _check(space: Space) -> None:
+    """Refuses what a trial would be refused for, before a folder is made.
+
+    Raises:
+        UsageError: for the first setting that cannot be.
+    """
+    for place, point in enumerate(space.probes() or [{}]):
+        config = adopt(space.config(point), 1).config
+        built = build_all(config)
+        built.objective.prepare(built.task, load_run)
+        if config.start_from is not None:
+            read_start(config, built.model, built.task)
+        for error in check_here(config):
+            raise error
+        zero = config.launch.deepspeed_config is not None
+        check_precision(config.precision, torch.device("cuda" if on_gpu(config) else "cpu"), zero)
+        if zero:
+            check_with_deepspeed(config)
+        if place == 0 and sum(each.numel() for each in built.model.parameters()) > _LARGE:
+            break
+
+
+def _dry_text(sweep: Sweep, space: Space, options: Options) -> str:
+    """How many trials there would be, and the dry run of the first setting."""
+    settings = f"at most {counted(options.trials, 'setting')}, drawn"
+    if not any(axis.is_range for axis in space.axes):
+        settings = counted(len(space.grid() or _points_there(sweep)), "setting")
+    config = space.config((space.probes() or [{}])[0])
+    return (
+        f"Dry run of a sweep in {sweep.folder}: {settings}, {counted(options.seeds, 'seed')} each; "
+        f"every one can be trained. The first:\n\n{dry_run_text(config)}"
+    )
 
 
 def _work(sweep: Sweep, space: Space, budget: TrialBudget | None, options: Options) -> int:
@@ -91,8 +138,9 @@ def _work(sweep: Sweep, space: Space, budget: TrialBudget | None, options: Optio
         if draws
         else f"{counts['waiting']} to come, {new} new"
     )
+    spends = budget.in_words() if budget else "the updates of the recipe"
     display.say(
-        f"{sweep.folder} · {space.recipe} · {budget or 'the updates of the recipe'} a trial · "
+        f"{sweep.folder} · {space.recipe} · {spends} a trial · "
         f"{counts['done']} trials done, {to_come} · {options.jobs} at a time"
     )
     with display:

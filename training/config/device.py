@@ -27,3 +27,20 @@ def check_device(device: str | torch.device) -> torch.device:
             'Write "cuda:0".' if count else 'Write "cpu", or ask ponder doctor why.',
         )
     return found
+
+
+def check_gpu(device: str) -> None:
+    """Refuses a run that is to compute on a GPU where there is none.
+
+    Args:
+        device: as the run's config names it.
+
+    Raises:
+        UsageError: for "cuda" without a GPU.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda.",
+            "torch sees no GPU here.",
+            "Write --device cpu, or ask ponder doctor why.",
+        )

@@ -3,11 +3,13 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from halting.errors import UsageError, UsageErrors
 from training.console.output_files import FULL
 from training.console.steady_output import replace_unknown_characters, steady_output, to_nowhere
+
+DRY_RUN = frozenset(("--dry-run", "--dry_run"))
 
 
 def run_entry(
@@ -65,6 +67,18 @@ def _file_error(error: OSError) -> UsageError:
         "The file, or its folder, cannot be used as it is.",
         "See that it is there, and that you may read and write it.",
     )
+
+
+@contextlib.contextmanager
+def told_if_dry(words: Sequence[str]) -> Iterator[None]:
+    """What is refused within it is said to be refused of a dry run, if the words ask for one."""
+    try:
+        yield
+    except UsageError:
+        if not DRY_RUN.isdisjoint(words):
+            says = "dry run: nothing was trained or written; a training would be refused so:"
+            print(says, file=sys.stderr)
+        raise
 
 
 def in_three_parts(error: UsageError) -> str:

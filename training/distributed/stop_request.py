@@ -90,6 +90,7 @@ class StopRequest:
         self._heard_at = 0.0
         self._before: dict[signal.Signals, object] = {}
         self._ending = threading.Lock()
+        self._ends_in: int | None = None
         self._guard: _Guard | None = None
 
     @property
@@ -162,6 +163,7 @@ class StopRequest:
         if not self._ending.acquire(blocking=False):
             while True:  # another thread is about to
                 time.sleep(_LOOK_EVERY)
+        self._ends_in = threading.get_ident()
         standing = self.standing or STARTING
         gone = ", ".join(map(str, self.launcher.missing()))
         before = f"; rank {gone} had ended before" if gone else ""
@@ -175,6 +177,8 @@ class StopRequest:
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
+        if self._ends_in == threading.get_ident():
+            return  # it has interrupted the end itself, which would wait for itself
         if not self._training:
             if self.standing is not None:
                 self.end(f"by {name}", number)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.sections import OptimizerConfig
 from training.distributed import collectives
@@ -58,9 +59,14 @@ class Engine(ABC):
 
     @abstractmethod
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
-        """The model's output on this rank's rows."""
+        """The model's output on this rank's rows; losses where it is `asked` for them and can give
+        them."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.config.precision import ARITHMETIC, Precision
 from training.config.sections import OptimizerConfig
@@ -51,13 +52,17 @@ class LocalEngine(Engine):
         self.optimizer = make_optimizer(model, optimizer)
 
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         with self.arithmetic.around(self.device):
             return self.model(
                 batch.tokens,
                 batch.valid,
-                **extra_inputs(self.model, batch),
+                **extra_inputs(self.model, batch, asked),
                 record_lens=record_lens,
                 max_steps=max_steps,
             )

@@ -1,16 +1,20 @@
 """What a batch hands to a model beside its tokens."""
 
 import inspect
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from act.models.asked_losses import AskedLosses
 from halting.errors import UsageError
 from training.tasks.task import Batch
 
 _INPUTS = ("documents", "source", "source_valid", "noise_level")
 
 
-def extra_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def extra_inputs(
+    model: nn.Module, batch: Batch, asked: AskedLosses | None = None
+) -> dict[str, Any]:
     """The fields of a batch that its model reads beside `tokens` and `valid`, by name: wherever a
     model is called, `model(batch.tokens, batch.valid, **extra_inputs(model, batch))`.
 
@@ -18,13 +22,14 @@ def extra_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         model: the model itself, not an engine's wrapper. It reads what its `forward` has an
             argument for.
         batch: the examples.
+        asked: losses that are wanted; handed on to a model that can answer.
 
     Raises:
         UsageError: for a field that the model has no argument for.
     """
     carried = batch.carried()
-    extra = {name: carried[name] for name in _INPUTS if name in carried}
-    if extra:
+    extra: dict[str, Any] = {name: carried[name] for name in _INPUTS if name in carried}
+    if extra or asked is not None:
         taken = inspect.signature(model.forward).parameters
         for name in extra:
             if name not in taken:
@@ -33,4 +38,6 @@ def extra_inputs(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
                     f"Its forward has no argument {name}, so the field would be passed over.",
                     f"Choose a model whose forward takes {name}, or a task without it.",
                 )
+        if asked is not None and "asked" in taken:
+            extra["asked"] = asked
     return extra

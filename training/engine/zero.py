@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from act.loop.recurrence import Recurrence
 from act.loop.zero_gradient import attach_zero_gradient
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from training.config.precision import ARITHMETIC
@@ -112,7 +113,11 @@ class DeepSpeedEngine(Engine):
         self._logits: Tensor | None = None
 
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         together = self.model.recurrence.block.collective
         agree = together or (self.stage == 3 and self.model.leaves_loop_each_step(record_lens))
@@ -122,7 +127,7 @@ class DeepSpeedEngine(Engine):
         output: ModelOutput = self.engine(
             batch.tokens,
             batch.valid,
-            **extra_inputs(self.model, batch),
+            **extra_inputs(self.model, batch, asked),
             record_lens=record_lens,
             max_steps=max_steps,
         )

@@ -1,16 +1,20 @@
 """Evaluation: figures over unseen examples, and ponder maps of a few."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 
+from act.models.asked_losses import AskedLosses, is_large
 from act.models.looped_model import LoopedModel, ModelOutput
 from training.distributed import collectives
 from training.distributed.last_sign import LAST_SIGN
 from training.distributed.stop_request import StopRequest
 from training.evaluation.tally import Tally
 from training.tasks.task import Batch, Task
+
+_SURE = 0.0025  # of the mean ponder
+_MOST = 32  # times the examples of an evaluation
 
 
 class EvaluationStopped(Exception):
@@ -31,7 +35,11 @@ class Runner(Protocol):
     def device(self) -> torch.device: ...
 
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         """The model's output for a batch on its device."""
         ...
@@ -80,13 +88,15 @@ def evaluate(
     was_training = runner.model.training
     runner.model.eval()
     tally = Tally(max_steps or recurrence.max_steps)
+    answers = min(batch_size, num_examples) * task.max_length
     with torch.random.fork_rng(
         devices=devices
     ):  # a rule that draws must not change what training draws next
         torch.manual_seed(0)
         for batch in rank_batches(task, split, num_examples, batch_size, start):
             batch = batch.to(runner.device)
-            output = runner.forward(batch, max_steps=max_steps)
+            asked = AskedLosses(batch.targets) if is_large(answers, task.vocab_size) else None
+            output = runner.forward(batch, max_steps=max_steps, asked=asked)
             target_bytes = task.target_bytes(split, batch.targets)
             tally.add(output, batch, recurrence.rule, target_bytes)
             LAST_SIGN.mark(f"evaluating on the {split} split")
@@ -95,3 +105,35 @@ def evaluate(
                 raise EvaluationStopped
     runner.model.train(was_training)
     return tally.over_ranks(runner.device)
+
+
+def evaluate_surely(
+    runner: Runner,
+    task: Task,
+    examples: int,
+    batch_size: int,
+    start: int,
+    decided: Callable[[Tally], bool] = lambda tally: False,
+) -> tuple[Tally, int]:
+    """The counts over as many validation examples as tell the mean ponder to a quarter of a per
+    cent (its standard error): those of an evaluation, and doubled until they do, to 32 times as
+    many at most. Called by all ranks, which are told the same.
+
+    Args:
+        runner, task, batch_size: as `evaluate` takes them.
+        examples: of an evaluation.
+        start: the first one.
+        decided: whether counts that are less sure tell enough.
+
+    Returns:
+        the counts, and of how many examples.
+    """
+    number = examples
+    tally = evaluate(runner, task, "validation", number, batch_size, start=start)
+    while number < _MOST * examples and not decided(tally):
+        if tally.ponder_error() <= _SURE * tally.figures()["mean_ponder"]:
+            break
+        more = evaluate(runner, task, "validation", number, batch_size, start=start + number)
+        tally = tally.plus(more)
+        number *= 2
+    return tally, number

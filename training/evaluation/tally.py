@@ -28,6 +28,9 @@ _SUMS = (
     "weight",
     "bytes",
     "nats",
+    "ponder_ponder",
+    "ponder_tokens",
+    "tokens_tokens",
 )
 
 
@@ -66,17 +69,22 @@ class Tally:
             rule: that it halted by.
             target_bytes: [B L], the bytes of text that each target stands for; None: it is none.
         """
-        prediction = output.logits.argmax(-1)
+        if output.answers is None:
+            prediction = output.logits.argmax(-1)
+            losses = token_losses(output.logits, batch.targets).double()
+        else:
+            prediction = output.answers.predictions
+            losses = output.answers.losses.double()
+        nats = losses.sum()
         has_target = batch.has_target
         steps = output.trace.steps
         correct = (prediction == batch.targets) & has_target
         right_rows = (correct | ~has_target).all(1) & has_target.any(1)
         ponder = rule.ponder(output.trace)
-        losses = token_losses(output.logits, batch.targets).double()
-        nats = losses.sum()
         if batch.loss_weights is not None:
             losses = losses * batch.loss_weights
-        pondered = ponder[batch.valid].double().sum()
+        of_rows = torch.where(batch.valid, ponder, 0.0).double().sum(1)  # [B]
+        tokens = batch.valid.double().sum(1)
         slowest = steps.amax(1)
         fastest = torch.where(batch.valid, steps, self.max_steps).amin(1)
         values = (
@@ -86,13 +94,16 @@ class Tally:
             has_target.any(1).sum(),
             right_rows.sum(),
             batch.valid.sum(),
-            pondered,
+            of_rows.sum(),
             batch.valid.any(1).sum(),
             (batch.valid.any(1) & (slowest == fastest)).sum(),
             -torch.xlogy(output.trace.mass, output.trace.mass).double().sum(),
             batch.target_weight,
             nats.new_zeros(()) if target_bytes is None else target_bytes.sum(),
             nats,
+            (of_rows * of_rows).sum(),
+            (of_rows * tokens).sum(),
+            (tokens * tokens).sum(),
         )
         self.sums += torch.stack([value.double().cpu() for value in values])
         self.steps += torch.bincount(steps[batch.valid].cpu(), minlength=self.max_steps + 1)
@@ -127,6 +138,29 @@ class Tally:
         for (name, part), piece in zip(parts.items(), pieces, strict=True):
             setattr(summed, name, piece.view(part.shape))
         return summed
+
+    def plus(self, other: "Tally") -> "Tally":
+        """The counts of both."""
+        both = Tally(self.max_steps)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(both, name, value + getattr(other, name))
+        return both
+
+    def ponder_error(self) -> float:
+        """The standard error of the mean ponder, in steps: sequences are drawn, and the tokens of
+        one think alike (the ratio estimator; Cochran, Sampling Techniques, 1977, section 2.11)."""
+        counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
+        rows, valid = counts["rows"], counts["valid"]
+        if rows < 2 or valid == 0:
+            return math.inf
+        mean = counts["ponder"] / valid
+        spread = (
+            counts["ponder_ponder"]
+            - 2 * mean * counts["ponder_tokens"]
+            + mean * mean * counts["tokens_tokens"]
+        )
+        return math.sqrt(max(0.0, spread) * rows / (rows - 1)) / valid
 
     def survival(self) -> list[float]:
         """The share of valid tokens that run step 1, 2, … N."""

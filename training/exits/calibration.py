@@ -67,6 +67,7 @@ def calibrate(
     level = level_of_each(exits, plan.confidence)
     held: list[TestedExit] = []
     tested: list[TestedExit] = []
+    order = 0
     for open_exit in exits:
         answers: dict[str, Answers] = {}
 
@@ -76,10 +77,11 @@ def calibrate(
             return losses(answers[setting.name])
 
         for chain in chains(run, open_exit, looked_at, SETTINGS):
+            order += 1
             results = fixed_sequence(chain, lost, plan.risk, level)
-            tested += [_as_record(each, answers[each.setting.name]) for each in results]
+            tested += [_as_record(each, answers[each.setting.name], order) for each in results]
             last = last_that_holds(results)
-            held += [] if last is None else [_as_record(last, answers[last.setting.name])]
+            held += [] if last is None else [_as_record(last, answers[last.setting.name], order)]
     cheaper = [each for each in held if each.flops_per_token < full.flops_per_token]
     best = min(cheaper, key=lambda each: each.flops_per_token, default=None)
     num_sequences = int(examples.has_target.any(1).sum())
@@ -121,7 +123,7 @@ def losses_against_full_depth(
     return full, lambda early: quality_loss(kind, early, full, targets, has_target)
 
 
-def _as_record(tested: Tested[Exit], answers: Answers) -> TestedExit:
+def _as_record(tested: Tested[Exit], answers: Answers, order: int) -> TestedExit:
     return TestedExit(
         exit=tested.setting.name,
         risk=tested.risk,
@@ -129,4 +131,5 @@ def _as_record(tested: Tested[Exit], answers: Answers) -> TestedExit:
         holds=tested.holds,
         mean_steps=answers.mean_steps,
         flops_per_token=answers.flops_per_token,
+        order=order,
     )

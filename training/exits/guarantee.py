@@ -28,6 +28,8 @@ class TestedExit(BaseModel):
     holds: bool
     mean_steps: float
     flops_per_token: float
+    order: int = 1
+    """the number of the order of tests that it stood in, over all exits"""
 
 
 class Guarantee(BaseModel):

@@ -26,6 +26,7 @@ from training.loop.soundness import is_sound
 from training.loop.training_depth import training_depth
 from training.loop.training_log import TrainingLog
 from training.loop.update import MetricsSinceEvaluation, Update, advanced
+from training.objectives.objective import asking
 from training.ponder_penalty import Observed, coefficient
 from training.runs.context import TrainingContext
 from training.runs.growth import Growth, show_fixed_example
@@ -67,6 +68,7 @@ class Training:
         self.flops = built.flops
         self.seconds = 0.0
         self.micro_batch = config.batch_size // (collectives.world_size() * config.accumulation)
+        self.ask = asking(built.objective, engine.model, built.task, self.micro_batch)
         self.balancer = BatchBalancer(
             built.task, built.predictor, config.accumulation, self.micro_batch
         )
@@ -183,7 +185,7 @@ class Training:
         sums = torch.zeros(6, dtype=torch.float64, device=device)
         has_auxiliary = False
         for batch in given.batches:
-            output = engine.forward(batch, max_steps=depth)
+            output = engine.forward(batch, max_steps=depth, asked=self.ask(batch))
             terms = self.objective(output, batch, self.cost)
             loss = terms.task / target_weight.to(terms.task.dtype)
             if self.cost is not None:
@@ -370,8 +372,7 @@ class Training:
         return Growth(self.config, self.engine, self.task, folder, update, self.screen.warn)
 
     def _seconds_agreed(self) -> float:
-        """Training seconds of the slowest rank, so that all ranks reach a time limit at the same
-        update."""
+        """Training seconds of the slowest rank: all reach a time limit at the same update."""
         if self.config.limits.time_limit is None:
             return self.progress.train_seconds  # nothing is decided by it
         return max(collectives.all_gather(self.progress.train_seconds, self.engine.device))

@@ -3,6 +3,7 @@ stand on the way."""
 
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.console.amounts import in_seconds, short_number
 
 
 class RunLimits:
@@ -42,9 +43,9 @@ class RunLimits:
         """Which limit has been reached, in words; None while none has."""
         config = self.config
         if config.limits.time_limit is not None and seconds >= config.limits.time_limit:
-            return f"after {config.limits.time_limit:g} s"
+            return f"after {in_seconds(config.limits.time_limit)}"
         if config.limits.flops_limit is not None and progress.flops >= config.limits.flops_limit:
-            return f"after {config.limits.flops_limit:g} FLOPs"
+            return f"after {short_number(config.limits.flops_limit)} FLOPs"
         return None
 
     def done(self, progress: Progress) -> bool:

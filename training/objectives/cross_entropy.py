@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from act.models.asked_losses import AskedLosses
 from halting.errors import UsageError
 from training.objectives.objective import Objective
 from training.objectives.outcomes import token_losses
@@ -30,6 +31,11 @@ class CrossEntropy(Objective):
                 "Write a number from 0 to below 1, such as 0.1.",
             )
         self.label_smoothing = label_smoothing
+
+    def asked(self, batch: Batch) -> AskedLosses | None:
+        if type(self).losses is not CrossEntropy.losses:
+            return None  # a subclass has another loss
+        return AskedLosses(batch.targets, batch.loss_weights, self.label_smoothing, of_steps=True)
 
     def losses(self, logits: Tensor, targets: Tensor, batch: Batch, index: Tensor) -> Tensor:
         if self.label_smoothing == 0.0:

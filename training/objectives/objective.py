@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from act.models.asked_losses import AskedLosses, is_large
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.costs.cost import PonderCost
 from training.objectives.outcomes import step_outcomes
@@ -80,6 +81,11 @@ class Objective(ABC):
             index: [M] int64, which of the B·L positions each is of.
         """
 
+    def asked(self, batch: Batch) -> AskedLosses | None:
+        """What a model may be asked for instead of logits; None where `losses` wants to see them.
+        `asking` says when it is."""
+        return None
+
     def __call__(self, output: ModelOutput, batch: Batch, cost: PonderCost | None) -> Terms:
         """The two sums of one micro-batch.
 
@@ -91,22 +97,43 @@ class Objective(ABC):
         packed = output.step_logits
         weights = batch.loss_weights
         outcomes = None
-        if packed is None:
+        if output.answers is not None:
+            task = output.answers.total
+            if output.answers.steps is not None:
+                outcomes = step_outcomes(output, batch.targets)
+        elif packed is None:
             flat = batch.targets.flatten()
             everywhere = torch.arange(flat.numel(), device=flat.device)
             found = self.losses(output.logits.flatten(0, 1), flat, batch, everywhere)
             losses = found.view(batch.targets.shape)  # [B L]
-            losses = losses if weights is None else losses * weights
+            task = (losses if weights is None else losses * weights).sum()
         else:
             wanted = batch.targets.flatten()[packed.index]
             found = self.losses(packed.values, wanted, batch, packed.index)
             outcomes = step_outcomes(output, batch.targets, found)
             by_step = output.trace.mass if output.step_weights is None else output.step_weights
             losses = by_step * outcomes.loss  # [B L N]
-            losses = losses if weights is None else losses * weights.unsqueeze(-1)
-        task = losses.sum()
+            task = (losses if weights is None else losses * weights.unsqueeze(-1)).sum()
         block = None if output.trace.block_loss is None else output.trace.block_loss.sum()
         if cost is None:
             return Terms(task, task.new_zeros(()), block)
         costs = cost(output.trace, outcomes)
         return Terms(task, torch.where(batch.valid, costs, 0.0).sum(), block)
+
+
+def asking(
+    objective: Objective, model: LoopedModel, task: Task, examples: int
+) -> Callable[[Batch], AskedLosses | None]:
+    """What a model is asked for instead of logits, by batch: its losses where the logits of so many
+    examples would be large, on all ranks alike.
+
+    Args:
+        objective: what is minimised.
+        model: that is trained.
+        task: whose answers.
+        examples: of a micro-batch.
+    """
+    steps = model.recurrence.max_steps if model.recurrence.readout.keeps_states else 1
+    if is_large(examples * task.max_length * steps, task.vocab_size):
+        return objective.asked
+    return lambda batch: None

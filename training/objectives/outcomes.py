@@ -22,15 +22,21 @@ def step_outcomes(
     """What each executed step would have answered, laid out as [B L N].
 
     Args:
-        output: with `step_logits`.
+        output: with `step_logits`, or `answers` of every step.
         targets: [B L].
         losses: [M] of every executed step, packed as `step_logits` are; None: the cross entropy.
     """
-    packed = output.step_logits
-    assert packed is not None
     batch, length = targets.shape
+    if output.answers is not None:
+        packed = output.answers.steps
+        assert packed is not None
+        losses = output.answers.losses
+        prediction = output.answers.predictions
+    else:
+        packed = output.step_logits
+        assert packed is not None
+        prediction = packed.values.argmax(-1)
     wanted = targets.flatten()[packed.index]
-    prediction = packed.values.argmax(-1)
 
     def unpack(values: Tensor) -> Tensor:
         return packed.unpack(values, batch, length, output.trace.num_steps)

@@ -18,7 +18,8 @@ class Actuator:
     """One knob, moved by a control towards fewer steps in units of a gain.
 
     A weight is control · gain · the weight that was configured: it passes through 0, and below it
-    pays for steps. A prior's mean is 1 + (start − 1) · e^(−control · gain).
+    pays for steps, so that a target above what the task asks for by itself is held, too. A prior's
+    mean is 1 + (start − 1) · e^(−control · gain).
 
     Args:
         cost: whose knob it is.
@@ -26,8 +27,8 @@ class Actuator:
         knob: the attribute of the cost that is moved; None for the coefficient.
         start: a prior's mean at no control.
         proportional_gain: control per error that suits it.
-        low: the low end of the control while no depth has been taken away.
-        end, high: of the bias, and of the control.
+        low, high: the ends of the control.
+        end: of the bias, on both sides.
         most, back: the largest gain, and the largest for more steps.
     """
 
@@ -36,7 +37,7 @@ class Actuator:
     knob: str | None = None
     start: float = 1.0
     proportional_gain: float = 12.0
-    low: float = 0.0
+    low: float = -1.0
     end: float = 1.0
     high: float = 2.0
     most: float = _HIGHEST

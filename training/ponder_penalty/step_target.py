@@ -3,6 +3,8 @@
 from halting.errors import UsageError
 
 FLAG = "--penalty.target-steps"
+WITHIN = 0.01
+"""How near the mean ponder of the model that is kept is to be to the target, relative to it."""
 
 
 def read_target(given: str | float) -> str:

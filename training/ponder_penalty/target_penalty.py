@@ -36,8 +36,7 @@ class ControllerState:
 
     Args:
         bias, control, gain, ponder, slope: of the controller.
-        begun, began_at, deepest: the update at which the steering began, the ponder then, and the
-            most since.
+        begun, began_at: the update at which the steering began, and the ponder then.
         where: "waits" for the task, "steers", or has found no control that brings the target: depth
             is "too shallow" with none, or "too deep" with much.
         losses: how many task losses it has seen.
@@ -58,7 +57,6 @@ class ControllerState:
     where: Where = "waits"
     begun: float = 0.0
     began_at: float = 0.0
-    deepest: float = 0.0
     losses: int = 0
     first_loss: float = 0.0
     loss: float = 0.0
@@ -129,13 +127,11 @@ class TargetPenalty:
             self.budget = self._start(budget, update) if self._may_start(update, budget) else budget
             return
         assert steering.ponder is not None
-        budget = self.budget = replace(budget, deepest=max(budget.deepest, steering.ponder))
-        constants = replace(self.constants, low=self.low)
         wanted = self.wanted(update)
         if not (
-            budget.where == "too deep" and error(constants, steering, wanted) > 0
+            budget.where == "too deep" and error(self.constants, steering, wanted) > 0
         ):  # more has moved nothing: stays
-            steering = steered(constants, steering, wanted, observed.rate)
+            steering = steered(self.constants, steering, wanted, observed.rate)
         self.budget = self._judged(replace(budget, **asdict(steering)))
 
     def evaluated(self, update: float, ponder: float) -> None:
@@ -164,29 +160,16 @@ class TargetPenalty:
         share = 1.0 if way <= 0 else (update - self.budget.begun) / way
         return reference(self.aim, self.budget.began_at, share)
 
-    @property
-    def low(self) -> float:
-        """The low end of the control: steps are paid for only where depth has come from above the
-        target."""
-        deeper = self.budget.deepest > (1 + _TOLERANCE) * self.aim
-        pays = deeper and self.actuator.knob is None
-        return -self.actuator.end if pays else self.actuator.low
-
     def says(self) -> str | None:
         budget = self.budget
         actuator = self.actuator
         far = f"the target of {self.target:g} steps is out of gain"
         shown = actuator.named(budget.control, budget.gain)
-        if budget.where == "too shallow" and actuator.value(budget.control, budget.gain) < 0:
-            return (
-                f"{far}: the ponder has fallen to {budget.ponder:.2f} and does not come back, with "
-                f"{shown}; write more --updates, so that it falls more slowly"
-            )
         if budget.where == "too shallow":
-            with_none = "no penalty" if actuator.knob is None else shown
+            pays = ", which pays for steps," if actuator.knob is None else ""
             return (
-                f"{far}: with {with_none} the ponder is {budget.ponder:.2f}; write a lower "
-                "--penalty.target-steps, or start deeper: --halting.bias-init -3"
+                f"{far}: with {shown}{pays} the ponder is {budget.ponder:.2f}; write a lower "
+                "--penalty.target-steps, more --updates, or start deeper: --halting.bias-init -3"
             )
         if budget.where == "too deep":
             return (
@@ -265,7 +248,7 @@ class TargetPenalty:
         most = self.constants.most if off > 0 else self.constants.back
         at_end = abs(budget.bias) >= self.constants.end and budget.gain >= most
         hard = at_end or budget.gain > _MUCH * budget.gain_then
-        pulled = budget.control <= self.low and (hard or self.low == 0)
+        pulled = budget.control <= self.constants.low and hard
         if off < 0 and pulled and budget.still > self.constants.time:
             return replace(budget, where="too shallow")
         if off > 0 and hard and budget.still > _STILL * self.constants.time:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from halting.maps.estimate import Estimate
-from training.console.amounts import short_number
+from training.console.amounts import counted, short_number, three_digits
 from training.console.table import aligned, markdown
 from training.reports.equal_compute import EqualComputeComparison
 from training.reports.halting_report import HaltingReport
@@ -19,11 +19,21 @@ _NOTES = (
     "sequences, those of the\n"
     "gain together."
 )
+_ROWS = (
+    "(random): the learned rule's own steps, dealt to other tokens; the control, whose gain is "
+    "what choosing won.\n"
+    "(oracle): each token leaves at the first step after which its answer is right and stays "
+    "right, as full depth shows it.\n"
+    "No rule can know that, and it is never more right than full depth: it says what a better "
+    "choice could win, and is\n"
+    "not run, so it has no time."
+)
 
 
 def report_text(report: HaltingReport, figures: dict[str, Any]) -> str:
     """The verdict, the table at equal compute and what it means."""
-    return f"{report.sentence}\n\n{aligned(*_comparisons(report, figures))}\n\n{_NOTES}"
+    table = aligned(*_comparisons(report, figures))
+    return f"{report.sentence}\n\n{table}\n\n{_NOTES}\n{_ROWS}"
 
 
 def report_page(
@@ -33,16 +43,12 @@ def report_page(
     parts = [
         f"# Was learned halting worth it? {Path(run.path).name}",
         f"**{report.sentence}**",
-        f"`{run.config.data.kind.rpartition(':')[2]}`, {figures['examples']} examples of the "
-        f"{figures['split']} split, {figures['answers']} answers; "
+        f"`{run.config.data.kind.rpartition(':')[2]}`, {counted(figures['examples'], 'example')} "
+        f"of the {figures['split']} split, {counted(figures['answers'], 'answer')}; "
         f"`{run.config.halting.kind.rpartition(':')[2]}`, at most {figures['max_steps']} steps; "
-        f"{figures['device']}, {figures['threads']} thread(s).",
+        f"{figures['device']}, {counted(figures['threads'], 'thread')}.",
         markdown(*_comparisons(report, figures)),
-        _NOTES.replace("\n", " ")
-        + " The learned rule's own steps dealt to other tokens at random are the control; "
-        "the oracle leaves at the first step after which the answer is right and stays right, as "
-        "full depth shows it, and is never more right than that: no rule can know that, and "
-        "nothing is run by it.",
+        f"{_NOTES}\n{_ROWS}".replace("\n", " "),
         f"![Accuracy against compute and time]({picture})",
         "## Every setting",
     ]
@@ -74,7 +80,7 @@ def draw_report(path: Path, run: Run, report: HaltingReport, figures: dict[str, 
     about = [
         run.folder.name,
         run.config.halting.kind.rpartition(":")[2],
-        f"{figures['examples']} sequences of the {figures['split']} split",
+        f"{counted(figures['examples'], 'sequence')} of the {figures['split']} split",
         "intervals of 95 % over sequences",
     ]
     trained = line(report.curves[0].name, [figures["trained"]], True)
@@ -90,7 +96,7 @@ def _comparisons(
     own = figures["trained"]
     accuracy = format(Estimate(**own["accuracy"]), ".4f")
     flops = short_number(own["flops_per_token"])
-    micros = f"{own['micros_per_token']:.1f}"
+    micros = three_digits(own["micros_per_token"])
     rows: list[tuple[str, ...]] = [
         ("learned, as trained", accuracy, flops, "", accuracy, micros, "")
     ]
@@ -100,7 +106,7 @@ def _comparisons(
         at_flops = (format(each.accuracy, ".4f"), short_number(each.compute), _gain(each))
         at_time = ("–", "–", "–")
         if (timed := in_time.get(each.name)) is not None:
-            at_time = (format(timed.accuracy, ".4f"), f"{timed.compute:.1f}", _gain(timed))
+            at_time = (format(timed.accuracy, ".4f"), three_digits(timed.compute), _gain(timed))
         rows.append((name, *at_flops, *at_time))
     head = ("right answers", "at equal compute", "FLOPs a token", "gain of learned, points")
     return (*head, "in equal time", "µs a token", "gain, points"), rows
@@ -116,5 +122,5 @@ def _costs(row: dict[str, Any]) -> tuple[str, str, str]:
     return (
         f"{row['steps']:.2f}",
         short_number(row["flops_per_token"]),
-        "–" if micros is None else f"{micros:.1f}",
+        "–" if micros is None else three_digits(micros),
     )

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from act.accounting.executed_flops import computed_flops
-from training.console.amounts import short_number
+from training.console.amounts import counted, in_ms, short_number
 from training.exits.exit import LEARNED, Exit
 from training.resources.break_even import MODES
 from training.resources.compute_saved import ComputeSaved, MeasuredCost
@@ -45,11 +45,8 @@ def measure_saved(run: Run, batch: Batch, repeats: int = _REPEATS) -> ComputeSav
             of_tokens = [each / work.tokens for each in flops]
             text = f"{short_number(of_tokens[0])} of {short_number(of_tokens[1])} a token"
             costs.append(MeasuredCost(f"FLOPs, {name}", of_tokens[0], of_tokens[1], text))
-            text = f"{1e3 * seconds[0]:.3g} of {1e3 * seconds[1]:.3g} ms"
+            text = f"{in_ms(seconds[0])} of {in_ms(seconds[1])} ms"
             costs.append(MeasuredCost(f"time, {name}", seconds[0], seconds[1], text))
     threads = torch.get_num_threads()
-    how = (
-        f"batch of {len(batch.valid)}, {run.device.type}, {threads} "
-        f"thread{'s' if threads > 1 else ''}"
-    )
+    how = f"batch of {len(batch.valid):,}, {run.device.type}, {counted(threads, 'thread')}"
     return ComputeSaved(depth, tuple(costs), how)

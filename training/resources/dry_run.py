@@ -3,7 +3,6 @@ or written."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -13,11 +12,22 @@ from act.accounting.flops import Flops, count_flops
 from act.models.looped_model import LoopedModel
 from halting.costs.cost import PonderCost
 from halting.errors import UsageError
-from training.build import SMALLER, build_model, build_task, check_parts
+from training.build import (
+    SMALLER,
+    build_model,
+    build_objective,
+    build_predictor,
+    build_task,
+    check_parts,
+    make_penalty,
+)
+from training.config.absolute_paths import with_absolute_paths
+from training.config.device import check_gpu
 from training.config.precision import ARITHMETIC, check_precision
 from training.config.run_config import RunConfig
-from training.console.amounts import counted, in_bytes
+from training.console.amounts import in_bytes
 from training.console.too_large import is_too_large, said_if_too_large
+from training.distributed.doctor.compiling import check_can_compile
 from training.engine.ds_config import (
     adopt,
     check_with_deepspeed,
@@ -36,9 +46,17 @@ from training.resources.optimizer_memory import state_per_element
 from training.resources.parameters_by_part import parameters_by_part
 from training.resources.zero_layout import SHIPPED_BUCKET, ZeroLayout
 from training.resources.zero_memory import RankMemory, rank_memory
-from training.runs.folder import is_leftover
+from training.runs.beginning import (
+    check_batch_shares,
+    check_can_go_on,
+    check_data,
+    check_folder_can_be_made,
+)
+from training.runs.data_file import read_data
+from training.runs.loaded import load_run
+from training.runs.resume import check_resumable
+from training.runs.run_path import RunPath
 from training.runs.start_from import read_start
-from training.tasks.kept_data import KeptData
 from training.tasks.task import Task
 
 
@@ -79,27 +97,37 @@ class DryRun:
     notes: tuple[str, ...]
 
 
-def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -> DryRun:
+def plan(
+    config: RunConfig,
+    ranks: int = 1,
+    resume: RunPath | None = None,
+    allow_changed_data: bool = False,
+) -> DryRun:
     """The figures behind `dry_run_text`. No weight is allocated, so that a large model takes no
-    longer than a small one.
+    longer than a small one. What is checked, and in which order, is what `train_run` does.
 
     Raises:
         UsageError: as `dry_run_text`.
     """
     config = adopt(config, ranks).config
-    _check_batch_shares(config, ranks)
+    check_batch_shares(config, ranks)
+    if resume is not None:
+        check_resumable(resume)
+    given = config
+    config = with_absolute_paths(config)
+    task, model, cost = _parts(config, resume, allow_changed_data)
+    if config.start_from is not None and resume is None:
+        read_start(config, model, task)
     zero = config.launch.deepspeed_config is not None
     check_precision(config.precision, torch.device("cuda" if on_gpu(config) else "cpu"), zero)
     if zero:
         check_with_deepspeed(config)
     settings = deepspeed_settings(config, ranks) if zero else {}
-    task = build_task(config, kept_data)
-    with said_if_too_large("The model", SMALLER):
-        model, cost = _shape_of(config, task)
-    if config.start_from is not None:
-        read_start(config, model, task)
-    with said_if_too_large("An example of the task", SMALLER):
-        check_parts(config, task, model)
+    damaged: list[str] = []
+    if resume is None:
+        check_folder_can_be_made(config)
+    else:
+        damaged = check_can_go_on(resume, model)
     sequences = config.batch_size // (ranks * config.accumulation)
     steps = config.loop.max_steps
     checkpointed = config.loop.backprop == "checkpointed"
@@ -120,7 +148,7 @@ def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -
     }
     return DryRun(
         ranks=ranks,
-        choices=run_choices(config, task, model, cost, settings),
+        choices=run_choices(given, task, model, cost, settings),
         parameters=parameters_by_part(model),
         flops=count_flops(model, task.max_length, checkpointed),
         length=task.max_length,
@@ -140,9 +168,41 @@ def plan(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -
         notes=(
             *task.warnings(),
             *doubts(config, task, cost),
+            *(f"damaged, and passed over: {text}" for text in damaged),
             *_notes(config, ranks, settings),
         ),
     )
+
+
+def check_here(config: RunConfig) -> Iterator[UsageError]:
+    """What a training would be refused for on this machine, though not on another."""
+    for check in (
+        lambda: check_can_compile() if config.loop.compiled else None,
+        lambda: check_gpu(config.launch.device),
+        lambda: check_installed(config.report_to) if config.report_to else None,
+    ):
+        try:
+            check()
+        except UsageError as error:
+            yield error
+
+
+def _parts(
+    config: RunConfig, resume: RunPath | None, allow_changed_data: bool
+) -> tuple[Task, LoopedModel, PonderCost | None]:
+    """Task, model and cost, checked as `build_all` does."""
+    kept_data = None if resume is None else read_data(resume.home, allow_changed_data)
+    task = build_task(config, kept_data)
+    with said_if_too_large("The model", SMALLER):
+        model, cost = _shape_of(config, task)
+    make_penalty(config, cost)
+    with said_if_too_large("An example of the task", SMALLER):
+        check_parts(config, task, model)
+    build_predictor(config, task)
+    if resume is not None:
+        check_data(resume, task, allow_changed_data)
+    build_objective(config).prepare(task, load_run)
+    return task, model, cost
 
 
 def _sharing(ranks: int, settings: dict) -> ZeroLayout:
@@ -207,17 +267,6 @@ class _NoDraws(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_batch_shares(config: RunConfig, ranks: int) -> None:
-    whole = ranks * config.accumulation
-    if config.batch_size % whole:
-        raise UsageError(
-            f"--batch-size {config.batch_size} cannot be shared by {counted(ranks, 'rank')} with "
-            f"--accumulation {config.accumulation}.",
-            "Each takes an equal share of the examples of an update.",
-            f"Write --batch-size {-(-config.batch_size // whole) * whole}.",
-        )
-
-
 def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
     zero = settings.get("zero_optimization", {})
     if ranks > 1 and config.launch.deepspeed_config is None:
@@ -244,13 +293,5 @@ def _notes(config: RunConfig, ranks: int, settings: dict) -> Iterator[str]:
             "weights, gradients and what is sent of them take half of that; AdamW and its copy do "
             "not."
         )
-    try:
-        if config.report_to:
-            check_installed(config.report_to)
-    except UsageError as missing:
-        yield f"{missing.what} The run would be refused here: {missing.write}"
-    if config.launch.device == "cuda" and not torch.cuda.is_available():
-        yield "--device cuda: torch sees no GPU on this machine, so the run would be refused here."
-    taken = Path(config.output) / (config.name or "")
-    if config.name is not None and taken.exists() and not is_leftover(taken):
-        yield f"{taken} exists already: the run would be refused; write another --name."
+    for error in check_here(config):
+        yield f"{error.what} {error.why} The run would be refused here: {error.write}"

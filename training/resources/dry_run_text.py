@@ -12,25 +12,32 @@ from training.resources.dry_run_tables import (
     memory_table,
     traffic_table,
 )
-from training.tasks.kept_data import KeptData
+from training.runs.run_path import RunPath
 
 _INDENT = "  "
 _COLUMNS = 80
 
 
-def dry_run_text(config: RunConfig, ranks: int = 1, kept_data: KeptData | None = None) -> str:
+def dry_run_text(
+    config: RunConfig,
+    ranks: int = 1,
+    resume: RunPath | None = None,
+    allow_changed_data: bool = False,
+) -> str:
     """The dry run of a config as text of at most 80 columns.
 
     Args:
         config: the run.
         ranks: how many would train it.
-        kept_data: of the run that would go on; its data are compared.
+        resume: the run that would go on.
+        allow_changed_data: it may go on with other data than it was trained on.
 
     Raises:
         UsageError: for whatever training would refuse: parts that cannot work together, a ds_config
-            that contradicts the config, a batch that the ranks cannot share.
+            that contradicts the config, a batch that the ranks cannot share, a folder that cannot
+            be made. What another machine might have, a GPU or a library, is noted instead.
     """
-    found = plan(config, ranks, kept_data)
+    found = plan(config, ranks, resume, allow_changed_data)
     name = config.recipe if ":" not in config.recipe else Path(config.recipe).name
     parts = (
         f"Dry run of {name} for {counted(ranks, 'rank')}: nothing is trained or written.",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from training.console.amounts import short_number
+from training.console.amounts import counted, in_ms, short_number
 from training.console.table import aligned
 from training.resources.break_even import MODES
 from training.resources.section_timer import BACKWARD, SECTIONS
@@ -14,8 +14,9 @@ _CLOSE = 0.01
 def profile_text(figures: dict[str, Any]) -> str:
     """The figures of `profile` as text."""
     parts = [
-        f"{figures['run']}, {figures['split']} split, {figures['batch_size']} examples of at most "
-        f"{figures['length']} positions, {figures['tokens']:,} tokens\n{_how(figures)}",
+        f"{figures['run']}, {figures['split']} split, "
+        f"{counted(figures['batch_size'], 'example')} of at most "
+        f"{counted(figures['length'], 'position')}, {figures['tokens']:,} tokens\n{_how(figures)}",
         _flops(figures),
         _time(figures),
         _saving(figures["fixed_depth"]),
@@ -28,10 +29,7 @@ def _how(figures: dict[str, Any]) -> str:
     paths = " and ".join(f"{figures[name]['path']} in {name}" for name in MODES)
     threads = figures["threads"]
     trained = figures["trained_with_threads"]
-    says = (
-        f"path {figures['path']}: {paths}; {figures['device']}, {threads} "
-        f"thread{'s' if threads > 1 else ''}"
-    )
+    says = f"path {figures['path']}: {paths}; {figures['device']}, {counted(threads, 'thread')}"
     says += (
         ""
         if trained in (None, threads)
@@ -65,7 +63,7 @@ def _flops(figures: dict[str, Any]) -> str:
 def _time(figures: dict[str, Any]) -> str:
     of = [figures[name] for name in MODES]
     rows = [
-        ("milliseconds", *(f"{1e3 * each['seconds']:.3g}" for each in of)),
+        ("milliseconds", *(in_ms(each["seconds"]) for each in of)),
         ("tokens a second", *(short_number(each["tokens_per_second"]) for each in of)),
     ]
     for section in SECTIONS:
@@ -83,7 +81,7 @@ def _saving(rows: list[dict[str, Any]]) -> str:
             flops = row[name]["flops_per_token"]
             seconds = row[name]["seconds"]
             line += [f"{row[name]['mean_steps']:.2f}", short_number(flops)]
-            line += [f"{flops / own[name]['flops_per_token']:.2f}", f"{1e3 * seconds:.3g}"]
+            line += [f"{flops / own[name]['flops_per_token']:.2f}", in_ms(seconds)]
             line.append(f"{seconds / own[name]['seconds']:.2f}")
         lines.append(line)
     costs = ("FLOPs", "× own", "ms", "× own")
@@ -98,7 +96,7 @@ def _break_even(figures: dict[str, Any]) -> str:
     rows = []
     for row in found["rows"]:
         cells = [(f"{row[name]['ratio']:.2f}", row[name]["auto"]) for name in MODES]
-        rows.append((f"batch {row['batch_size']}", f"{row['tokens']:,}", *cells[0], *cells[1]))
+        rows.append((f"batch {row['batch_size']:,}", f"{row['tokens']:,}", *cells[0], *cells[1]))
     head = (
         "packed time / dense time",
         "tokens",
@@ -116,7 +114,7 @@ def _verdict(figures: dict[str, Any], name: str) -> str:
     own = figures["batch_size"]
     pays = found["pays_from"][name]
     auto = found["auto_packs_from"][name]
-    measured = f"does not pay at {own}" if pays is None else f"pays from a batch of {pays} on"
+    measured = f"does not pay at {own}" if pays is None else f"pays from a batch of {pays:,} on"
     if auto is None:
         known = "is dense at any size"
     elif auto <= 1:

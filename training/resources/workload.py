@@ -10,6 +10,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel
 from act.slots import LoopPath
 from halting.trace import LoopTrace
@@ -17,7 +18,7 @@ from training.build import build_cost, build_objective
 from training.config.precision import ARITHMETIC
 from training.engine.model_inputs import extra_inputs
 from training.exits.exit import LEARNED, Exit
-from training.objectives.objective import Objective
+from training.objectives.objective import Objective, asking
 from training.ponder_penalty import coefficient
 from training.resources.section_timer import BACKWARD, BLOCK, LOOP, REST, RULE, SectionTimer
 from training.runs.loaded import Run, load_run
@@ -105,6 +106,10 @@ class Workload:
                         self._compute(case)
         return timer.shares()
 
+    def _ask(self, batch: Batch) -> AskedLosses | None:
+        examples = len(batch.tokens)
+        return asking(self.objective, self.run.model, self.run.task, examples)(batch)
+
     def backward(self, loss: Tensor) -> None:
         """The backward pass."""
         loss.backward()
@@ -113,7 +118,7 @@ class Workload:
         model = self.run.model
         batch = self.batch
         limit = case.exit_policy.limit(self.run)
-        extra = extra_inputs(model, batch)
+        extra = extra_inputs(model, batch, self._ask(batch) if case.training else None)
         if not case.training:
             with torch.no_grad():
                 return model(batch.tokens, batch.valid, **extra, max_steps=limit).trace

@@ -16,6 +16,7 @@ from training.checkpoints import manifest
 from training.checkpoints.checkpoint import PARTIAL
 from training.checkpoints.progress import Progress
 from training.config.run_config import RunConfig
+from training.console.amounts import counted
 from training.console.command_text import command_text
 from training.console.output_files import new_file, write_text
 from training.console.screen import Screen, clock
@@ -26,6 +27,7 @@ from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.runs.context import TrainingContext
 from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
 from training.runs.metrics import to_json
+from training.runs.next_commands import next_commands
 from training.runs.rank_report import RankReport
 from training.runs.report import run_report, target_told
 from training.runs.within_budget import KeptModel, take_within_budget
@@ -118,8 +120,9 @@ def _check_finite(tally: Tally, context: TrainingContext) -> None:
         f"The training diverged: after update {update} the loss on the test's examples is {loss}.",
         "The weights, or the states that they make, came to be no numbers; there is nothing to "
         "test or to draw.",
-        f"Go on from an earlier checkpoint with smaller steps: ponder train --resume "
-        f"{context.folder}@UPDATE --optimizer.learning-rate "
+        "Go on from an earlier checkpoint with smaller steps: "
+        f"{command_text('ponder', 'train', '--resume', context.folder)}@UPDATE "
+        "--optimizer.learning-rate "
         f"{context.config.optimizer.learning_rate / 3:.1g}.",
     )
 
@@ -183,7 +186,8 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
         (f"steps by {summary['difficulty'] or 'difficulty'}", agreement_says),
         (
             "trained",
-            f"{summary['updates']} updates in {clock(summary['train_seconds'])}{_skipped(summary)}",
+            f"{counted(summary['updates'], 'update')} in {clock(summary['train_seconds'])}"
+            f"{_skipped(summary)}",
         ),
     )
     width = max(len(name) for name, _ in rows)
@@ -195,21 +199,12 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
         )
     written = "summary.json report.md ponder_map.{npz,json,html,png} final/ metrics.jsonl"
     screen.say(f"\nwritten to {folder}: {written}", always=True)
-    screen.say(
-        f"next:\n  {command_text('ponder', 'show', folder)}\n"
-        f"  {command_text('ponder', 'eval', folder)} --by difficulty --exit learned "
-        f"fixed:{_half(summary)}"
-    )
-    screen.say(f"  {command_text('ponder', 'ablate', folder)} --steps 1 2 4 8 16")
+    screen.say("\n  ".join(["next:", *next_commands(folder, summary)]))
 
 
 def _skipped(summary: dict[str, Any]) -> str:
     return (
-        f", {summary['skipped_updates']} of them skipped: not finite"
+        f", {summary['skipped_updates']:,} of them skipped: not finite"
         if summary["skipped_updates"]
         else ""
     )
-
-
-def _half(summary: dict[str, Any]) -> int:
-    return max(1, round(summary["mean_steps"]))

@@ -113,7 +113,7 @@ def _begin(folder: Path) -> None:
     """
     mine = collectives.rank() != 0 or is_leftover(folder)
     if not collectives.broadcast_object(mine):
-        raise _exists(folder)
+        raise exists_already(folder)
     if collectives.rank() == 0:
         _clear(folder)
 
@@ -204,7 +204,7 @@ def next_free(config: RunConfig) -> Path:
     base = base_name(config)
     if config.name is not None:
         if (output / base).exists() and not is_leftover(output / base):
-            raise _exists(output / base)
+            raise exists_already(output / base)
         return output / base
     return next(
         path for number in count(1) if not (path := output / f"{base}-{number:03d}").exists()
@@ -237,16 +237,22 @@ def _make(config: RunConfig, base: str) -> int:
             except FileExistsError:
                 number += 1
     except FileExistsError as error:
-        raise _exists(Path(error.filename)) from None
+        raise exists_already(Path(error.filename)) from None
     except OSError as error:
-        raise UsageError(
-            f"No run folder can be made in {output}: {error.strerror}.",
-            "A run keeps its config, figures and checkpoints there.",
-            "Write an --output that you may write to.",
-        ) from error
+        raise cannot_be_made(output, error.strerror) from error
 
 
-def _exists(folder: Path) -> UsageError:
+def cannot_be_made(output: Path, says: str | None) -> UsageError:
+    """That no folder can be made in this one, as the system says."""
+    return UsageError(
+        f"No run folder can be made in {output}: {says}.",
+        "A run keeps its config, figures and checkpoints there.",
+        "Write an --output that you may write to.",
+    )
+
+
+def exists_already(folder: Path) -> UsageError:
+    """That a folder is there which is no leftover."""
     return UsageError(
         f"{folder} exists already.",
         "A run never writes into what is there.",

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from act.models.asked_losses import AskedLosses
 from act.models.looped_model import LoopedModel, ModelOutput
 from halting.errors import UsageError
 from halting.maps.ponder_map import PonderMap
@@ -21,6 +22,7 @@ from training.checkpoints import checkpoint, manifest
 from training.config import code_trust
 from training.config.device import check_device
 from training.config.run_config import RunConfig
+from training.console.command_text import command_text
 from training.console.text_file import read_text
 from training.engine.model_inputs import extra_inputs
 from training.runs.data_file import read_data
@@ -87,7 +89,8 @@ class Run:
             raise UsageError(
                 f"{path} cannot be read: {error or 'it holds no figures by name'}.",
                 "The run wrote its final figures there.",
-                f"Have it write them anew: ponder train --resume {self.folder}",
+                "Have it write them anew: "
+                f"{command_text('ponder', 'train', '--resume', self.folder)}",
             ) from error
 
     def plot(self, *names: str) -> "Figure":
@@ -127,7 +130,11 @@ class Run:
         return f"<table><caption>{escape(self.folder.name)}</caption>{cells}</table>"
 
     def forward(
-        self, batch: Batch, record_lens: bool = False, max_steps: int | None = None
+        self,
+        batch: Batch,
+        record_lens: bool = False,
+        max_steps: int | None = None,
+        asked: AskedLosses | None = None,
     ) -> ModelOutput:
         """The model's output for a batch, without gradient."""
         batch = batch.to(self.device)
@@ -135,7 +142,7 @@ class Run:
             return self.model(
                 batch.tokens,
                 batch.valid,
-                **extra_inputs(self.model, batch),
+                **extra_inputs(self.model, batch, asked),
                 record_lens=record_lens,
                 max_steps=max_steps,
             )

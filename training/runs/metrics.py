@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
 from training.checkpoints import checkpoint
+from training.console.command_text import command_text
 from training.console.output_files import cannot_write
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def failed_write(home: Path, path: Path, error: OSError) -> UsageError:
     kept = checkpoint.found(home / "checkpoints")
     last = f"The last checkpoint is {kept[-1]}" if kept else "There is no checkpoint yet"
     said = cannot_write(path, error)
-    again = f" Then go on: ponder train --resume {home}" if kept else ""
+    command = command_text("ponder", "train", "--resume", home)
+    again = f" Then go on: {command}" if kept else ""
     return UsageError(
         said.what,
         f"What a run measures and learns is written as it goes. {last}.",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from training.config.run_config import RunConfig
+from training.console.amounts import counted, in_seconds
 from training.console.command_text import command_text
 from training.console.table import markdown
 from training.evaluation.tally import rank_correlation_of_steps
@@ -49,8 +50,9 @@ def run_report(
         "## How to make it again",
         f"```bash\n{command_again(config, folder, summary['ranks'], launcher)}\n```",
         *_config_changed(folder),
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {summary['ranks']} "
-        "rank(s). Every value is in `config.json`, every update in `metrics.jsonl`.",
+        f"torch {torch.__version__}, {counted(torch.get_num_threads(), 'thread')}, "
+        f"{counted(summary['ranks'], 'rank')}. "
+        "Every value is in `config.json`, every update in `metrics.jsonl`.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -102,7 +104,7 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("parameters", f"{summary['parameters']:,}"),
         ("updates", f"{summary['updates']:,}"),
         ("of them skipped: loss or gradient not finite", f"{summary['skipped_updates']:,}"),
-        ("training", f"{summary['train_seconds']:.0f} s"),
+        ("training", in_seconds(summary["train_seconds"])),
     ]
     if (best := summary.get("best")) and best["update"] is not None:
         rows.append((f"best {best['by']} of the evaluations", _best_told(best)))
@@ -146,7 +148,7 @@ def _by_rank(ranks: RankReport) -> list[str]:
             str(number),
             f"{steps:.3f}",
             f"{tokens:,.0f}",
-            *("–" if s != s else f"{s:.1f}" for s in seconds),
+            *("–" if s != s else f"{s:,.1f}" for s in seconds),
         )
         for number, (steps, tokens, *seconds) in enumerate(columns)
     ]
@@ -170,6 +172,8 @@ def target_told(budget: dict[str, Any]) -> str:
         f"in training over its last quarter, with {budget['knob']} {budget['knob_at_end']:.3g} at "
         "the end"
     )
+    if budget["knob"] == "penalty" and budget["knob_at_end"] < 0:
+        told += ", below zero: by itself the task takes fewer steps, and they were paid for"
     return told if budget["says"] is None else f"{told}; {budget['says']}"
 
 

@@ -32,6 +32,26 @@ def resume_point(run: RunPath, screen: Screen) -> Path:
     Raises:
         UsageError: where no checkpoint is whole, or the named one is not.
     """
+    kept, wrong = whole_checkpoint(run)
+    for text in wrong:
+        screen.warn(f"damaged, and passed over: {text}")
+    if run.which is None:
+        return kept
+    aside = collectives.broadcast_object(
+        _set_aside(run.home, kept) if collectives.rank() == 0 else None
+    )
+    if aside is not None:
+        screen.say(f"what came after update {checkpoint.update_of(kept)} is kept in {aside}")
+    return kept
+
+
+def whole_checkpoint(run: RunPath) -> tuple[Path, list[str]]:
+    """The checkpoint that is named, or the newest whole one, and what is wrong with those that are
+    newer, in words; nothing is changed. Called by all ranks.
+
+    Raises:
+        UsageError: where no checkpoint is whole, or the named one is not.
+    """
     named = run.checkpoint()
     if named is None:
         kept, wrong = checkpoint.newest_whole(run.home / "checkpoints")
@@ -41,21 +61,14 @@ def resume_point(run: RunPath, screen: Screen) -> Path:
                 _NOTHING,
                 "Bring the files back from a copy, or start anew: ponder train RECIPE",
             )
-        for text in wrong:
-            screen.warn(f"damaged, and passed over: {text}")
-        return kept
+        return kept, wrong
     if damage := manifest.damage(named):
         raise UsageError(
             f"{named} is damaged: {'; '.join(damage[:3])}.",
             "A run goes on only from what was written whole.",
             f"Bring the files back from a copy, or name another: --resume {run.home}",
         )
-    aside = collectives.broadcast_object(
-        _set_aside(run.home, named) if collectives.rank() == 0 else None
-    )
-    if aside is not None:
-        screen.say(f"what came after update {checkpoint.update_of(named)} is kept in {aside}")
-    return named
+    return named, []
 
 
 def _set_aside(home: Path, named: Path) -> Path | None:

@@ -1,19 +1,18 @@
 """What a run with a target for its mean ponder keeps in the end: a model that holds it."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from halting.exit_threshold import ExitThreshold
 from halting.rule import HaltingRule
 from training.checkpoints import checkpoint
 from training.config.run_config import RunConfig
 from training.distributed import collectives
-from training.evaluation.evaluate import evaluate
+from training.evaluation.evaluate import evaluate, evaluate_surely
+from training.ponder_penalty.step_target import WITHIN
 from training.runs.context import TrainingContext
 
-_WITHIN = 0.01
 _HALVINGS = 12
-_TIMES = 4  # the examples of an evaluation
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,9 @@ class KeptModel:
 
 def take_within_budget(context: TrainingContext) -> KeptModel | None:
     """Has the engine take the model that holds the target: the weights of the last checkpoint
-    within it, else the last weights with their exit moved. None for a run without a target, or
-    where nothing moves the exit. Called by all ranks, which come to one verdict.
+    within 1 % of it; else the last weights with their exit moved, or those of the nearest
+    checkpoint where these are nearer. None for a run without a target, or where there is no such
+    checkpoint and nothing moves the exit. Called by all ranks, which come to one verdict.
 
     The exit's threshold is an option of most rules (`exit_threshold`); ponder falls with it, so it
     is found by halving, on examples that neither training nor an evaluation has seen.
@@ -56,47 +56,50 @@ def take_within_budget(context: TrainingContext) -> KeptModel | None:
     held: dict[str, Any] | None = context.progress.budget_checkpoint
     if held is None:
         return None
+    target = held["target"]
     update = held["update"]
-    if update is not None:
-        if update != context.progress.update:
-            checkpoints = context.folder / "checkpoints"
-            checkpoint.load(checkpoint.folder_of(checkpoints, update), context.engine)
-        return KeptModel(update, {})
+    near = math.inf if update is None else abs(held["ponder"] / target - 1)
+    if near > WITHIN:
+        moved = _move_exit(context, target, held["seen"], near)
+        if moved is not None:
+            return KeptModel(context.progress.update, moved)
+    if update is None:
+        return None
+    if update != context.progress.update:
+        checkpoints = context.folder / "checkpoints"
+        checkpoint.load(checkpoint.folder_of(checkpoints, update), context.engine)
+    return KeptModel(update, {})
+
+
+def _move_exit(
+    context: TrainingContext, target: float, start: int, near: float
+) -> dict[str, float] | None:
+    """Moves the rule's exit to where the mean ponder of the last weights is nearest to the target,
+    and gives the option that is another than in training then. None, and the exit as it was, where
+    nothing moves it, or not to within `near` of the target.
+    """
     rule: HaltingRule = context.engine.model.recurrence.rule
     while (inner := getattr(rule, "rule", None)) is not None:
         rule = inner
-    if rule.exit_threshold is None:
+    threshold = rule.exit_threshold
+    if threshold is None:
         return None
-    value = _moved(context, rule, rule.exit_threshold, held["target"], held["seen"])
-    options = {} if value is None else {rule.exit_threshold.option: value}
-    return KeptModel(context.progress.update, options)
-
-
-def _moved(
-    context: TrainingContext,
-    rule: HaltingRule,
-    threshold: ExitThreshold,
-    target: float,
-    start: int,
-) -> float | None:
-    """Moves the rule's exit to where the mean ponder is nearest to the target; its value there,
-    None where it is that of the training."""
     trained = getattr(rule, threshold.option)
     config = context.config
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
+    task = context.built.task
+    examples = config.evaluation.eval_examples
+    tally, number = evaluate_surely(context.engine, task, examples, micro_batch, start)
 
     def off(value: float) -> float:
         setattr(rule, threshold.option, value)
-        number = _TIMES * config.evaluation.eval_examples
-        tally = evaluate(
-            context.engine, context.built.task, "validation", number, micro_batch, start=start
-        )
+        tally = evaluate(context.engine, task, "validation", number, micro_batch, start=start)
         return tally.figures()["mean_ponder"] / target - 1
 
-    found = {trained: off(trained)}
+    found = {trained: tally.figures()["mean_ponder"] / target - 1}
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
-        if min(map(abs, found.values())) <= _WITHIN / 2:
+        if min(map(abs, found.values())) <= WITHIN / 2:
             break
         middle = (low + high) / 2
         value = threshold.at(middle)
@@ -106,5 +109,8 @@ def _moved(
         else:
             high = middle
     best = min(found, key=lambda value: abs(found[value]))
+    if abs(found[best]) >= near:
+        setattr(rule, threshold.option, trained)
+        return None
     setattr(rule, threshold.option, best)
-    return None if best == trained else best
+    return {} if best == trained else {threshold.option: best}

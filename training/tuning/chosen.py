@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halting.errors import UsageError
+from training.console.amounts import counted
 from training.console.command_text import command_text
 from training.recipes.load import load_recipe
-from training.tuning.measured import measured, pick
+from training.tuning.measured import doubt, measured, pick
 from training.tuning.space import label, without_overridden, words_of
 from training.tuning.sweep import Sweep
 
@@ -46,12 +47,15 @@ def chosen(folder: Path, what: str, recipe: str, own: Sequence[str] = ()) -> Cho
             f"Write {command_text('ponder', 'train', about.recipe, '--from-tune', folder)}, or "
             f"sweep {recipe}.",
         )
-    found = pick(measured(sweep), what)
+    settings = measured(sweep)
+    found = pick(settings, what)
     words = without_overridden((*about.fixed, *words_of(found.point)), own)
     quality = f"{found.mean(found.quality):.4g} {found.quality.replace('_', ' ')}"
+    collapsed = f", of which {found.collapsed} collapsed" if found.collapsed else ""
     says = (
         f"{what} of {folder}: {label(found.point)}, measured {quality} at "
-        f"{found.mean('mean_steps'):.2f} steps over {len(found.rows)} "
-        f"seed(s){f', of which {found.collapsed} collapsed' if found.collapsed else ''}"
+        f"{found.mean('mean_steps'):.2f} steps over {counted(len(found.rows), 'seed')}{collapsed}"
     )
+    if what == "knee" and (note := doubt(settings)) is not None:
+        says += f"\nnote: {note}"
     return Chosen(words, says)

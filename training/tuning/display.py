@@ -16,7 +16,7 @@ from training.tuning.measured import bend, measured
 from training.tuning.space import label
 from training.tuning.sweep import Claim, Sweep
 from training.tuning.worker import SweepJob
-from training.tuning.written_out import command, table, write_out
+from training.tuning.written_out import command, noise_note, table, write_out
 
 _BETWEEN_TABLES = 1.0  # seconds
 _PIPED = 120  # columns
@@ -124,6 +124,8 @@ class Display:
                 f"to train {says}:\n  "
                 f"{command(self.sweep, 'knee' if chosen is not None else 'best')}"
             )
+            if (note := noise_note(self.sweep, settings)) is not None:
+                self.say(f"note: {note}")
         return 1 if counts["failed"] else 0
 
     def _row(self, figures: dict) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from halting.errors import UsageError
+from training.console.amounts import short_number
 from training.tuning.axis import as_number
 from training.tuning.pareto import ParetoPoint, knee, pareto_front
 from training.tuning.space import ALWAYS_SWEPT, Point, label
@@ -78,11 +79,12 @@ class MeasuredSetting:
             self.spread(compute),
             self.collapsed > 0,
             (
-                ("FLOPs a token", f"{self.mean('flops_per_token'):.3g}"),
+                ("FLOPs a token", short_number(self.mean("flops_per_token"))),
                 ("Spearman", "–" if rho != rho else f"{rho:.2f}"),
                 ("collapsed", f"{self.collapsed} of {len(self.rows)}" if self.collapsed else "–"),
                 ("seeds", str(len(self.rows))),
             ),
+            len(self.rows),
         )
 
 
@@ -116,6 +118,33 @@ def bend(settings: Sequence[MeasuredSetting]) -> MeasuredSetting | None:
     points = [each.as_point("flops_per_token") for each in settings]
     found = knee(points)
     return None if found is None else settings[_place(points, found)]
+
+
+def doubt(settings: Sequence[MeasuredSetting]) -> str | None:
+    """Why the knee may be another one under other seeds; None where nothing speaks for that, or
+    there is no knee."""
+    chosen = bend(settings)
+    if chosen is None:
+        return None
+    others = [each for each in front(settings) if each is not chosen]
+    if any(len(each.rows) == 1 for each in (chosen, *others)):
+        return (
+            "A knee among settings that were trained under one seed each may be noise, the more so "
+            "where they have hardly trained."
+        )
+    least, most = chosen.spread(chosen.quality) or (0.0, 0.0)
+    near = [
+        label(each.point)
+        for each in others
+        if (spread := each.spread(each.quality)) and spread[0] <= most and spread[1] >= least
+    ]
+    if not near:
+        return None
+    quality = chosen.quality.replace("_", " ")
+    return (
+        f"The knee may be noise: its {quality} lies within the spread over seeds of "
+        f"{', '.join(near)}."
+    )
 
 
 def pick(settings: Sequence[MeasuredSetting], what: str) -> MeasuredSetting:

@@ -17,6 +17,7 @@ class ParetoPoint:
         interval: least and most accuracy over the seeds; None for one seed.
         compute_interval: the same of compute.
         collapsed: its tokens all stop at one step, under one seed at least.
+        seeds: over how many; None where nobody says.
         details: what a table or a tooltip says beside, name and value.
     """
 
@@ -28,6 +29,7 @@ class ParetoPoint:
     compute_interval: tuple[float, float] | None = None
     collapsed: bool = False
     details: tuple[tuple[str, str], ...] = ()
+    seeds: int | None = None
 
 
 def pareto_front(points: Sequence[ParetoPoint]) -> list[ParetoPoint]:
@@ -65,6 +67,29 @@ def knee(points: Sequence[ParetoPoint]) -> ParetoPoint | None:
 
     bent = max(sound, key=above)
     return bent if above(bent) > 1e-9 else sound[-1]
+
+
+def names_with_seeds(points: Sequence[ParetoPoint]) -> tuple[list[str], str]:
+    """What stands at each point, and what is said of all: over how many seeds they are means.
+
+    A number that is the same everywhere is said once; where they differ, "0.01 ×3" stands at the
+    point.
+    """
+    labels = [point.label for point in points]
+    numbers = {point.seeds for point in points}
+    if numbers == {None}:
+        return labels, ""
+    if len(numbers) == 1:
+        (number,) = numbers
+        return (
+            labels,
+            "each point: one seed" if number == 1 else f"each point: mean of {number} seeds",
+        )
+    told = [
+        label if point.seeds is None else f"{label} ×{point.seeds}"
+        for label, point in zip(labels, points, strict=True)
+    ]
+    return told, "×: number of seeds"
 
 
 def stretches(places: Sequence[float], room: float) -> list[tuple[float, float]]:

@@ -54,6 +54,8 @@ def _point(row: dict[str, Any]) -> ParetoPoint:
         if given.get(name) is not None:
             low, high = given[name]
             given[name] = (float(low), float(high))
+    if given.get("seeds") is not None:
+        given["seeds"] = int(given["seeds"])
     given["details"] = tuple((str(name), str(value)) for name, value in given.get("details") or ())
     return ParetoPoint(
         **{**given, "accuracy": float(row["accuracy"]), "compute": float(row["compute"])}

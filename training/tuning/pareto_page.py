@@ -2,19 +2,17 @@
 table."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from math import ceil, floor, log10
 
 from halting.maps.viewers.colours import WRONG, colour_at
 from training.tuning.label_places import Box, Line, Named, place_names
-from training.tuning.pareto import ParetoPoint, knee, pareto_front, stretches
+from training.tuning.pareto import ParetoPoint, knee, names_with_seeds, pareto_front, stretches
 
-_WIDTH = 720
-_HEIGHT = 400
-_LEFT = 64
 _BOTTOM = 48
-_MARGIN = 24
+_TOP = 24
 _TICKS = 5
 _STAR = "M0 -11 3 -4 11 -3 5 2 7 10 0 6 -7 10 -5 2 -11 -3 -3 -4Z"
 _PAGE = """<!doctype html>
@@ -25,11 +23,12 @@ _PAGE = """<!doctype html>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{title}</title>
 <style>
-body {{ max-width: 60em; margin: 0 auto; padding: 1em; font: 15px/1.45 system-ui, sans-serif; background: #fff;
-  color: #1b1b1b; color-scheme: light dark; --front: {front}; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #15171a; color: #e8e8e6; --front: {front_dark}; }} }}
+body {{ max-width: 60em; box-sizing: border-box; overflow-wrap: anywhere; margin: 0 auto; padding: 1em; font: 15px/1.45 system-ui, sans-serif; color: #1b1b1b;
+  background: var(--paper); color-scheme: light dark; --paper: #fff; --front: {front}; }}
+@media (prefers-color-scheme: dark) {{ body {{ color: #e8e8e6; --paper: #15171a; --front: {front_dark}; }} }}
 h1 {{ font-size: 1.3em; margin: .2em 0; }}
-svg {{ width: 100%; height: auto; }}
+svg {{ display: block; width: 100%; height: auto; }}
+svg.narrow {{ display: none; max-width: 30em; }}
 svg text {{ fill: currentColor; font-size: 13px; }}
 .grid {{ stroke: currentColor; opacity: .15; }}
 .front {{ fill: none; stroke: var(--front); stroke-width: 2; }}
@@ -39,23 +38,57 @@ circle {{ fill: var(--front); }}
 .cross {{ stroke: {wrong}; stroke-width: 2.5; }}
 .star {{ fill: #f0c419; stroke: #22252a; }}
 .shade {{ fill: {wrong}; opacity: .12; }}
-.table {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; }}
-td, th {{ padding: .2em .8em; text-align: right; white-space: nowrap; }}
+.table {{ overflow-x: auto; overflow-wrap: normal; }}
+table {{ border-spacing: 0; }}
+td, th {{ padding: .2em .8em; text-align: right; vertical-align: bottom; border-bottom: 1px solid #8885; }}
+td {{ white-space: nowrap; }}
 td:first-child, th:first-child {{ text-align: left; }}
-tr {{ border-bottom: 1px solid #8885; }}
+/* A picture of its own for a phone: the wide one's letters would shrink to half. */
+@media (max-width: 40em) {{
+  svg.wide {{ display: none; }}
+  svg.narrow {{ display: block; }}
+  td, th {{ padding: .2em .5em; }}
+  td:first-child, th:first-child {{ position: sticky; left: 0; padding-left: 0; background: var(--paper) padding-box; }}
+}}
 </style>
 </head>
 <body>
 <h1>{title}</h1>
 {facts}
-{picture}
-<p>★ the knee; ✗ collapsed (its tokens all stop at one step, under one seed at least); grey: beaten by another. Lines:
+{wide}
+{narrow}
+<p>{seeds}★ the knee; ✗ collapsed (its tokens all stop at one step, under one seed at least); grey: beaten by another. Lines:
 from the least to the most of several seeds. Hovering over a point tells what is known of it.</p>
-<div class="table">{table}</div>
+<div class="table" tabindex="0" role="region" aria-label="the figures">{table}</div>
 </body>
 </html>
 """
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """What a picture is drawn on, in units of 1/13 of its letters.
+
+    Args:
+        kind: its class in the page.
+        width, height: of the whole.
+        left, right: room beside the axes.
+    """
+
+    kind: str
+    width: int
+    height: int
+    left: int
+    right: int
+
+    @property
+    def bottom(self) -> int:
+        """Where the axis of compute lies."""
+        return self.height - _BOTTOM
+
+
+_WIDE = _Sheet("wide", 720, 400, 64, 24)
+_NARROW = _Sheet("narrow", 330, 330, 52, 10)
 
 
 def pareto_page(
@@ -73,10 +106,13 @@ def pareto_page(
         facts: lines under it.
         compute_name, accuracy_name: what the axes say.
     """
+    _, seeds = names_with_seeds(points)
     return _PAGE.format(
         title=escape(title),
         facts="\n".join(f"<p>{escape(line)}</p>" for line in facts),
-        picture=_picture(points, compute_name, accuracy_name),
+        wide=_picture(points, compute_name, accuracy_name, _WIDE),
+        narrow=_picture(points, compute_name, accuracy_name, _NARROW),
+        seeds=f"{seeds[:1].upper()}{seeds[1:]}. " if seeds else "",
         table=_table(points, compute_name, accuracy_name),
         front=colour_at(0.8),
         front_dark=colour_at(0.45),
@@ -110,55 +146,65 @@ class _Scale:
         return [round(step * number, 12) for number in range(first, last + 1)]
 
 
-def _picture(points: Sequence[ParetoPoint], compute_name: str, accuracy_name: str) -> str:
+def _picture(
+    points: Sequence[ParetoPoint], compute_name: str, accuracy_name: str, sheet: _Sheet
+) -> str:
     x = _Scale(
         [each for point in points for each in (point.compute, *(point.compute_interval or ()))],
-        _LEFT,
-        _WIDTH - _MARGIN,
+        sheet.left,
+        sheet.width - sheet.right,
     )
     y = _Scale(
         [each for point in points for each in (point.accuracy, *(point.interval or ()))],
-        _HEIGHT - _BOTTOM,
-        _MARGIN,
+        sheet.bottom,
+        _TOP,
     )
     front = pareto_front(points)
     best = knee(points)
-    bottom = _HEIGHT - _BOTTOM
+    bottom = sheet.bottom
+    names = {
+        id(point): name for point, name in zip(points, names_with_seeds(points)[0], strict=True)
+    }
     parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(accuracy_name)} against compute">'
+        f'<svg class="{sheet.kind}" viewBox="0 0 {sheet.width} {sheet.height}" role="img" '
+        f'aria-label="{escape(accuracy_name)} against compute">'
     ]
     for begin, end in stretches([x(point.compute) for point in points if point.collapsed], 12):
         parts.append(
-            f'<rect class="shade" x="{begin:.1f}" y="{_MARGIN}" width="{end - begin:.1f}" height="{bottom - _MARGIN}"/>'
+            f'<rect class="shade" x="{begin:.1f}" y="{_TOP}" width="{end - begin:.1f}" height="{bottom - _TOP}"/>'
         )
     for tick in y.ticks():
         parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _MARGIN}" y1="{y(tick)}" y2="{y(tick)}"/>'
+            f'<line class="grid" x1="{sheet.left}" x2="{sheet.width - sheet.right}" y1="{y(tick)}" y2="{y(tick)}"/>'
         )
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(tick) + 4}" text-anchor="end">{tick:.4g}</text>')
+        parts.append(
+            f'<text x="{sheet.left - 6}" y="{y(tick) + 4}" text-anchor="end">{tick:.4g}</text>'
+        )
     for tick in x.ticks():
         parts.append(
             f'<text x="{x(tick)}" y="{bottom + 18}" text-anchor="middle">{tick:.3g}</text>'
         )
     parts.append(
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(compute_name)}</text>'
+        f'<text x="{sheet.width / 2}" y="{sheet.height - 6}" text-anchor="middle">{escape(compute_name)}</text>'
     )
     parts.append(f'<text x="4" y="14">{escape(accuracy_name)}</text>')
     places = " ".join(f"{x(point.compute)},{y(point.accuracy)}" for point in front)
     parts.append(f'<polyline class="front" points="{places}"/>')
     first = [*([best] if best else []), *(point for point in front if point != best)]
     order = [*first, *(each for each in points if each not in first)]
-    for point, spot in zip(order, _spots(order, front, best, x, y), strict=True):
-        parts.append(_mark(point, x, y, point in front, point == best, spot))
+    for point, spot in zip(order, _spots(order, names, front, best, x, y, sheet), strict=True):
+        parts.append(_mark(point, names[id(point)], x, y, point in front, point == best, spot))
     return "\n".join([*parts, "</svg>"])
 
 
 def _spots(
     points: Sequence[ParetoPoint],
+    names: dict[int, str],
     front: Sequence[ParetoPoint],
     best: ParetoPoint | None,
     x: _Scale,
     y: _Scale,
+    sheet: _Sheet,
 ) -> list[Box | None]:
     """The place of each point's name, y going up."""
     named = [
@@ -166,7 +212,7 @@ def _spots(
             x(each.compute),
             -y(each.accuracy),
             11 if each == best else 6,
-            7.4 * len(each.label) + 2,
+            7.4 * len(names[id(each)]) + 2,
             13,
         )
         for each in points
@@ -181,11 +227,18 @@ def _spots(
         )
         lines.append((x(each.compute), -y(low), x(each.compute), -y(high)))
         lines.append((x(left), -y(each.accuracy), x(right), -y(each.accuracy)))
-    return place_names(named, named, lines, Box(_LEFT, _BOTTOM - _HEIGHT, _WIDTH, -_MARGIN / 2))
+    room = Box(sheet.left, -sheet.bottom, sheet.width, -_TOP / 2)
+    return place_names(named, named, lines, room)
 
 
 def _mark(
-    point: ParetoPoint, x: _Scale, y: _Scale, on_front: bool, best: bool, spot: Box | None
+    point: ParetoPoint,
+    name: str,
+    x: _Scale,
+    y: _Scale,
+    on_front: bool,
+    best: bool,
+    spot: Box | None,
 ) -> str:
     """One point with its lines, its name where there is room for it, and what it tells."""
     across = x(point.compute)
@@ -221,7 +274,7 @@ def _mark(
                 f'<line class="spread" x1="{across}" y1="{down}" x2="{middle:.1f}" y2="{-spot.low - 6.5:.1f}"/>'
             )
         parts.append(
-            f'<text x="{middle:.1f}" y="{-spot.low - 3:.1f}" text-anchor="middle">{escape(point.label)}</text>'
+            f'<text x="{middle:.1f}" y="{-spot.low - 3:.1f}" text-anchor="middle">{escape(name)}</text>'
         )
     return "".join([*parts, "</g>"])
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from halting.errors import UsageError
 from halting.maps.viewers.colours import WRONG, colour_at
 from training.tuning.label_places import Box, Line, Named, place_names
-from training.tuning.pareto import ParetoPoint, knee, pareto_front, stretches
+from training.tuning.pareto import ParetoPoint, knee, names_with_seeds, pareto_front, stretches
 
 if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
     from matplotlib.axes import Axes
@@ -84,7 +84,9 @@ def draw_pareto(
         star.set_edgecolor(_INK)
         star.set_linewidth(0.9)
     at.set_title(title, loc="left", size=11, weight="bold", pad=8)
-    at.set_xlabel(compute_name)
+    names, seeds = names_with_seeds(points)
+    apart = "  ·  " if legend_below else "\n"
+    at.set_xlabel(apart.join(filter(None, (compute_name, seeds))))
     at.set_ylabel(accuracy_name)
     if legend_below:
         at.legend(
@@ -97,7 +99,7 @@ def draw_pareto(
     at.tick_params(length=0)
     for side in ("top", "right", "left"):
         at.spines[side].set_visible(False)
-    _label(at, points, front, best)
+    _label(at, points, names, front, best)
 
 
 def save_pareto(
@@ -159,10 +161,14 @@ def _limits(at: "Axes", points: Sequence[ParetoPoint]) -> None:
 
 
 def _label(
-    at: "Axes", points: Sequence[ParetoPoint], front: list[ParetoPoint], best: ParetoPoint | None
+    at: "Axes",
+    points: Sequence[ParetoPoint],
+    names: Sequence[str],
+    front: list[ParetoPoint],
+    best: ParetoPoint | None,
 ) -> None:
-    """Names the points, those of the front first where there are many; a name that stands off has a
-    line to its point, and one for which there is no room is left out."""
+    """Writes the names at the points, those of the front first where there are many; a name that
+    stands off has a line to its point, and one for which there is no room is left out."""
     from matplotlib.textpath import TextPath
 
     at.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]  # lays the axes out
@@ -175,9 +181,11 @@ def _label(
     def place(x: float, y: float) -> tuple[float, float]:
         return across * (x - left) / (right - left), tall * (y - low) / (high - low)
 
+    name_of = {id(point): name for point, name in zip(points, names, strict=True)}
+
     def named(point: ParetoPoint) -> Named:
         radius = 9.0 if point == best else 4.5
-        width = TextPath((0, 0), point.label, size=_LABEL).get_extents().width + 2
+        width = TextPath((0, 0), name_of[id(point)], size=_LABEL).get_extents().width + 2
         return Named(*place(point.compute, point.accuracy), radius, width, 1.2 * _LABEL)
 
     lines: list[Line] = [
@@ -216,7 +224,7 @@ def _label(
             "shrinkB": own.radius,
         }
         at.annotate(
-            point.label,
+            name_of[id(point)],
             (point.compute, point.accuracy),
             middle,
             textcoords="offset points",

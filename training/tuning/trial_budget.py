@@ -8,6 +8,7 @@ from typing import Literal, Self
 from halting.errors import UsageError
 from training.config.run_config import RunConfig
 from training.config.warmups import with_warmups_scaled
+from training.console.amounts import short_number
 
 _FORM = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|updates?|flops)", re.IGNORECASE)
 
@@ -53,6 +54,12 @@ class TrialBudget:
 
     def __str__(self) -> str:
         return f"{self.amount:.10g}{self.unit}"
+
+    def in_words(self) -> str:
+        """800 updates, 30 s, 1T FLOPs."""
+        if self.unit == "flops":
+            return f"{short_number(self.amount)} FLOPs"
+        return f"{self.amount:,.10g} {self.unit}"
 
     def apply(self, config: RunConfig) -> RunConfig:
         """The config of a trial: the same schedules over this budget instead of the config's own

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from training.console.amounts import short_number
 from training.console.command_text import command_text
 from training.console.table import markdown
-from training.tuning.measured import MeasuredSetting, bend, front, measured
+from training.tuning.measured import MeasuredSetting, bend, doubt, front, measured
 from training.tuning.pareto_page import pareto_page
 from training.tuning.pareto_picture import save_pareto
 from training.tuning.space import label
@@ -43,8 +44,10 @@ def _write_out(sweep: Sweep) -> list[Path]:
         about = sweep.settings()
         compute, compute_name = _compute_axis(settings)
         points = [each.as_point(compute) for each in settings]
+        note = noise_note(sweep, settings)
+        facts = [*_facts(about), *([] if note is None else [note])]
         names = {"compute_name": compute_name, "accuracy_name": _axis(about)}
-        texts[PAGE] = pareto_page(points, f"Sweep of {about.recipe}", _facts(about), **names)
+        texts[PAGE] = pareto_page(points, f"Sweep of {about.recipe}", facts, **names)
         texts[REPORT] = _report(sweep, settings)
         beside = sweep.folder / f".{PICTURE}"
         save_pareto(points, beside, title=f"Sweep of {about.recipe}", **names)
@@ -83,6 +86,18 @@ def command(sweep: Sweep, what: str = "knee") -> str:
     return command_text(*words)
 
 
+def noise_note(sweep: Sweep, settings: Sequence[MeasuredSetting]) -> str | None:
+    """That the knee may be noise, where it may, and what tells."""
+    says = doubt(settings)
+    if says is None:
+        return None
+    if any(axis.is_range for axis in sweep.axes().values()):
+        return f"{says} Several --seeds tell."
+    seeds = max(len(each.rows) for each in settings) + 2
+    more = command_text("ponder", "tune", "--out", sweep.folder, "--seeds", seeds)
+    return f"{says} More seeds tell: {more}"
+
+
 def _rows(settings: Sequence[MeasuredSetting]) -> list[tuple[tuple[str, ...], str]]:
     """Cells and style of each setting."""
     best = bend(settings)
@@ -102,7 +117,7 @@ def _rows(settings: Sequence[MeasuredSetting]) -> list[tuple[tuple[str, ...], st
             label(each.point),
             _ranged(each),
             f"{each.mean('mean_steps'):.2f}",
-            f"{each.mean('flops_per_token'):.3g}",
+            short_number(each.mean("flops_per_token")),
             "–" if rho != rho else f"{rho:.2f}",
             f"{each.mean('share_at_step_1'):.0%}",
             str(count),
@@ -163,6 +178,7 @@ def _report(sweep: Sweep, settings: Sequence[MeasuredSetting]) -> str:
         "at least.",
         f"![Accuracy against compute]({PICTURE})",
         f"{says}\n\n```bash\n{command(sweep, 'knee' if chosen is not None else 'best')}\n```",
+        *([] if (note := noise_note(sweep, settings)) is None else [f"Note: {note}"]),
         "Go on with the sweep, or add to it: "
         f"`{command_text('ponder', 'tune', '--out', sweep.folder)}`. Each trial is in `{CSV}`.",
     ]
@@ -170,16 +186,11 @@ def _report(sweep: Sweep, settings: Sequence[MeasuredSetting]) -> str:
 
 
 def _facts(about: Settings) -> list[str]:
+    budget = TrialBudget.read(about.budget).in_words() if about.budget else None
     return [
-        f"each trial: {_spaced(about.budget) if about.budget else 'the updates of the recipe'}",
+        f"each trial: {budget or 'the updates of the recipe'}",
         f"flags of all: {' '.join(about.fixed) or 'none but those of the recipe'}",
     ]
-
-
-def _spaced(budget: str) -> str:
-    """ "800updates" as "800 updates"."""
-    unit = TrialBudget.read(budget).unit
-    return f"{budget.removesuffix(unit)} {unit.replace('flops', 'FLOPs')}"
 
 
 def _compute_axis(settings: Sequence[MeasuredSetting]) -> tuple[str, str]:

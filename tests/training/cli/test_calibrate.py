@@ -184,6 +184,15 @@ def test_the_guarantee_is_kept_beside_the_weights_and_used(own, capsys):
     run = load_run(own)
     found = read_guarantee(run.weights)
     assert found is not None and found.found and found.exit in said and "★" in said
+    assert [line for line in said.splitlines() if line.endswith(" on:")] == [
+        "learned, from its safest setting on:",
+        "learned, from its trained value on:",
+        "convergence, from its safest setting on:",
+    ]
+    parts = said.split("\n\n")
+    learned, again, convergence = (part for part in parts if part.split("\n")[0].endswith(" on:"))
+    assert "convergence:" not in learned + again and "learned:" not in convergence
+    assert sorted({each.order for each in found.tested}) == [1, 2, 3]
     chosen = found.chosen
     assert chosen is not None and chosen.holds and chosen.p_value <= 0.05 / 3, (
         "three orders share the chance of an error"

@@ -64,7 +64,7 @@ def test_show_prints_the_map_and_writes_what_is_asked_for(run, elsewhere, capsys
             [
                 "show",
                 str(run),
-                "--num",
+                "--examples",
                 "2",
                 "--ascii",
                 "--png",
@@ -145,7 +145,7 @@ def test_compare_lays_runs_and_checkpoints_side_by_side(run, elsewhere, capsys):
             [
                 "compare",
                 *given,
-                "--num",
+                "--examples",
                 "4",
                 "--png",
                 "c.png",
@@ -192,7 +192,10 @@ def test_compare_lays_runs_and_checkpoints_side_by_side(run, elsewhere, capsys):
 def test_show_thinks_about_a_typed_text_and_about_fresh_examples(run, capsys):
     assert main(["show", str(run), "--text", "red →0 →1"]) == 0
     assert "red" in capsys.readouterr().out
-    assert main(["show", str(run), "--split", "validation", "--num", "1", "--max-steps", "9"]) == 0
+    assert (
+        main(["show", str(run), "--split", "validation", "--examples", "1", "--max-steps", "9"])
+        == 0
+    )
     assert "at most 9 steps" in capsys.readouterr().out
     assert main(["show", str(run), "--text", "red", "--split", "test"]) == 2
     assert main(["show", str(run), "--split", "tset"]) == 2
@@ -277,7 +280,7 @@ def test_recipes_are_listed_with_what_they_teach(capsys):
 
 
 def test_a_pipe_that_is_closed_early_is_no_error(run):
-    command = f"{sys.executable} -m training.cli.main show {run} --num 60"
+    command = f"{sys.executable} -m training.cli.main show {run} --examples 60"
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} | head -1"], capture_output=True, text=True
     )

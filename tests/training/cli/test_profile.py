@@ -247,6 +247,8 @@ def test_the_command_prints_what_it_writes(finished, tmp_path, capsys):
     assert "torch counts otherwise" in profile_text(figures), (
         "where the formula misses, that is said"
     )
+    figures["training"]["seconds"] = figures["fixed_depth"][0]["training"]["seconds"] = 1.1203
+    assert profile_text(figures).count("1,120") == 2 and "e+0" not in profile_text(figures)
 
 
 def test_the_batch_is_the_runs_own_unless_told(finished, monkeypatch):

@@ -157,7 +157,8 @@ def test_with_the_flag_it_runs(
     assert type(load_run(folder, trust_code=True).model.recurrence.rule).__name__ == "Mine"
     with pytest.raises(UsageError, match="names code outside of installed packages"):
         load_run(folder)
-    assert main(["train", "--config", f"{folder}/config.json", "--trust-code", "--dry-run"]) == 0
+    words = ["train", "--config", f"{folder}/config.json", "--name", "again", "--dry-run"]
+    assert main([*words, "--trust-code"]) == 0
     assert "parameters" in capsys.readouterr().out
 
 

@@ -125,6 +125,31 @@ def test_a_request_that_comes_too_late_for_the_loop_ends_the_test() -> None:
     assert "stopped by SIGHUP while testing" in output and "why:  all is saved" in output
 
 
+def test_a_signal_that_interrupts_the_end_does_not_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where a group is told twice: the second one comes while the first is being answered."""
+
+    def told_again(text: str) -> None:
+        said.append(text)
+        os.kill(os.getpid(), HUP)
+        time.sleep(0.01)  # the handler has run
+
+    class EndedError(Exception):
+        pass
+
+    def leave(code: int) -> None:
+        raise EndedError(code)
+
+    said: list[str] = []
+    monkeypatch.setattr("training.distributed.stop_request._tell", told_again)
+    monkeypatch.setattr(os, "_exit", leave)
+    request = StopRequest(LauncherWatch(None, None), standing=Standing("testing", "", ""))
+    with request, pytest.raises(EndedError, match=str(128 + HUP)):
+        request.end("by SIGHUP", HUP)
+    assert len(said) == 1
+
+
 def test_outside_of_a_program_nothing_is_ended() -> None:
     request = StopRequest(LauncherWatch(None, None))
     request.finishing(Standing("testing", "", ""))

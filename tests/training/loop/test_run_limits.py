@@ -72,7 +72,7 @@ def test_a_budget_of_operations_is_spent_whatever_an_update_costs(tmp_path, caps
         if depth == 4:
             assert lines[-1]["penalty"] == 0.01 and lines[1]["penalty"] < 0.01
     assert ends[2] > ends[4] > 12, ends
-    assert f"ended after 6.5e+07 FLOPs, at update {ends[4]}\n" in capsys.readouterr().out
+    assert f"ended after 65M FLOPs, at update {ends[4]}\n" in capsys.readouterr().out
     whole = losses(tmp_path / "deep4")
     for kept in checkpoint.found(tmp_path / "deep4" / "checkpoints")[2:]:
         shutil.rmtree(kept)

@@ -170,13 +170,14 @@ def test_the_measured_mean_is_that_of_the_global_batch(tmp_path):
 
 def test_a_target_out_of_reach_is_said_on_the_screen_and_in_the_report(tmp_path, capsys):
     changes = {"halting": {"kind": "GravesACT", "options": {"bias_init": 0.0}}, "eval_every": 20}
-    penalty = {"target_steps": "100%", "warmup": 10}
-    assert train(small(tmp_path, name="far", updates=40, penalty=penalty, **changes)) == 0
-    said = "the target of 4 steps is out of gain: with no penalty the ponder is"
+    penalty = {"value": 1e-7, "target_steps": "100%", "warmup": 10}
+    assert train(small(tmp_path, name="far", updates=120, penalty=penalty, **changes)) == 0
+    said = "the target of 4 steps is out of gain: with penalty"
     assert f"warning: {said}" in capsys.readouterr().out
     report = (tmp_path / "far" / "report.md").read_text()
-    assert report.count(said) >= 2  # among the warnings, and under the target
-    assert said in json.loads((tmp_path / "far" / "summary.json").read_text())["budget"]["says"]
+    assert said in report  # among the warnings
+    kept = json.loads((tmp_path / "far" / "summary.json").read_text())["budget"]
+    assert kept["says"].startswith("the target of 4 steps") and kept["says"] in report
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,9 @@ def test_a_report_of_a_run(folder, tmp_path, capsys):
         and f"**{found['sentence']}**" in text
         and "at equal compute" in text
     )
+    for told in (out, text):
+        table, _, below = told.replace("\n", " ").partition("at equal compute: ")
+        assert "(oracle)" in table and "first step after which its answer is right" in below
     assert (run / "halting_report.png").read_bytes().startswith(
         b"\x89PNG"
     ) and "(halting_report.png)" in text

@@ -199,11 +199,10 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_taken_name_is_noted(tmp_path: Path):
+def test_a_taken_name_is_refused(tmp_path: Path):
     (tmp_path / "taken" / "final").mkdir(parents=True)
-    assert any(
-        "exists already" in note for note in plan(make(name="taken", output=str(tmp_path))).notes
-    )
+    with pytest.raises(UsageError, match="exists already"):
+        plan(make(name="taken", output=str(tmp_path)))
     assert not plan(make(name="free", output=str(tmp_path))).notes
 
 

@@ -1,6 +1,7 @@
 """The front, its knee, and their pictures."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 from halting.errors import UsageError
 from training.tuning.label_places import Box, Named, place_names
-from training.tuning.pareto import ParetoPoint, knee, pareto_front, stretches
+from training.tuning.pareto import ParetoPoint, knee, names_with_seeds, pareto_front, stretches
 from training.tuning.pareto_page import pareto_page
 from training.tuning.pareto_picture import draw_pareto, save_pareto
 
@@ -77,6 +78,13 @@ FULL = [
 ]
 
 
+def pictures(page: str) -> list[str]:
+    """The wide one, and the one for a phone."""
+    found = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_picture_is_drawn(tmp_path: Path, count: int):
     save_pareto(FULL[:count], tmp_path / "deep" / "front.png")
@@ -88,16 +96,19 @@ def test_the_picture_is_drawn(tmp_path: Path, count: int):
 def test_the_page_is_whole_and_needs_nothing_else():
     page = pareto_page(FULL, "pointer_chase <i>", ["30 s a trial"])
     assert not re.search(r"<script|https?:|<link|<img|@import|<i>|<b>", page)
-    assert (
-        page.count('class="star"') == 1
-        and page.count('class="cross"') == 2
-        and page.count('class="beaten"') == 1
-    )
+    for picture in pictures(page):
+        assert (
+            picture.count('class="star"') == 1
+            and picture.count('class="cross"') == 2
+            and picture.count('class="beaten"') == 1
+        )
     assert page.count("<tr>") == 1 + len(FULL) and "★ knee" in page and "✗ collapsed" in page
     assert "0.01 &lt;b&gt;" in page and "30 s a trial" in page
     for opened in ("svg", "g", "table", "body"):
         assert len(re.findall(rf"<{opened}[ >]", page)) == page.count(f"</{opened}>")
-    assert pareto_page(FULL[2:3], "one").count('class="star"') == 1
+    assert all(
+        picture.count('class="star"') == 1 for picture in pictures(pareto_page(FULL[2:3], "one"))
+    )
 
 
 # A real sweep of pointer_chase: three settings lie almost on one point, and two on another.
@@ -146,8 +157,9 @@ def test_each_point_of_a_crowded_picture_has_its_name_and_none_lies_on_another()
     assert legend is not None and "collapsed" in [text.get_text() for text in legend.get_texts()]
     assert not legend.get_window_extent(canvas.get_renderer()).overlaps(room)
     page = pareto_page(CROWDED, "crowded")
-    assert all(f">{name}</text>" in page for name in labels(CROWDED))
-    assert page.count('class="shade"') == 1 and page.count('class="cross"') == 4
+    for picture in pictures(page):
+        assert all(f">{name}</text>" in picture for name in labels(CROWDED))
+        assert picture.count('class="shade"') == 1 and picture.count('class="cross"') == 4
 
 
 def test_a_name_keeps_off_other_names_marks_and_lines_and_is_left_out_where_nothing_is_free():
@@ -162,3 +174,21 @@ def test_a_name_keeps_off_other_names_marks_and_lines_and_is_left_out_where_noth
     crossed = place_names([one], [one], [(0, y, 100, y) for y in range(0, 100, 2)], room)
     assert crossed == [place]  # better on a line than nowhere
     assert stretches([1.0, 5.0, 1.5], 0.5) == [(0.5, 2.0), (4.5, 5.5)]
+
+
+def test_the_number_of_seeds_stands_once_or_at_each_point():
+    one, other = (replace(each, seeds=3) for each in FULL[1:3])
+    assert names_with_seeds(FULL[:2]) == (["0.3", "0.01 <b>"], "")
+    assert names_with_seeds([one, other]) == (["0.01 <b>", "0"], "each point: mean of 3 seeds")
+    assert names_with_seeds([replace(one, seeds=1)])[1] == "each point: one seed"
+    fewer = replace(other, seeds=1)
+    assert names_with_seeds([one, fewer]) == (["0.01 <b> ×3", "0 ×1"], "×: number of seeds")
+    assert "Each point: mean of 3 seeds." in pareto_page([one, other], "same")
+    assert ">0 ×1</text>" in pareto_page([one, fewer], "unlike")
+    for points, name in (([one, other], "0"), ([one, fewer], "0 ×1")):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        FigureCanvasAgg(figure)
+        at = figure.add_subplot()
+        draw_pareto(at, points)
+        assert name in [text.get_text() for text in at.texts]
+        assert "seeds" in at.get_xlabel()

@@ -318,7 +318,7 @@ def test_the_point_that_is_asked_for(tmp_path, monkeypatch):
         with pytest.raises(UsageError, match=says):
             pick(settings, what)
     one = chosen(Path("s"), "knee", "pointer_chase")
-    assert one.words == ("--updates", "7", "--penalty.value", "0.01") and "2 seed(s)" in one.says
+    assert one.words == ("--updates", "7", "--penalty.value", "0.01") and "2 seeds" in one.says
     assert chosen(Path("s"), "knee", "pointer_chase", ["--updates=9", "--seed", "3"]).words == (
         "--penalty.value",
         "0.01",

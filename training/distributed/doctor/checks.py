@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import torch
 
+from training.console.amounts import in_bytes
 from training.distributed.doctor.probes import two_ranks
 
 State = Literal["works", "warns", "broken"]
@@ -132,7 +133,7 @@ def check_gpus() -> Finding:
         each = [
             torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())
         ]
-        listed = ", ".join(f"{gpu.name} with {gpu.total_memory / 1e9:.0f} GB" for gpu in each)
+        listed = ", ".join(f"{gpu.name} with {in_bytes(gpu.total_memory)}" for gpu in each)
         bf16 = "native" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated"
         return Finding("GPU", "works", f"{listed}; bf16 {bf16}")
     if shutil.which("nvidia-smi") is None:
@@ -322,7 +323,7 @@ def check_disk(folder: Path, free: float | None = None) -> Finding:
     """
     there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
     free = shutil.disk_usage(there).free if free is None else free
-    says = f"{free / 1e9:.1f} GB free in {there}"
+    says = f"{in_bytes(free)} free in {there}"
     if not os.access(there, os.W_OK):
         return Finding(
             "disk",

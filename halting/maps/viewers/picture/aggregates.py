@@ -15,6 +15,7 @@ from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.caption import difficulty_name, facts, percent
 from halting.maps.viewers.colours import WRONG, colour_at
 from halting.maps.viewers.picture.canvas import MARGIN, WIDTH, Canvas, paint
+from halting.maps.viewers.picture.counts import draw_counts, short_count
 from halting.maps.viewers.picture.panels import FAINT, plain_axes, set_title
 from halting.maps.viewers.picture.strip import shortened
 from halting.maps.viewers.visible_text import visible
@@ -100,7 +101,6 @@ def _draw_curve(at: "Axes", groups: Sequence[Group], title: str, axis: str, limi
         markersize=4,
         capsize=2,
     )
-    at.set_xlabel(axis)
     at.set_ylabel("mean steps")
     at.set_ylim(0, limit)
     if len(x) == 1:
@@ -108,6 +108,8 @@ def _draw_curve(at: "Axes", groups: Sequence[Group], title: str, axis: str, limi
     else:
         at.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=bool(np.all(x == np.round(x)))))
     plain_axes(at, "y")
+    told = draw_counts(at, x.tolist(), middle.tolist(), [group.tokens for group in groups])
+    at.set_xlabel(f"{axis}\n{told}")
 
 
 def _draw_types(at: "Axes", groups: Sequence[Group], limit: float) -> None:
@@ -137,6 +139,17 @@ def _draw_types(at: "Axes", groups: Sequence[Group], limit: float) -> None:
     at.set_xlim(0, limit)
     at.set_ylim(-0.6, len(shown) - 0.4)
     plain_axes(at, "x")
+    for place, group in zip(places.tolist(), shown, strict=True):
+        at.text(
+            1.02,
+            place,
+            short_count(group.tokens),
+            size=7,
+            color=FAINT,
+            va="center",
+            transform=at.get_yaxis_transform(),
+        )
+    at.text(1.02, 1.01, "tokens", size=7, color=FAINT, va="bottom", transform=at.transAxes)
 
 
 def _draw_groups(at: "Axes", groups: Sequence[Group], limit: float) -> None:

@@ -52,9 +52,12 @@ class Canvas:
         place = (left / WIDTH, 1 - (top + tall) / self.height, width / WIDTH, tall / self.height)
         return self.figure.add_axes(place)
 
-    def write(self, left: float, middle: float, text: str, **style: Any) -> None:
-        """A line of text."""
-        self.figure.text(left / WIDTH, 1 - middle / self.height, text, va="center", **style)
+    def write(self, left: float, middle: float, text: str, **style: Any) -> float:
+        """A line of text; gives where it ends, in inches from the left."""
+        written = self.figure.text(
+            left / WIDTH, 1 - middle / self.height, text, va="center", **style
+        )
+        return written.get_window_extent().x1 / self.figure.dpi
 
     def write_heading(self, title: str, known: list[str]) -> None:
         """The title of the sheet, and under it what it is of."""

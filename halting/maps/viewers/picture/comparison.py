@@ -14,6 +14,7 @@ from halting.maps.ponder_map import PonderMap
 from halting.maps.viewers.caption import difficulty_name, facts, percent
 from halting.maps.viewers.colours import WRONG, colour_at
 from halting.maps.viewers.picture.canvas import MARGIN, ROOM, WIDTH, Canvas, paint
+from halting.maps.viewers.picture.counts import draw_counts
 from halting.maps.viewers.picture.panels import FAINT, plain_axes, set_title
 from halting.maps.viewers.picture.strip import draw_strip, strip_layout
 from halting.maps.viewers.terminal.comparison import LETTERS
@@ -118,26 +119,32 @@ def _draw_by_difficulty(at: "Axes", maps: Sequence[PonderMap]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     rated = bool(maps[0].steps_by_difficulty())
+    last: tuple[Sequence[float], Sequence[float], Sequence[int]] = [], [], []
     for letter, each, (colour, marker) in zip(LETTERS, maps, _LINES, strict=False):
         if rated:
             groups = each.steps_by_difficulty()
             x = [group.difficulty for group in groups]
             y = [group.steps for group in groups]
+            counts = [group.tokens for group in groups]
         else:
-            known = each.valid.sum(0) > 0
+            tokens = each.valid.sum(0)
+            known = tokens > 0
+            counts = tokens[known].tolist()
             x = np.flatnonzero(known).tolist()
-            y = (each.steps.sum(0)[known] / each.valid.sum(0)[known]).tolist()
+            y = (each.steps.sum(0)[known] / tokens[known]).tolist()
         size = 5 if len(x) <= 24 else 0
         at.plot(x, y, color=colour, marker=marker, markersize=size, linewidth=1.8, label=letter)
+        last = x, y, counts  # of the last map; the tokens are the same in all
     set_title(at, "Steps against difficulty" if rated else "Steps by position")
-    at.set_xlabel(difficulty_name(maps[0]) if rated else "position")
     at.set_ylabel("mean steps")
     at.set_ylim(0, None)
     at.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     at.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False, ncols=len(maps), borderaxespad=0
+        loc="upper left", bbox_to_anchor=(0, -0.27), frameon=False, ncols=len(maps), borderaxespad=0
     )
     plain_axes(at, "y")
+    axis = difficulty_name(maps[0]) if rated else "position"
+    at.set_xlabel(f"{axis}\n{draw_counts(at, *last)}")
 
 
 def _draw_answers(at: "Axes", found: Sequence[Comparison]) -> None:

@@ -13,6 +13,7 @@ from halting.maps.viewers.caption import facts
 from halting.maps.viewers.colours import WRONG
 from halting.maps.viewers.picture import panels as panels
 from halting.maps.viewers.picture.canvas import MARGIN, ROOM, WIDTH, Canvas, paint
+from halting.maps.viewers.picture.curve import draw_mean_steps
 from halting.maps.viewers.picture.strip import Strip, draw_strip, strip_layout
 
 if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a picture is drawn
@@ -22,12 +23,14 @@ if TYPE_CHECKING:  # matplotlib is slow to import, so it is imported only once a
 _STRIP_TOP = 1.32
 _PANEL = 2.75
 _UNDER_STRIP = 0.6
-_UNDER_PANEL = 0.95
+_UNDER_PANEL = 1.05
 _BOTTOM = 0.85
-_WIDE = 40  # beyond so many tokens, the two heat maps lie under each other over the whole width
+_WIDE = 40  # beyond so many tokens, a heat map lies over the whole width
+_HALF = 20  # and beyond so many, over half of it
+_OUTLINED = 1.9  # from the end of the title to that of the words on wrong answers
 _SCALE = 0.6  # room for the scale of a heat map, and its numbers
-_THIRD = 2.7
-_NEXT = 3.9
+_BETWEEN = 0.7  # panels
+_BETWEEN_LAST = 1.2  # that come from elsewhere, and write longer numbers
 Panel = Callable[["Axes"], None]
 """Draws one panel into its axes."""
 
@@ -68,38 +71,51 @@ def _draw(
     beside: Sequence[Panel],
 ) -> None:
     strip = strip_layout(one, ROOM)
+    heats = [partial(_draw_heat, one=one, heat=heat) for heat in panels.heats(one, strip.tokens)]
+    curves = [partial(_draw_curve, draw=partial(draw_mean_steps, ponder_map=ponder_map))]
+    curves += [partial(_draw_curve, draw=draw) for draw in beside]
+    rows = _rows(heats, curves, strip.tokens)
     top = _STRIP_TOP + strip.height + _UNDER_STRIP
-    next_row = _PANEL + _UNDER_PANEL
-    wide = strip.tokens > _WIDE
-    last_row = top + next_row * (2 if wide else 1)
-    height = last_row + _PANEL + _BOTTOM
+    height = top + len(rows) * (_PANEL + _UNDER_PANEL) - _UNDER_PANEL + _BOTTOM
     figure.set_size_inches(WIDTH, height)
     canvas = Canvas(figure, height)
     _draw_heading(canvas, ponder_map, one, strip, row)
     draw_strip(
         canvas.axes(MARGIN, _STRIP_TOP, strip.columns * strip.cell, strip.height), one, strip
     )
-    half = ROOM / 2 - 0.35
-    places = (
-        [(MARGIN, top), (MARGIN, top + next_row)]
-        if wide
-        else [(MARGIN, top), (WIDTH - MARGIN - half, top)]
-    )
-    heat_width = (ROOM if wide else half) - _SCALE
-    for heat, (left, above) in zip(panels.heats(one, strip.tokens), places, strict=True):
-        at = canvas.axes(left, above, heat_width, _PANEL)
-        if heat.values is None:
-            panels.say_nothing(at, heat.title, "No answers were read out, or there is no target.")
-            continue
-        scale = canvas.axes(left + heat_width + 0.1, above, 0.11, _PANEL)
-        panels.draw_heat(at, scale, one, heat.values, heat.title)
-    last_places = [
-        canvas.axes(MARGIN + place * _NEXT, last_row, _THIRD, _PANEL)
-        for place in range(1 + len(beside))
-    ]
-    panels.draw_mean_steps(last_places[0], ponder_map)
-    for draw, at in zip(beside, last_places[1:], strict=True):
-        draw(at)
+    between = _BETWEEN_LAST if beside else _BETWEEN
+    for place, panels_of_row in enumerate(rows):
+        above = top + place * (_PANEL + _UNDER_PANEL)
+        apart = _BETWEEN if panels_of_row == heats else between
+        wide = (ROOM - apart * (len(panels_of_row) - 1)) / len(panels_of_row)
+        for column, panel in enumerate(panels_of_row):
+            panel(canvas, MARGIN + column * (wide + apart), above, wide)
+
+
+_Placed = Callable[[Canvas, float, float, float], None]
+"""Draws one panel at its left and upper edge, so wide."""
+
+
+def _rows(heats: list[_Placed], curves: list[_Placed], tokens: int) -> list[list[_Placed]]:
+    """The panels row by row; those of a row share the whole width."""
+    everything = [*heats, *curves]
+    if tokens > _WIDE:
+        return [*([heat] for heat in heats), curves]
+    if len(everything) <= (2 if tokens > _HALF else 3):
+        return [everything]
+    return [everything[:2], everything[2:]] if len(everything) == 4 else [heats, curves]
+
+
+def _draw_heat(
+    canvas: Canvas, left: float, above: float, wide: float, *, one: PonderMap, heat: panels.Heat
+) -> None:
+    at = canvas.axes(left, above, wide - _SCALE, _PANEL)
+    scale = canvas.axes(left + wide - _SCALE + 0.1, above, 0.11, _PANEL)
+    panels.draw_heat(at, scale, one, heat.values, heat.title)
+
+
+def _draw_curve(canvas: Canvas, left: float, above: float, wide: float, *, draw: Panel) -> None:
+    draw(canvas.axes(left, above, wide, _PANEL))
 
 
 def _draw_heading(
@@ -115,7 +131,7 @@ def _draw_heading(
         f"Sequence {row + 1} of {ponder_map.num_sequences}{cut}: each token, and its number of "
         "steps"
     )
-    canvas.write(MARGIN, _STRIP_TOP - 0.17, title, size=11, weight="bold")
+    end = canvas.write(MARGIN, _STRIP_TOP - 0.17, title, size=11, weight="bold")
     if one.wrong[0, : strip.tokens].any():
-        right = MARGIN + strip.columns * strip.cell
+        right = max(MARGIN + strip.columns * strip.cell, end + _OUTLINED)
         canvas.write(right, _STRIP_TOP - 0.17, "outlined: wrong answer", color=WRONG, ha="right")

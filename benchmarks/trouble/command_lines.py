@@ -194,6 +194,8 @@ def _with_value(path: str, word: str, case: Case) -> Case:
 
 def judged(path: str, domain: Domain, word: str) -> tuple[str | None, str | None, tuple]:
     """The rule that allows a word behind a flag, what has to be said, and what the config holds."""
+    if word in ("-h", "--help"):
+        return "help", None, ()
     if word == "None" and domain.nothing:
         return "value", None, ()
     if domain.kind == "bool":
@@ -304,7 +306,12 @@ def _conflict(number: int, source: random.Random) -> Case:
         if flag in words and not value.startswith("--"):
             place = words.index(flag)
             del words[place : place + 2]
-    return _base(number=number, says=" ".join(flags), words=(*words, *flags))
+    case = _base(number=number, says=" ".join(flags), words=(*words, *flags))
+    if flags[:2] == ("--cost.kind", "None"):
+        return replace(case, rule="default")  # the rule's own cost
+    if "cuda" in flags:
+        return replace(case, rule="noted", must_say="would be refused here")
+    return case
 
 
 def _verb(number: int, source: random.Random) -> Case:

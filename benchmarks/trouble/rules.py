@@ -15,6 +15,7 @@ RULES = {
     "recipe": "A recipe's name with dashes means the one with underscores.",
     "launcher": "What launchers add means nothing: --local_rank N, --deepspeed alone.",
     "help": "--help anywhere prints help and ends with 0.",
+    "noted": "A dry run for another machine notes what this one lacks, and would refuse here.",
     "default": "A key or flag that is missing has its default.",
     "whitespace": "Whitespace of JSON, the order of keys and a byte order mark mean nothing.",
     "unread": "A file that a command does not read may be damaged.",

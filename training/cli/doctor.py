@@ -10,6 +10,7 @@ from pathlib import Path
 
 import tyro
 
+from training.console.printable import check_printable
 from training.distributed.doctor import checks as checks
 from training.distributed.doctor.checks import Finding
 from training.distributed.doctor.hosts import examine_hosts
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     options = tyro.cli(Options, args=list(argv), prog="ponder doctor", description=Options.__doc__)
     plain = "utf" not in (sys.stdout.encoding or "").lower()
     found = []
+    check_printable("--output", str(options.output))
     findings = examine(options.quick, options.output)
     if options.hostfile is not None:
         remote = Remote(options.ssh_port) if options.ssh else None

@@ -49,6 +49,7 @@ def parse(recipe: RunConfig, argv: Sequence[str], prog: str = "ponder train") ->
         SystemExit: with code 2 for an unknown flag (the message names the one that was meant) or a
             value that its type cannot take; with code 0 for `--help`.
     """
+    _check_values(argv)
     given = given_flags(argv)
     choices = _choices(recipe, given)
     model = _ModelChoice.of(recipe.model, given)
@@ -325,6 +326,17 @@ def given_flags(argv: Sequence[str]) -> dict[str, str]:
                 "" if equals or following.startswith("--") else following
             )
     return found
+
+
+def _check_values(argv: Sequence[str]) -> None:
+    """Refuses `--flag=--`: the parser would drop the value, and take the flag as if it had none."""
+    for word in argv:
+        if word.startswith("--") and word.endswith("=--"):
+            raise UsageError(
+                f"{word} has no value.",
+                "-- alone ends flags, and is no value of one.",
+                f"Write {word[:-2]}VALUE, or leave the flag out.",
+            )
 
 
 def _members(record: Record) -> list[_Member]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.file_baton import FileBaton
 
+from halting import UsageError
 from training.cli import doctor
 from training.distributed.doctor.checks import (
     Finding,
@@ -229,3 +230,8 @@ def test_an_unknown_flag_is_refused():
     with pytest.raises(SystemExit) as ended:
         doctor.main(["--quik"])
     assert ended.value.code == 2
+
+
+def test_a_folder_whose_name_cannot_be_seen_is_refused() -> None:
+    with pytest.raises(UsageError, match="--output .* holds"):
+        doctor.main(["--quick", "--output", "a\nb"])

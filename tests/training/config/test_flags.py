@@ -15,6 +15,7 @@ from training.config.parts import ROLES
 from training.config.record import Record, flag_name
 from training.config.run_config import RunConfig
 from training.config.sections import HaltingPart, Part
+from training.recipes.load import load_recipe
 from training.tasks import PointerChase
 
 
@@ -363,3 +364,9 @@ def test_help_has_a_section_for_every_group(capsys: pytest.CaptureFixture[str]):
     assert "where the prior expects the exit (default: 4.0)" in text
     assert "starting logit (default: -1.0)" in text
     assert "(default: 9)" in text
+
+
+def test_two_dashes_are_no_value() -> None:
+    """The parser would drop them, and set a switch that was given none."""
+    with pytest.raises(UsageError, match="--model.tie-embeddings=-- has no value"):
+        parse(load_recipe("parity"), ["--model.tie-embeddings=--"])

@@ -30,11 +30,11 @@ from training.console.entry import in_three_parts
 from training.console.screen import standard_screen
 from training.distributed import collectives
 from training.distributed import process_group as launch
+from training.distributed.doctor.compiling import check_can_compile
 from training.distributed.fingerprint import facts
 from training.distributed.launch_command import check_command
 from training.distributed.members import Members
 from training.distributed.stop_request import Standing, of_this_program
-from training.doctor.compiling import check_can_compile
 from training.engine.ds_config import adopt, check_with_deepspeed, deepspeed_settings
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine

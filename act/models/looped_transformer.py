@@ -1,6 +1,7 @@
 """A whole looped Transformer: embedding, prelude, the loop, coda, output head."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -212,6 +213,7 @@ class LoopedTransformer(LoopedModel):
         record_lens: bool = False,
         caches: DecodingCaches | None = None,
         positions: Int[Tensor, "B L"] | None = None,
+        documents: Int[Tensor, "B L"] | None = None,
         context: LoopContext = NO_CONTEXT,
         asked: AskedLosses | None = None,
     ) -> ModelOutput:
@@ -225,6 +227,8 @@ class LoopedTransformer(LoopedModel):
             record_lens: give `step_logits`, what each token would have said had it stopped at each
                 step.
             caches: to decode with; `positions` then says where each token stands.
+            documents: the document of each position, of which tokens see their own alone; the same
+                as in `context`.
             context: what the looped block reads beside; document numbers are for all blocks.
             asked: losses that are wanted instead of logits.
 
@@ -234,6 +238,8 @@ class LoopedTransformer(LoopedModel):
         """
         check_transforms(tokens, self.parameters)
         check_valid(valid, *tokens.shape[:2])
+        if documents is not None:
+            context = replace(context, documents=documents)
         valid = tokens.new_ones(tokens.shape[:2], dtype=torch.bool) if valid is None else valid
         slots = Slots.of(valid, positions)
         if self.vector_size is None:

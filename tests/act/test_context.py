@@ -174,6 +174,8 @@ def test_a_whole_model_keeps_documents_apart() -> None:
     ).double()
     tokens = torch.randint(11, (1, FIRST + SECOND))
     together = model(tokens, context=LoopContext(documents=DOCUMENTS[:1]), record_lens=True)
+    named = model(tokens, documents=DOCUMENTS[:1])
+    assert torch.equal(named.logits, together.logits)
     alone = [model(each, record_lens=True) for each in tokens.split((FIRST, SECOND), 1)]
     assert_close(together.logits, torch.cat([each.logits for each in alone], 1), "logits")
     assert together.step_logits is not None

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from two_hosts import ADDRESSES, lacking, two_hosts
 
-from training.doctor.checks import Finding
-from training.doctor.hosts import check_port, check_ssh, examine_hosts
-from training.doctor.remote import Remote
+from training.distributed.doctor.checks import Finding
+from training.distributed.doctor.hosts import check_port, check_ssh, examine_hosts
+from training.distributed.doctor.remote import Remote
 
 _TAKE = (
     "import socket; taken = socket.create_server(('', 29517)); print('taken', flush=True); input()"

@@ -11,11 +11,11 @@ from pathlib import Path
 import tyro
 
 from training.console.printable import check_printable
-from training.doctor import checks as checks
-from training.doctor.checks import Finding
-from training.doctor.hosts import examine_hosts
-from training.doctor.probes import probe_many_ranks
-from training.doctor.remote import Remote
+from training.distributed.doctor import checks as checks
+from training.distributed.doctor.checks import Finding
+from training.distributed.doctor.hosts import examine_hosts
+from training.distributed.doctor.probes import probe_many_ranks
+from training.distributed.doctor.remote import Remote
 
 _MARKS = {"works": "✓", "warns": "!", "broken": "✗"}
 _PLAIN_MARKS = {"works": "+", "warns": "!", "broken": "x"}

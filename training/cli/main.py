@@ -13,6 +13,10 @@ from training.distributed.stop_request import heard_from_the_start
 
 VERBS = {
     "train": ("training.train", "train a recipe, or go on with a run (--resume RUN)"),
+    "data": (
+        "training.cli.data",
+        "texts to folders of tokens (prepare), and what is in them (show)",
+    ),
     "tune": (
         "training.cli.tune",
         "many short trainings: accuracy against compute over penalties, and which to take",
@@ -60,7 +64,7 @@ VERBS = {
         "versions, device, DeepSpeed: what works here, what doesn't, and the fix",
     ),
 }
-_LONG = ("train", "tune", "launch", "serve")
+_LONG = ("train", "data", "tune", "launch", "serve")
 _HEARD = ("train", "launch")
 
 

@@ -33,12 +33,19 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
         paths = {*getattr(cls, "path_options", ())}
         paths |= {each.name for each in signature_fields(cls) if _is_path(each.annotation)}
         options = {
-            key: _absolute(value) if key in paths and isinstance(value, str) else value
+            key: _absolute_all(value) if key in paths else value
             for key, value in part.options.items()
         }
         if options != part.options:
             changes[name] = part.replace(options=options)
     return config.replace(**changes) if changes else config
+
+
+def _absolute_all(value: Any) -> Any:
+    """A path, or each of several; anything else as it is."""
+    if isinstance(value, str):
+        return _absolute(value)
+    return [_absolute_all(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _absolute(path: str) -> str:

@@ -6,6 +6,10 @@ from halting.errors import UsageError
 
 _PACKAGES = {
     "deepspeed": ("deepspeed", "ZeRO, offload, the monitors and several ranks are DeepSpeed's"),
+    "bpe": ("tokenizers", "It trains and runs the vocabularies of corpora"),
+    "datasets": ("datasets", "It fetches data sets from the Hugging Face hub, row by row"),
+    "parquet": ("pyarrow", "It reads Parquet files, column by column"),
+    "zstd": ("zstandard", "It unpacks .zst files"),
     "tune": ("optuna", "Optuna keeps a sweep's trials, and draws from its ranges"),
 }
 """Of each extra that a command may lack: the package that it stands on, and what that does."""

@@ -107,6 +107,7 @@ def evaluation_line(
         (
             where,
             f"loss {figures['loss']:.3f}",
+            *([f"{figures['bits_per_byte']:.3f} bits/byte"] if "bits_per_byte" in figures else []),
             f"tok {figures['accuracy']:.1%}",
             f"seq {figures['sequence_accuracy']:.1%}",
             f"ponder {figures['mean_ponder']:.2f}/{max_steps} {bars(survival)}",

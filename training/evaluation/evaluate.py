@@ -97,7 +97,8 @@ def evaluate(
             batch = batch.to(runner.device)
             asked = AskedLosses(batch.targets) if is_large(answers, task.vocab_size) else None
             output = runner.forward(batch, max_steps=max_steps, asked=asked)
-            tally.add(output, batch, recurrence.rule)
+            target_bytes = task.target_bytes(split, batch.targets)
+            tally.add(output, batch, recurrence.rule, target_bytes)
             LAST_SIGN.mark(f"evaluating on the {split} split")
             if request is not None and collectives.any_rank(request.asked, runner.device):
                 runner.model.train(was_training)

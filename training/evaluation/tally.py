@@ -26,6 +26,8 @@ _SUMS = (
     "as_one",
     "entropy",
     "weight",
+    "bytes",
+    "nats",
     "ponder_ponder",
     "ponder_tokens",
     "tokens_tokens",
@@ -52,14 +54,28 @@ class Tally:
         self.correct_at = torch.zeros(MAX_DIFFICULTY + 1, dtype=torch.float64)
 
     @torch.no_grad()
-    def add(self, output: ModelOutput, batch: Batch, rule: HaltingRule) -> Tensor:
-        """Counts one batch; gives its predictions [B L]."""
+    def add(
+        self,
+        output: ModelOutput,
+        batch: Batch,
+        rule: HaltingRule,
+        target_bytes: Tensor | None = None,
+    ) -> Tensor:
+        """Counts one batch; gives its predictions [B L].
+
+        Args:
+            output: what the model said.
+            batch: the examples.
+            rule: that it halted by.
+            target_bytes: [B L], the bytes of text that each target stands for; None: it is none.
+        """
         if output.answers is None:
             prediction = output.logits.argmax(-1)
             losses = token_losses(output.logits, batch.targets).double()
         else:
             prediction = output.answers.predictions
             losses = output.answers.losses.double()
+        nats = losses.sum()
         has_target = batch.has_target
         steps = output.trace.steps
         correct = (prediction == batch.targets) & has_target
@@ -83,6 +99,8 @@ class Tally:
             (batch.valid.any(1) & (slowest == fastest)).sum(),
             -torch.xlogy(output.trace.mass, output.trace.mass).double().sum(),
             batch.target_weight,
+            nats.new_zeros(()) if target_bytes is None else target_bytes.sum(),
+            nats,
             (of_rows * of_rows).sum(),
             (of_rows * tokens).sum(),
             (tokens * tokens).sum(),
@@ -156,8 +174,9 @@ class Tally:
         The rank correlations are over tokens, and `spearman_sequences` over sequences, which are as
         hard as their hardest token and take the steps of their slowest. `share_as_one` is the share
         of sequences whose tokens all left at the same step: at 1 the correlation over sequences is
-        the one to read. `mass_entropy`, −Σ p·ln p in nats a token, says over how many steps tokens
-        spread their exit mass.
+        the one to read. `bits_per_byte` is there for text: the cross entropy of all targets, none
+        weighted, over the bytes that they stand for. `mass_entropy`, −Σ p·ln p in nats a token,
+        says over how many steps tokens spread their exit mass.
         """
         counts = dict(zip(_SUMS, self.sums.tolist(), strict=True))
         targets, valid, sequences = (
@@ -180,6 +199,8 @@ class Tally:
             "mass_entropy": counts["entropy"] / valid,
             "share_as_one": counts["as_one"] / max(1.0, counts["rows"]),
         }
+        if counts["bytes"] > 0:
+            figures["bits_per_byte"] = counts["nats"] / counts["bytes"] / math.log(2)
         if self.joint.sum() > 0:
             figures["spearman_steps_difficulty"] = rank_correlation(self.joint)
             figures["spearman_ponder_difficulty"] = rank_correlation(self.ponder_joint)

@@ -27,7 +27,7 @@ from training.config.precision import ARITHMETIC, check_precision
 from training.config.run_config import RunConfig
 from training.console.amounts import in_bytes
 from training.console.too_large import is_too_large, said_if_too_large
-from training.doctor.compiling import check_can_compile
+from training.distributed.doctor.compiling import check_can_compile
 from training.engine.ds_config import (
     adopt,
     check_with_deepspeed,

@@ -175,6 +175,7 @@ def _say(screen: Screen, summary: dict[str, Any], found: PonderMap, folder: Path
             "sequences, unseen",
         ),
         ("loss", f"{summary['loss']:.4f} nats a token ({summary['bits']:.3f} bits)"),
+        *([("text", f"{text:.4f} bits a byte")] if (text := summary.get("bits_per_byte")) else []),
         (
             "steps",
             f"{summary['mean_steps']:.2f} of {summary['max_steps']} executed, deviation "

@@ -95,6 +95,7 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("accuracy, whole sequences", f"{summary['sequence_accuracy']:.4f}"),
         ("loss, nats a token", f"{summary['loss']:.4f}"),
         ("bits a token", f"{summary['bits']:.4f}"),
+        *([("bits a byte", f"{text:.4f}")] if (text := summary.get("bits_per_byte")) else []),
         ("executed steps, mean", f"{summary['mean_steps']:.3f} of {summary['max_steps']}"),
         ("executed steps, standard deviation", f"{summary['std_steps']:.3f}"),
         ("ponder, mean", f"{summary['mean_ponder']:.3f}"),

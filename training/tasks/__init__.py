@@ -7,6 +7,7 @@ from training.tasks.parity_vector import ParityVector
 from training.tasks.pointer_chase import PointerChase
 from training.tasks.task import IGNORE, SPLITS, Batch, Task
 from training.tasks.text_bytes import TextBytes
+from training.tasks.tokens import Tokens
 
 __all__ = [
     "IGNORE",
@@ -19,4 +20,5 @@ __all__ = [
     "PointerChase",
     "Task",
     "TextBytes",
+    "Tokens",
 ]

@@ -5,9 +5,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halting.errors import UsageError
+from training.data.permutation import GOLDEN, mix
 from training.tasks.task import SPLITS
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MOST_EXAMPLES = 2**62
 
 
@@ -47,16 +47,16 @@ class Draws:
         # The split takes the two bits above the example's number, so that equal numbers of two
         # splits differ.
         numbers += np.uint64(SPLITS.index(split) * _MOST_EXAMPLES)
-        start = _mix(np.array([seed % 2**64], dtype=np.uint64) + _GOLDEN)
+        start = mix(np.array([seed % 2**64], dtype=np.uint64) + GOLDEN)
         self.size = size
-        self._keys = _mix(start + numbers * _GOLDEN)[:, None]
+        self._keys = mix(start + numbers * GOLDEN)[:, None]
         self._taken = 0
 
     def bits(self, count: int) -> NDArray[np.uint64]:
         """[B count]: the next 64-bit draws of each example."""
         numbers = np.arange(self._taken + 1, self._taken + count + 1, dtype=np.uint64)
         self._taken += count
-        return _mix(self._keys + numbers * _GOLDEN)
+        return mix(self._keys + numbers * GOLDEN)
 
     def integers(self, below: int | NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """[B count]: the next integers, uniform over 0 .. below − 1 (a bias of below / 2**64 is
@@ -71,11 +71,3 @@ class Draws:
     def permutations(self, length: int) -> NDArray[np.int64]:
         """[B length]: a permutation of 0 .. length − 1 for each example."""
         return np.argsort(self.bits(length), axis=1, kind="stable")
-
-
-def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The output function of splitmix64, which maps 64 bits one to one. Products wrap around, as
-    they should."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))

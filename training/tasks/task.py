@@ -148,6 +148,11 @@ class Task(ABC):
     def decode(self, tokens: list[int]) -> list[str]:
         """One short printable string a token."""
 
+    def target_bytes(self, split: str, targets: Tensor) -> Tensor | None:
+        """How many bytes of text each target [B L] of a split stands for, 0 where there is none:
+        evaluation tells bits a byte by them. None where answers are no text."""
+        return None
+
     def identity(self) -> DataIdentity | None:
         """The files that examples are made from; None where the seed alone makes them. It is the
         same on every machine that has a copy of the files."""

@@ -10,7 +10,7 @@ from torch.utils.file_baton import FileBaton
 
 from halting import UsageError
 from training.cli import doctor
-from training.doctor.checks import (
+from training.distributed.doctor.checks import (
     Finding,
     check_backends,
     check_compiler,
@@ -26,7 +26,7 @@ from training.doctor.checks import (
     check_two_ranks,
     extensions_folder,
 )
-from training.doctor.probes import probe_many_ranks
+from training.distributed.doctor.probes import probe_many_ranks
 
 
 @pytest.fixture(scope="module")

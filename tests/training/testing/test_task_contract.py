@@ -10,6 +10,7 @@ import pytest
 import torch
 from echo_runs import Echo
 from small_runs import small
+from token_folders import folder_of, texts
 from weighted_task import Weighted
 
 from halting import UsageError
@@ -24,6 +25,7 @@ from training.tasks import (
     PointerChase,
     Task,
     TextBytes,
+    Tokens,
 )
 from training.tasks.check_task import check_task
 from training.testing import TaskContract
@@ -54,6 +56,28 @@ class TestAddition(TaskContract):
 class TestTextBytes(TaskContract):
     def make_task(self, seed: int) -> Task:
         return TextBytes(text=str(Path(__file__)), length=20, seed=seed)
+
+
+class TestTokens(TaskContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = folder_of(tmp_path / "tokens", texts(200))
+
+    def make_task(self, seed: int) -> Task:
+        return Tokens((str(self.folder),), length=24, seed=seed)
+
+
+class TestTokensUnpacked(TestTokens):
+    def make_task(self, seed: int) -> Task:
+        return Tokens((str(self.folder),), length=24, pack="off", seed=seed)
+
+
+class TestTokensMixed(TestTokens):
+    def make_task(self, seed: int) -> Task:
+        other = self.folder.with_name("other")
+        if not other.exists():
+            folder_of(other, texts(80, seed=1))
+        return Tokens((str(self.folder), str(other)), weights=(1, 3), length=24, seed=seed)
 
 
 class TestExampleTask(TaskContract):

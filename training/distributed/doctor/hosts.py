@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from halting.errors import UsageError
+from training.distributed.doctor.checks import Finding
+from training.distributed.doctor.remote import NO_FOLDER, NO_PYTHON, Remote, RemoteResult
 from training.distributed.fingerprint import PACKAGES
 from training.distributed.launch_command import hosts
-from training.doctor.checks import Finding
-from training.doctor.remote import NO_FOLDER, NO_PYTHON, Remote, RemoteResult
 
 _AT_ONCE = 32
 _SAME = ("python", *PACKAGES, "code")

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import torch
 
 from halting.errors import UsageError
-from training.doctor.checks import check_compiler
+from training.distributed.doctor.checks import check_compiler
 
 
 def check_can_compile() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from training.console.amounts import in_bytes
-from training.doctor.probes import two_ranks
+from training.distributed.doctor.probes import two_ranks
 
 State = Literal["works", "warns", "broken"]
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from training.distributed.fingerprint import machine
-from training.doctor.checks import check_builds, check_launcher
-from training.doctor.hosts import (
+from training.distributed.doctor.checks import check_builds, check_launcher
+from training.distributed.doctor.hosts import (
     check_names,
     check_port_here,
     check_same,
@@ -17,7 +16,8 @@ from training.doctor.hosts import (
     check_ssh,
     examine_hosts,
 )
-from training.doctor.remote import NO_FOLDER, NO_PYTHON, Remote, RemoteResult
+from training.distributed.doctor.remote import NO_FOLDER, NO_PYTHON, Remote, RemoteResult
+from training.distributed.fingerprint import machine
 
 
 def first_finding(folder: Path, text: str):

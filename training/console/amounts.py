@@ -28,7 +28,9 @@ def in_ms(seconds: float) -> str:
 
 
 def in_seconds(seconds: float) -> str:
-    """8.2 → 8 s; 138 → 2:18 min; 3700 → 1:01:40 h."""
+    """0.2 → 0.2 s; 8.2 → 8 s; 138 → 2:18 min; 3700 → 1:01:40 h."""
+    if 0.0 < seconds < 1.0:
+        return f"{seconds:.2g} s"
     whole = round(max(0.0, seconds))
     if whole < 60:
         return f"{whole} s"

@@ -45,7 +45,8 @@ def steps_of(target: str, max_steps: int, min_steps: int = 1) -> float:
         least = (
             "every token takes one step at least"
             if min_steps == 1
-            else f"by --halting.min-steps or --halting.one-ahead none leaves before step {min_steps}"
+            else "by --halting.min-steps or --halting.one-ahead no token leaves before step "
+            f"{min_steps}"
         )
         raise UsageError(
             f"{said} below {min_steps}.",

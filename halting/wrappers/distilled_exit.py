@@ -1,6 +1,6 @@
 """A gate that learns when a hard exit would let a token go."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,8 @@ from halting.gate import Gate, unit_rms
 from halting.readout import FinalState
 from halting.rule import HaltingRule
 from halting.rules.confidence_exit import ConfidenceExit
-from halting.rules.convergence_exit import ConvergenceExit
+from halting.rules.confidence_exit import Measure as Confidence
+from halting.rules.convergence_exit import ConvergenceExit, Criterion
 from halting.step import Memory, StepDecision, StepView
 from halting.trace import LoopTrace
 from halting.would_leave import would_leave_step
@@ -118,10 +119,10 @@ class DistilledExit(HaltingRule):
         return would_leave_step(trace) if self.training else super().ponder(trace)
 
 
-def _teacher(kind: str, measure: str | None, threshold: float | None) -> HaltingRule:
-    kinds: dict[str, type[HaltingRule]] = {
-        "confidence": ConfidenceExit,
-        "convergence": ConvergenceExit,
+def _teacher(kind: str, measure: Any, threshold: float | None) -> HaltingRule:
+    kinds: dict[str, tuple[type[HaltingRule], tuple[str, ...]]] = {
+        "confidence": (ConfidenceExit, get_args(Confidence)),
+        "convergence": (ConvergenceExit, get_args(Criterion)),
     }
     if kind not in kinds:
         raise UsageError(
@@ -129,5 +130,12 @@ def _teacher(kind: str, measure: str | None, threshold: float | None) -> Halting
             f"A teacher is a hard exit without parameters: {' or '.join(kinds)}.",
             "Write one of them.",
         )
+    made, measures = kinds[kind]
+    if measure is not None and measure not in measures:
+        raise UsageError(
+            f"The teacher {kind} has no measure {measure}.",
+            f"{made.__name__} goes by {', '.join(measures)}.",
+            "Write one of them, or another teacher.",
+        )
     chosen = () if measure is None else (measure,)
-    return kinds[kind](*chosen, threshold=threshold)
+    return made(*chosen, threshold=threshold)

@@ -120,7 +120,7 @@ class DistilledExit(HaltingRule):
 
 
 def _teacher(kind: str, measure: Any, threshold: float | None) -> HaltingRule:
-    kinds: dict[str, tuple[type[HaltingRule], tuple[str, ...]]] = {
+    kinds: dict[str, tuple[type[ConfidenceExit] | type[ConvergenceExit], tuple[str, ...]]] = {
         "confidence": (ConfidenceExit, get_args(Confidence)),
         "convergence": (ConvergenceExit, get_args(Criterion)),
     }

@@ -46,8 +46,8 @@ class OneAhead(RuleWrapper):
         if rule.gives_gain:
             raise UsageError(
                 f"OneAhead cannot wrap {name}.",
-                "It multiplies a token's next update by what it says of this step, and chooses who "
-                "takes it by the same number.",
+                "It multiplies a token's next update by a number of its own, which belongs to that "
+                "step and no later one, and its depths are chosen by that number.",
                 "Drop --halting.one-ahead, or choose a rule without a gain, such as GravesACT.",
             )
         readout = getattr(rule, "default_readout", None)

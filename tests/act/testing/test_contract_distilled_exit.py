@@ -1,18 +1,13 @@
-"""The laws, for a gate that learns a hard exit, under teachers that read logits and states."""
+"""The laws, for a gate that learns a hard exit."""
 
 from act.testing import HaltingRuleContract
-from halting import DistilledExit, HaltingRule, MinSteps
+from halting import DistilledExit, HaltingRule
 
 
-class TestDistilledConfidence(HaltingRuleContract):
+class TestDistilledExit(HaltingRuleContract):
+    """Its teacher reads logits, and remembers them."""
+
     seeds = (7,)
 
     def make_rule(self, dim: int) -> HaltingRule:
-        return DistilledExit(dim, "confidence", "entropy", 0.8)
-
-
-class TestDistilledConvergence(HaltingRuleContract):
-    seeds = (0,)
-
-    def make_rule(self, dim: int) -> HaltingRule:
-        return MinSteps(DistilledExit(dim, "convergence", "state", 0.8, threshold=0.6), 2)
+        return DistilledExit(dim, "convergence", "kl", 1.0)

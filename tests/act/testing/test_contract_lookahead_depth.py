@@ -1,7 +1,7 @@
-"""The laws, for depth by looking ahead, alone and inside wrappers."""
+"""The laws, for depth by looking ahead."""
 
 from act.testing import HaltingRuleContract
-from halting import HaltingRule, LookaheadDepth, MinSteps, OneAhead
+from halting import HaltingRule, LookaheadDepth
 
 
 class TestLookaheadDepth(HaltingRuleContract):
@@ -9,10 +9,3 @@ class TestLookaheadDepth(HaltingRuleContract):
 
     def make_rule(self, dim: int) -> HaltingRule:
         return LookaheadDepth(dim)
-
-
-class TestLookaheadDepthOneAhead(HaltingRuleContract):
-    seeds = (0,)
-
-    def make_rule(self, dim: int) -> HaltingRule:
-        return OneAhead(MinSteps(LookaheadDepth(dim, threshold=0.6), 2))

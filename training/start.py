@@ -39,6 +39,7 @@ from training.engine.ds_config import adopt, check_with_deepspeed, deepspeed_set
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
+from training.engine.optimizer import check_machine
 from training.engine.threads import threads_for
 from training.loop.doubts import doubts
 from training.loop.loop import Training
@@ -153,6 +154,8 @@ def train_run(
             if config.launch.deepspeed_config is not None
             else None
         )
+        startup_sign.doing("loading the optimizer, whose kernel may have to be compiled")
+        check_machine(config.optimizer, device, settings)
         if config.report_to:
             check_installed(config.report_to)
         resumed = None if run_path is None else run_path.home

@@ -209,6 +209,8 @@ def _is_like(path: str, value: Any, kept: Any) -> bool:
     are texts of them, to DeepSpeed."""
     if value is None or value == "auto":
         return True
+    if kept == "auto" and isinstance(value, int | float) and not isinstance(value, bool):
+        return True  # what cannot be is refused, and what is absurd is said of the run's flag
     if isinstance(kept, bool) or kept == "auto" or path.endswith("enabled"):
         return str(value).lower() in ("0", "1", "true", "false")
     if isinstance(kept, int | float):

@@ -9,7 +9,8 @@ from torch import nn
 from halting.errors import UsageError
 from training.config.parts import build, resolve
 from training.config.sections import OptimizerConfig
-from training.optimizers.cpu_adam import CPUAdam, load_kernel
+from training.engine.cpu_adam_kernel import load_kernel
+from training.optimizers.cpu_adam import CPUAdam
 from training.optimizers.groups import parameter_groups
 
 
@@ -20,7 +21,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         model: what it trains.
         config: its kind and numbers.
     """
-    return build_groups(groups_of(model, config), config)
+    optimizer = build_groups(groups_of(model, config), config)
+    if isinstance(optimizer, CPUAdam):
+        optimizer.kernel = load_kernel()
+    return optimizer
 
 
 def groups_of(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

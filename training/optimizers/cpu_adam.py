@@ -1,49 +1,13 @@
 """Adam for parameters that lie on the CPU."""
 
-import functools
 import itertools
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from halting.errors import UsageError
-from training.console.extras import check_extra
-
 _NUMBERS = itertools.count(1_000_000)  # far from those that DeepSpeed's own class gives
-
-
-def is_compiled() -> bool:
-    """Whether the kernel was compiled on this machine before."""
-    from torch.utils.cpp_extension import get_default_build_root
-
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    return any(root.rglob("cpu_adam.so"))
-
-
-@functools.cache
-def load_kernel() -> Any:
-    """DeepSpeed's kernel, compiled unless that was done before on this machine.
-
-    Raises:
-        UsageError: where DeepSpeed or a compiler is missing, or it does not compile.
-    """
-    check_extra("deepspeed", "--optimizer.kind CPUAdam")
-    # late: the import takes seconds, and few runs need it
-    from deepspeed.ops.op_builder import CPUAdamBuilder
-
-    try:
-        return CPUAdamBuilder().load(verbose=False)
-    except Exception as error:  # whatever the build raises: of torch, ninja, the compiler
-        says = (" ".join(str(error).split()) or type(error).__name__)[:300]
-        raise UsageError(
-            "--optimizer.kind CPUAdam: DeepSpeed's kernel could not be compiled.",
-            f"It takes ninja and a C++ compiler with OpenMP. They say: {says.rstrip('.')}.",
-            "Install what is missing, or write --optimizer.kind AdamW.",
-        ) from error
 
 
 class CPUAdam(torch.optim.Optimizer):
@@ -60,9 +24,13 @@ class CPUAdam(torch.optim.Optimizer):
         beta1: memory of the gradient's mean.
         beta2: memory of the gradient's square.
         eps: added to the root of the second moment.
+
+    Attributes:
+        kernel: DeepSpeed's, which an engine hands over; nothing can be updated before.
     """
 
     elementwise = True
+    _made = False
 
     def __init__(
         self,
@@ -81,12 +49,12 @@ class CPUAdam(torch.optim.Optimizer):
         super().__init__(
             params, {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": weight_decay}
         )
-        self._kernel: Any = None
+        self.kernel: Any = None
         self._number = next(_NUMBERS)
 
     def __del__(self) -> None:
-        if getattr(self, "_kernel", None) is not None:
-            self._kernel.destroy_adam(self._number)
+        if self._made:
+            self.kernel.destroy_adam(self._number)
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -105,13 +73,13 @@ class CPUAdam(torch.optim.Optimizer):
         state["step"] += 1
         if parameter.is_meta:
             return  # it is only asked what it keeps
-        if self._kernel is None:
-            self._kernel = load_kernel()
+        if not self._made:
             # What it is made with counts for nothing: each update hands its own numbers over.
-            self._kernel.create_adam(
+            self.kernel.create_adam(
                 self._number, group["lr"], *group["betas"], group["eps"], 0.0, True, False
             )
-        self._kernel.adam_update(
+            self._made = True
+        self.kernel.adam_update(
             self._number,
             state["step"],
             group["lr"],

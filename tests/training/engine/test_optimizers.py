@@ -17,9 +17,9 @@ from training.checkpoints import checkpoint
 from training.config.flags import parse
 from training.config.sections import OptimizerConfig, Part
 from training.engine import LocalEngine
+from training.engine.cpu_adam_kernel import is_compiled, load_kernel
 from training.engine.optimizer import build_optimizer, check_machine, groups_of
 from training.optimizers import AdamW, CPUAdam
-from training.optimizers.cpu_adam import is_compiled
 from training.optimizers.groups import parameter_groups
 from training.optimizers.schedules import Schedule, WarmupConstant, WarmupCosine, WarmupStableDecay
 from training.resources.dry_run import plan
@@ -244,7 +244,7 @@ def test_cpu_adam_keeps_what_adamw_keeps_and_wants_its_weights_on_the_cpu(tmp_pa
 def test_a_kernel_that_does_not_compile_is_told(tmp_path):
     """Anew in an empty folder, with a compiler that always fails; in a process of its own, as torch
     keeps in mind what it compiled."""
-    code = "from training.optimizers.cpu_adam import load_kernel; load_kernel()"
+    code = "from training.engine.cpu_adam_kernel import load_kernel; load_kernel()"
     ended = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path), "CXX": "false"},
@@ -268,6 +268,7 @@ def test_cpu_adam_is_adamw(tmp_path):
         for each in weights
     ]
     optimizers = (AdamW(groups[0], lr=1e-2), CPUAdam(groups[1], lr=1e-2))
+    optimizers[1].kernel = load_kernel()
     for _ in range(20):
         for theirs, ours in zip(*weights, strict=True):
             theirs.grad = torch.randn(theirs.shape)

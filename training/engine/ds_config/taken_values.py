@@ -204,9 +204,7 @@ def _clip(settings: SortedSettings) -> Iterator[TakenValue]:
 def _monitors(settings: SortedSettings, config: RunConfig) -> Iterator[TakenValue]:
     names = {"csv_monitor": "csv", "tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet"}
     on = [
-        (f"{section}.enabled", name)
-        for section, name in names.items()
-        if is_on(settings, section)
+        (f"{section}.enabled", name) for section, name in names.items() if is_on(settings, section)
     ]
     reports = tuple(config.report_to)
     missing = [(key, name) for key, name in on if name not in reports]

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from halting.costs.gate_target import GateTarget
     from halting.costs.geometric_prior import GeometricPrior
     from halting.costs.load_balance import LoadBalance
+    from halting.costs.next_step_helps import NextStepHelps
     from halting.costs.q_learning import QLearning
     from halting.costs.same_answer import SameAnswer
     from halting.costs.steps_plus_remainder import StepsPlusRemainder
+    from halting.costs.teacher_exit import TeacherExit
     from halting.costs.top_k_target import TopKTarget
     from halting.costs.uniform_prior import UniformPrior
     from halting.costs.updates_plus_remainder import UpdatesPlusRemainder
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from halting.rules.expert_choice_router import ExpertChoiceRouter
     from halting.rules.fixed_steps import FixedSteps
     from halting.rules.graves_act import GravesACT
+    from halting.rules.lookahead_depth import LookaheadDepth
     from halting.rules.ponder_net import PonderNet
     from halting.rules.q_halt import QHalt
     from halting.rules.stick_breaking import StickBreaking
@@ -40,9 +43,11 @@ if TYPE_CHECKING:
     from halting.rules.universal_transformer_act import UniversalTransformerACT
     from halting.step import Memory, StepDecision, StepView, keep_rows
     from halting.trace import LoopTrace, PackedSteps
+    from halting.wrappers.distilled_exit import DistilledExit
     from halting.wrappers.exit_by import ExitBy
     from halting.wrappers.max_steps import MaxSteps
     from halting.wrappers.min_steps import MinSteps
+    from halting.wrappers.one_ahead import OneAhead
     from halting.wrappers.per_sequence import PerSequence
     from halting.wrappers.stop_at import StopAt
 
@@ -52,6 +57,7 @@ __all__ = [
     "Correctness",
     "CorrectnessHalt",
     "DeepSupervision",
+    "DistilledExit",
     "EarlyExitClassifier",
     "EveryStep",
     "ExitBy",
@@ -68,10 +74,13 @@ __all__ = [
     "GravesACT",
     "HaltingRule",
     "LoadBalance",
+    "LookaheadDepth",
     "LoopTrace",
     "MaxSteps",
     "Memory",
     "MinSteps",
+    "NextStepHelps",
+    "OneAhead",
     "PackedSteps",
     "PerSequence",
     "PonderCost",
@@ -87,6 +96,7 @@ __all__ = [
     "StepsPlusRemainder",
     "StickBreaking",
     "StopAt",
+    "TeacherExit",
     "TokenChoiceRouter",
     "TopKTarget",
     "UniformPrior",
@@ -105,6 +115,7 @@ _HOMES = {
     "Correctness": "halting.costs.correctness",
     "CorrectnessHalt": "halting.rules.correctness_halt",
     "DeepSupervision": "halting.readout",
+    "DistilledExit": "halting.wrappers.distilled_exit",
     "EarlyExitClassifier": "halting.rules.early_exit_classifier",
     "EveryStep": "halting.readout",
     "ExitBy": "halting.wrappers.exit_by",
@@ -121,10 +132,13 @@ _HOMES = {
     "GravesACT": "halting.rules.graves_act",
     "HaltingRule": "halting.rule",
     "LoadBalance": "halting.costs.load_balance",
+    "LookaheadDepth": "halting.rules.lookahead_depth",
     "LoopTrace": "halting.trace",
     "MaxSteps": "halting.wrappers.max_steps",
     "Memory": "halting.step",
     "MinSteps": "halting.wrappers.min_steps",
+    "NextStepHelps": "halting.costs.next_step_helps",
+    "OneAhead": "halting.wrappers.one_ahead",
     "PackedSteps": "halting.trace",
     "PerSequence": "halting.wrappers.per_sequence",
     "PonderCost": "halting.costs.cost",
@@ -140,6 +154,7 @@ _HOMES = {
     "StepsPlusRemainder": "halting.costs.steps_plus_remainder",
     "StickBreaking": "halting.rules.stick_breaking",
     "StopAt": "halting.wrappers.stop_at",
+    "TeacherExit": "halting.costs.teacher_exit",
     "TokenChoiceRouter": "halting.rules.token_choice_router",
     "TopKTarget": "halting.costs.top_k_target",
     "UniformPrior": "halting.costs.uniform_prior",

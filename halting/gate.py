@@ -31,3 +31,9 @@ class Gate(nn.Module):
         wide = halting_dtype(torch.promote_types(state.dtype, self.weight.dtype))
         with torch.autocast(device_type=state.device.type, enabled=False):
             return F.linear(state.to(wide), self.weight.to(wide), self.bias.to(wide))
+
+
+def unit_rms(state: Float[Tensor, "A D"]) -> Float[Tensor, "A D"]:
+    """s / √(mean s² + 1e-6), in float32 or wider: a state of whatever size, as a gate reads it."""
+    wide = state.to(halting_dtype(state.dtype))
+    return F.rms_norm(wide, wide.shape[-1:], eps=1e-6)

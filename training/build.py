@@ -18,6 +18,7 @@ from halting.errors import UsageError
 from halting.readout import EveryStep, Readout
 from halting.rule import HaltingRule
 from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.one_ahead import OneAhead
 from halting.wrappers.per_sequence import PerSequence
 from training.config.parts import build
 from training.config.run_config import RunConfig
@@ -112,9 +113,14 @@ def build_rule(config: RunConfig) -> HaltingRule:
     rule: HaltingRule = build(
         config.halting, HaltingRule, dim=config.model.width, max_steps=config.loop.max_steps
     )
-    if config.halting.min_steps > 1:
-        rule = MinSteps(rule, config.halting.min_steps)
-    return PerSequence(rule) if config.halting.per_sequence else rule
+    one_ahead = config.halting.one_ahead
+    # The decision that takes effect at step k is that of step k − 1.
+    min_steps = config.halting.min_steps - one_ahead
+    if min_steps > 1:
+        rule = MinSteps(rule, min_steps)
+    if config.halting.per_sequence:
+        rule = PerSequence(rule)
+    return OneAhead(rule) if one_ahead else rule
 
 
 def build_cost(config: RunConfig, rule: HaltingRule) -> PonderCost | None:
@@ -322,7 +328,7 @@ def make_penalty(config: RunConfig, cost: PonderCost | None) -> Penalty:
     given = config.penalty
     weight = coefficient(config.penalty.value, cost)
     if given.target_steps is not None:
-        target = steps_of(given.target_steps, config.loop.max_steps, config.halting.min_steps)
+        target = _target_in_steps(config, given.target_steps)
         actuator = actuator_of(cost, weight, target, config.halting.kind, config.loop.max_steps)
         if config.loop.train_depth != "fixed":
             raise UsageError(
@@ -344,13 +350,18 @@ def make_penalty(config: RunConfig, cost: PonderCost | None) -> Penalty:
     return ConstantPenalty(weight, given.warmup)
 
 
+def _target_in_steps(config: RunConfig, target: str) -> float:
+    limit = config.loop.max_steps
+    return steps_of(target, limit, config.halting.fewest_steps(limit))
+
+
 def penalty_text(config: RunConfig, cost: PonderCost | None) -> str:
     """The penalty in a few words, for headers."""
     given = config.penalty
     if cost is None:
         return "no ponder cost"
     if given.target_steps is not None:
-        target = steps_of(given.target_steps, config.loop.max_steps, config.halting.min_steps)
+        target = _target_in_steps(config, given.target_steps)
         return f"{cost.steered_by or 'penalty'} steered to {target:g} steps"
     if given.ramp is not None:
         return f"penalty {given.ramp[0]:g} to {given.ramp[1]:g}"

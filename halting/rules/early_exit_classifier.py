@@ -13,6 +13,7 @@ from halting.readout import DeepSupervision
 from halting.rule import HaltingRule
 from halting.step import Memory, StepDecision, StepView
 from halting.trace import LoopTrace
+from halting.would_leave import would_leave_step
 
 
 class EarlyExitClassifier(HaltingRule):
@@ -93,8 +94,4 @@ class EarlyExitClassifier(HaltingRule):
     def ponder(self, trace: LoopTrace) -> Tensor:
         """The first n with σ(z_n) ≥ c: in evaluation where the token left, in training where it
         would have."""
-        if not self.training:
-            return super().ponder(trace)
-        unsure = trace.ran & ~trace.aux["would_leave"]
-        before_first = unsure.to(torch.int64).cumprod(-1).sum(-1)
-        return torch.minimum(before_first + 1, trace.steps).to(trace.mass.dtype)
+        return would_leave_step(trace) if self.training else super().ponder(trace)

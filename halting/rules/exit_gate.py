@@ -2,12 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from halting.costs.uniform_prior import UniformPrior
 from halting.exit_threshold import share_reached
-from halting.gate import Gate
-from halting.mass import halting_dtype
+from halting.gate import Gate, unit_rms
 from halting.readout import EveryStep
 from halting.rule import HaltingRule
 from halting.step import Memory, StepDecision, StepView
@@ -60,8 +58,7 @@ class ExitGate(HaltingRule):
         self.q = q
 
     def decide(self, view: StepView, memory: Memory) -> tuple[StepDecision, Memory]:
-        wide = view.state.to(halting_dtype(view.state.dtype))
-        logit = self.gate(F.rms_norm(wide, wide.shape[-1:], eps=1e-6)).squeeze(-1)
+        logit = self.gate(unit_rms(view.state)).squeeze(-1)
         hazard = torch.sigmoid(logit)
         mass = view.remaining * hazard
         if self.training:

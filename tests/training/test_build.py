@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from halting import DeepSupervision, EveryStep, UsageError
+from halting import DeepSupervision, EveryStep, MinSteps, OneAhead, UsageError
 from tests.training.small_runs import small
-from training.build import build_all, build_cost, build_rule
+from training.build import build_all, build_cost, build_model, build_rule, build_task
 from training.config.parts import ROLES
 from training.ponder_penalty import coefficient
 from training.recipes.load import load_recipe, recipe_names
@@ -109,6 +110,24 @@ def test_a_cost_brings_the_readout_that_it_is_meant_for(tmp_path: Path) -> None:
             "PerSequence cannot wrap ExpertChoiceRouter",
         ),
         (
+            "TokenChoiceRouter",
+            {"halting": {"kind": "TokenChoiceRouter", "one_ahead": True}},
+            "OneAhead cannot wrap TokenChoiceRouter.*Drop --halting.one-ahead",
+        ),
+        (
+            "GravesACT",
+            {"cost": {"kind": "NextStepHelps"}},
+            "NextStepHelps finds no helps_logit.*Use LookaheadDepth",
+        ),
+        (
+            "GravesACT",
+            {
+                "halting": {"kind": "GravesACT", "one_ahead": True},
+                "penalty": {"target_steps": "1.5"},
+            },
+            "below 2.*--halting.one-ahead",
+        ),
+        (
             "ExpertChoiceRouter",
             {"loop": {"max_steps": 4, "backprop": "one_step"}},
             r"Truncated\(every=1\) cannot cut the gradient under ExpertChoiceRouter",
@@ -181,3 +200,25 @@ def test_recipes_raise_slowly_a_penalty_that_presses_to_stop(name: str) -> None:
     config = load_recipe(name)
     cost = build_cost(config, build_rule(config))
     assert cost is None or not cost.warms_up or config.penalty.warmup > 0
+
+
+@pytest.mark.parametrize("min_steps", [1, 2, 3])
+def test_one_ahead_lies_outside_and_keeps_the_first_step_at_which_a_token_may_leave(
+    tmp_path: Path, min_steps: int
+) -> None:
+    halting = {"kind": "FixedSteps", "options": {"steps": 1}, "min_steps": min_steps}
+    model = built(tmp_path, "FixedSteps", halting={**halting, "one_ahead": True}).model
+    rule = model.recurrence.rule
+    assert isinstance(rule, OneAhead) and isinstance(rule.rule, MinSteps) == (min_steps > 2)
+    steps = model(torch.zeros(1, 3, dtype=torch.int64)).trace.steps
+    assert (steps == max(min_steps, 2)).all()
+
+
+def test_distillation_of_an_exit_trains_the_gate_of_a_frozen_model_alone() -> None:
+    config = load_recipe("bytes_distilled")
+    with pytest.raises(UsageError, match="--train-only rule comes without --start-from"):
+        build_model(config, build_task(config))
+    model, cost = build_model(config.replace(start_from="runs/deep"), build_task(config))
+    learn = [name for name, each in model.named_parameters() if each.requires_grad]
+    assert learn == ["recurrence.rule.gate.weight", "recurrence.rule.gate.bias"]
+    assert type(cost).__name__ == "TeacherExit" and model.recurrence.head is not None

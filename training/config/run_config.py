@@ -156,7 +156,7 @@ class RunConfig(Record):
             self.penalty.target_steps,
             self.penalty.ramp,
             self.loop.max_steps,
-            self.halting.min_steps,
+            self.halting.fewest_steps(self.loop.max_steps),
             self.on_collapse,
         )
         for name, role in ROLES.items():

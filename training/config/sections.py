@@ -93,6 +93,13 @@ class HaltingPart(Part):
     """no token leaves before this step"""
     per_sequence: bool = False
     """the tokens of a sequence leave together"""
+    one_ahead: bool = False
+    """the decision after a step is made from the state before it, so a token takes one step more
+    and a scheduler need not wait for the device"""
+
+    def fewest_steps(self, max_steps: int) -> int:
+        """The step before which no token leaves, under a step limit."""
+        return min(max(self.min_steps, 2 if self.one_ahead else 1), max_steps)
 
 
 class OptimizerConfig(Part):

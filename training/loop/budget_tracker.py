@@ -41,7 +41,11 @@ class BudgetTracker:
         self.target = (
             None
             if target is None
-            else steps_of(target, config.loop.max_steps, config.halting.min_steps)
+            else steps_of(
+                target,
+                config.loop.max_steps,
+                config.halting.fewest_steps(config.loop.max_steps),
+            )
         )
         self.examples = config.evaluation.eval_examples
         self.seen = config.evaluation.eval_examples

@@ -46,6 +46,7 @@ def steps_of(target: str, max_steps: int, min_steps: int = 1) -> float:
             "every token takes one step at least"
             if min_steps == 1
             else f"--halting.min-steps is {min_steps}"
+            + (", or --halting.one-ahead takes a second step" if min_steps == 2 else "")
         )
         raise UsageError(
             f"{said} below {min_steps}.",

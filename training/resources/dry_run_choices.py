@@ -5,6 +5,7 @@ import json
 from act.models.looped_model import LoopedModel
 from halting.costs.cost import PonderCost
 from halting.wrappers.min_steps import MinSteps
+from halting.wrappers.one_ahead import OneAhead
 from halting.wrappers.per_sequence import PerSequence
 from training.build import penalty_text
 from training.config.precision import ARITHMETIC
@@ -22,7 +23,8 @@ def run_choices(
     loop = config.loop
     wrapped = [f"at least {config.halting.min_steps} steps"] if config.halting.min_steps > 1 else []
     wrapped += ["whole sequences at a time"] if config.halting.per_sequence else []
-    while isinstance(rule, MinSteps | PerSequence):
+    wrapped += ["decided one step ahead"] if config.halting.one_ahead else []
+    while isinstance(rule, MinSteps | OneAhead | PerSequence):
         rule = rule.rule
     readout = type(model.recurrence.readout).__name__
     meant = config.cost and cost and cost.default_readout

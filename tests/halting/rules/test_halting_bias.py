@@ -7,11 +7,13 @@ import torch
 from act import Block, Recurrence
 from halting import (
     CorrectnessHalt,
+    DistilledExit,
     EarlyExitClassifier,
     ExitGate,
     ExpertChoiceRouter,
     GravesACT,
     HaltingRule,
+    LookaheadDepth,
     LoopTrace,
     PonderNet,
     QHalt,
@@ -41,6 +43,8 @@ def at_the_start(rule: HaltingRule, max_steps: int = LIMIT) -> LoopTrace:
         (lambda: QHalt(DIM), LIMIT),
         (lambda: CorrectnessHalt(DIM), LIMIT),
         (lambda: EarlyExitClassifier(DIM), LIMIT),
+        (lambda: LookaheadDepth(DIM).eval(), LIMIT),
+        (lambda: DistilledExit(DIM, "convergence").eval(), LIMIT),
         (lambda: ExpertChoiceRouter(DIM, LIMIT), LIMIT),
         (lambda: TokenChoiceRouter(DIM, LIMIT, warmup=1), LIMIT),
     ],

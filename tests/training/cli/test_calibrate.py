@@ -14,9 +14,11 @@ from small_runs import run_of, small
 from halting import (
     ConvergenceExit,
     CorrectnessHalt,
+    DistilledExit,
     ExitGate,
     GravesACT,
     HaltingRule,
+    LookaheadDepth,
     QHalt,
     UsageError,
 )
@@ -79,6 +81,8 @@ def test_what_a_sequence_loses():
         GravesACT(4),
         ExitGate(4),
         CorrectnessHalt(4),
+        LookaheadDepth(4),
+        DistilledExit(4),
         ConfidenceExit("entropy"),
         *map(ConvergenceExit, ("kl", "argmax", "cosine")),
     ],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_runs import rule_of, run_of
 
-from halting import GravesACT, MinSteps, PerSequence, UsageError, WeightedMean
+from halting import GravesACT, MinSteps, OneAhead, PerSequence, UsageError, WeightedMean
 from halting.rules.confidence_exit import ConfidenceExit
 from halting.rules.convergence_exit import ConvergenceExit
 from training.exits.exit import Exit, parse_exit
@@ -180,3 +180,11 @@ def test_an_option_that_changes_what_is_learned_is_refused(tmp_path):
         raise AssertionError
     with parse_exit("learned:hidden=4").applied_to(run):
         assert type(rule_of(run)).__name__ == "Wide"
+
+
+def test_other_options_keep_the_decision_one_step_ahead(tmp_path):
+    run = run_of(tmp_path, halting={"kind": "GravesACT", "one_ahead": True})
+    tokens = run.task.batch("test", 0, 4).tokens
+    with torch.no_grad(), parse_exit("learned:epsilon=0.99").applied_to(run):
+        assert isinstance(rule_of(run), OneAhead)
+        assert run.model(tokens).trace.steps.min() == 2

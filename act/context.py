@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from act.segments import Segments
 from halting.errors import UsageError
 
 
@@ -32,6 +34,12 @@ class LoopContext:
     noise_level: Float[Tensor, " B"] | None = None
     documents: Int[Tensor, "B S"] | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def segments(self) -> Segments | None:
+        """The documents, as attention is cut at them; made once for all blocks and steps of a
+        run."""
+        return None if self.documents is None else Segments(self.documents)
 
     @property
     def given(self) -> dict[str, Tensor]:

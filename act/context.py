@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -35,11 +34,17 @@ class LoopContext:
     documents: Int[Tensor, "B S"] | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def segments(self) -> Segments | None:
-        """The documents, as attention is cut at them; made once for all blocks and steps of a
-        run."""
-        return None if self.documents is None else Segments(self.documents)
+        """The documents, as attention is cut at them; made once for all blocks and steps of a run,
+        and anew where the numbers were written to since."""
+        if self.documents is None:
+            return None
+        kept = self.__dict__.get("_segments")
+        if not isinstance(kept, Segments) or not kept.current:
+            kept = Segments(self.documents)
+            self.__dict__["_segments"] = kept
+        return kept
 
     @property
     def given(self) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
-"""Attention that keeps for its backward what it was given, packed, instead of what it was laid out
-to."""
+"""Attention that keeps for its backward the packed rows that it was given instead of the rectangles
+that they were laid out to."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from act.layers.attention import AttentionContext, attend, attend_segments
+from act.layers.attention import AttentionContext, attend
+from act.layers.segment_attention import attend_segments, lay_keys, lay_queries, take_back
 from act.segments import SegmentLayout
 from act.slots import Slots
 
@@ -78,7 +79,8 @@ class _Piece(NamedTuple):
 
 
 class KeptSegments:
-    """Keeps the packed queries and answers and the rows instead of the rectangles of segments.
+    """Keeps the packed queries and the rows instead of the rectangles of segments, which are laid
+    out again on the way back.
 
     Args:
         layout: of the segments.
@@ -102,14 +104,14 @@ class KeptSegments:
         # The hooks stay as long as the graph, which must not hold itself.
         queries, keys, values = self.inputs
         self.inputs = (queries.detach(), keys.detach(), values.detach())
-        return self.layout.take(made)
+        return take_back(made, self.layout)
 
     def _laid(self, name: str) -> Tensor:
         queries, keys, values = self.inputs
         if name == "queries":
-            return self.layout.lay_queries(queries)
+            return lay_queries(queries, self.layout)
         rows = keys if name == "keys" else values
-        return self.layout.lay_keys(for_every_head(rows, queries.shape[1]))
+        return lay_keys(for_every_head(rows, queries.shape[1]), self.layout)
 
     def _pack(self, tensor: Tensor) -> Tensor | _Piece:
         name = self.known.get(tensor.untyped_storage().data_ptr())

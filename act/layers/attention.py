@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from act.layers.dot_product import dot_product
 from act.layers.norm import norm
 from act.layers.ragged_attention import RaggedAttention
 from act.layers.rotary import rotary_angles, rotate
 from act.layers.saved_numbers import SavedNumbers
+from act.layers.segment_attention import attend_segments, lay_keys, lay_queries, take_back
 from act.segments import SegmentLayout, Segments, see_something
 from act.slots import Slots
 from halting.errors import UsageError
@@ -193,7 +194,7 @@ def attend(
     context: AttentionContext,
 ) -> Float[Tensor, "B Q H Dh"]:
     """What the queries of a rectangle read from the rows of their sequences."""
-    return _dot_product(queries, keys, values, context.mask, context.is_causal)
+    return dot_product(queries, keys, values, context.mask, context.is_causal)
 
 
 def attend_packed(
@@ -211,45 +212,9 @@ def attend_packed(
         return layout.unpad(attend(layout.pad(queries), keys, values, context))
     laid = context.segments
     made = attend_segments(
-        laid.lay_queries(queries),
-        laid.lay_keys(keys.flatten(0, 1)),
-        laid.lay_keys(values.flatten(0, 1)),
+        lay_queries(queries, laid),
+        lay_keys(keys.flatten(0, 1), laid),
+        lay_keys(values.flatten(0, 1), laid),
         laid,
     )
-    return laid.take(made)
-
-
-def attend_segments(
-    queries: Float[Tensor, "P H Dh"],
-    keys: Float[Tensor, "K Hkv Dh"],
-    values: Float[Tensor, "K Hkv Dh"],
-    layout: SegmentLayout,
-) -> Float[Tensor, "P H Dh"]:
-    """What queries that are laid out by segments read, group by group."""
-    parts = zip(
-        layout.queries_of_groups(queries),
-        layout.keys_of_groups(keys),
-        layout.keys_of_groups(values),
-        layout.groups,
-        strict=True,
-    )
-    return torch.cat(
-        [
-            _dot_product(asked, read, said, group.mask, group.mask is None).flatten(0, 1)
-            for asked, read, said, group in parts
-        ]
-    )
-
-
-def _dot_product(
-    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, is_causal: bool
-) -> Tensor:
-    """PyTorch's scaled_dot_product_attention of [B Q H Dh] and [B S Hkv Dh]."""
-    return F.scaled_dot_product_attention(
-        queries.transpose(1, 2),
-        keys.transpose(1, 2),
-        values.transpose(1, 2),
-        attn_mask=mask,
-        is_causal=is_causal,
-        enable_gqa=keys.shape[2] != queries.shape[2],
-    ).transpose(1, 2)
+    return take_back(made, laid)

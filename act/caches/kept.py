@@ -101,9 +101,6 @@ class KeptSegments:
         self.known = {each.untyped_storage().data_ptr(): name for each, name in names}
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
             made = attend_segments(laid[0], laid[1], laid[2], self.layout)
-        # The hooks stay as long as the graph, which must not hold itself.
-        queries, keys, values = self.inputs
-        self.inputs = (queries.detach(), keys.detach(), values.detach())
         return take_back(made, self.layout)
 
     def _laid(self, name: str) -> Tensor:

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from act.caches.cache import KeyValueCache
 from act.caches.kept import KeptRectangle, KeptSegments
-from act.layers.attention import AttentionContext
+from act.layers.attention import AttentionContext, attend_packed
 from act.slots import Slots
 from halting.errors import UsageError
 
@@ -75,7 +75,9 @@ class RewindingCache(KeyValueCache):
         if slots.full:
             # Every row is written: the graph of this step is autograd's own.
             rows.base = (keys, values)
-            return _attended(queries, keys, values, slots, context), self
+            rectangle = (slots.batch, slots.length, *keys.shape[1:])
+            given = (queries, keys.view(rectangle), values.view(rectangle))
+            return attend_packed(*given, slots, context), self
         base = rows.base if rows.buffer is None and rows.base is not None else (None, None)
         attended = _Attend.apply(queries, keys, values, *base, rows, slots, context)
         assert isinstance(attended, Tensor)

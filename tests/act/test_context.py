@@ -18,10 +18,10 @@ from act import (
     Recurrence,
     Slots,
     StepwiseCache,
-    segments,
 )
 from act.layers.ragged_attention import RaggedAttention
 from act.loop.backprop import Backprop
+from act.segments import Segments
 from act.testing import assert_close
 from halting import GravesACT, LoopTrace, UsageError
 
@@ -109,7 +109,7 @@ def check_equal_to_alone(loop: Recurrence, trains: bool, valid: Tensor | None = 
 def test_documents_in_one_row_are_as_each_alone(
     causal: bool, path: str, backprop: Backprop, cut: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(segments, "_COPY", -1_000_000 if cut else 1_000_000)
+    monkeypatch.setattr(Segments, "always", cut)
     loop = loop_of(causal, path=path, backprop=backprop)
     check_equal_to_alone(loop, trains=True)
     check_equal_to_alone(loop.eval(), trains=False)

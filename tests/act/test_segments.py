@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from act import LoopContext, segments
+from act import LoopContext
 from act.segments import SegmentLayout, Segments
 
 DOCUMENTS = torch.tensor([[3] * 40 + [1] * 9 + [8] * 1, [2] * 5 + [7] * 44 + [4] * 1])
@@ -13,7 +13,7 @@ CAPACITY = DOCUMENTS.shape[1]
 
 @pytest.fixture
 def always_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segments, "_COPY", -1_000_000)
+    monkeypatch.setattr(Segments, "always", True)
 
 
 def seen(layout: SegmentLayout, queries: int) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from act import Block, LoopContext, Recurrence, segments
+from act import Block, LoopContext, Recurrence
 from act.caches.kept import KeptSegments
 from act.layers.attention import AttentionContext, attend_packed
 from act.segments import Segments
@@ -18,7 +18,7 @@ DOCUMENTS = torch.tensor([[3] * 40 + [1] * 9 + [8], [2] * 5 + [7] * 44 + [4]])
 
 
 def cut(monkeypatch: pytest.MonkeyPatch, on: bool) -> None:
-    monkeypatch.setattr(segments, "_COPY", -1_000_000 if on else 1_000_000)
+    monkeypatch.setattr(Segments, "always", on)
 
 
 def some_slots(kept: float, visible: Tensor | None) -> Slots:

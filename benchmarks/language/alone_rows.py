@@ -16,7 +16,13 @@ from benchmarks.harness.rows import Row, Rows
 from benchmarks.language.documents import Packed, pack
 from halting import FixedSteps, GravesACT, HaltingRule
 
-CODE = ("benchmarks/language", "benchmarks/harness", "act", "halting")
+CODE = (
+    "benchmarks/language/alone_rows.py",
+    "benchmarks/language/documents.py",
+    "benchmarks/harness",
+    "act",
+    "halting",
+)
 PATHS = ("dense", "packed", "ragged")
 RULES = ("FixedSteps", "GravesACT")
 TOLERANCE = 1e-10

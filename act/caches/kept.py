@@ -115,7 +115,7 @@ class KeptSegments:
         if name is None:
             return tensor
         self.pieces[name] += 1
-        return _Piece(name, tensor.shape, tensor.stride(), tensor.storage_offset())
+        return _Piece(name, tensor.shape, tensor.stride(), int(tensor.storage_offset()))
 
     def _unpack(self, kept: Tensor | _Piece) -> Tensor:
         if isinstance(kept, Tensor):

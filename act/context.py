@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from act.segments import Segments
 from halting.errors import UsageError
 
 
@@ -32,6 +33,18 @@ class LoopContext:
     noise_level: Float[Tensor, " B"] | None = None
     documents: Int[Tensor, "B S"] | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def segments(self) -> Segments | None:
+        """The documents, as attention is cut at them; made once for all blocks and steps of a run,
+        and anew where the numbers were written to since."""
+        if self.documents is None:
+            return None
+        kept = self.__dict__.get("_segments")
+        if not isinstance(kept, Segments) or not kept.current:
+            kept = Segments(self.documents)
+            self.__dict__["_segments"] = kept
+        return kept
 
     @property
     def given(self) -> dict[str, Tensor]:

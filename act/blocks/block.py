@@ -317,7 +317,7 @@ class Block(LoopBlock):
             self.rotary_dim,
             self.rotary_base,
             self.attention == "ragged",
-            context.documents,
+            context.segments,
         )
         for number, layer in enumerate(self.layers):
             x, cache = layer(x, slots, cache, number, attention)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from act.layers.attention import AttentionContext, attend
+from act.layers.attention import AttentionContext, attend, attend_packed
 from act.slots import Slots
 
 
@@ -77,10 +77,7 @@ class BufferedCache(KeyValueCache):
         context: AttentionContext,
     ) -> tuple[Tensor, KeyValueCache]:
         cache = self.write(layer, keys, values, slots)
-        if context.ragged is not None:
-            return context.ragged(queries, *cache.read(layer, slots)), cache
-        layout = slots.layout
-        return layout.unpad(attend(layout.pad(queries), *cache.read(layer, slots), context)), cache
+        return attend_packed(queries, *cache.read(layer, slots), slots, context), cache
 
 
 class FunctionalCache(BufferedCache):

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from act.caches.cache import KeyValueCache
-from act.layers.attention import AttentionContext, attend
+from act.caches.kept import KeptRectangle, KeptSegments
+from act.layers.attention import AttentionContext, attend_packed
 from act.slots import Slots
 from halting.errors import UsageError
 
@@ -74,9 +75,9 @@ class RewindingCache(KeyValueCache):
         if slots.full:
             # Every row is written: the graph of this step is autograd's own.
             rows.base = (keys, values)
-            layout = slots.layout
-            attended = attend(layout.pad(queries), layout.pad(keys), layout.pad(values), context)
-            return layout.unpad(attended), self
+            rectangle = (slots.batch, slots.length, *keys.shape[1:])
+            given = (queries, keys.view(rectangle), values.view(rectangle))
+            return attend_packed(*given, slots, context), self
         base = rows.base if rows.buffer is None and rows.base is not None else (None, None)
         attended = _Attend.apply(queries, keys, values, *base, rows, slots, context)
         assert isinstance(attended, Tensor)
@@ -209,65 +210,9 @@ def _attended(
     queries: Tensor, keys: Tensor, values: Tensor, slots: Slots, context: AttentionContext
 ) -> Tensor:
     """[A H Dh] from packed queries and the rows [B*S Hkv Dh]."""
+    if context.segments is not None:
+        return KeptSegments(context.segments, (queries, keys, values)).attend()
     if context.ragged is None:
-        return _Kept(slots, (queries, keys, values)).attend(context)
+        return KeptRectangle(slots, (queries, keys, values)).attend(context)
     shape = (slots.batch, slots.length, *keys.shape[1:])
     return context.ragged(queries, keys.view(shape), values.view(shape))
-
-
-class _Kept:
-    """Attention that keeps for its backward the packed queries and answers instead of the padded
-    rectangles, and the rows instead of their copies for each query head.
-
-    Args:
-        slots: of the queries.
-        inputs: queries [A H Dh], keys and values [B*S Hkv Dh].
-    """
-
-    def __init__(self, slots: Slots, inputs: tuple[Tensor, Tensor, Tensor]):
-        self.slots = slots
-        self.inputs = inputs
-        self.packed = {"queries": inputs[0].detach()}
-        self.known: dict[int, str] = {}
-        self.shape = torch.Size()
-
-    def attend(self, context: AttentionContext) -> Tensor:
-        """[A H Dh]"""
-        queries, keys, values = self.inputs
-        laid = {
-            "queries": self.slots.layout.pad(queries),  # [B Q H Dh]
-            "keys": self._every_head(keys),  # [B S H Dh]
-            "values": self._every_head(values),  # [B S H Dh]
-        }
-        self.shape = laid["queries"].transpose(1, 2).shape  # [B H Q Dh]
-        self.known = {each.untyped_storage().data_ptr(): name for name, each in laid.items()}
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
-            answer = attend(laid["queries"], laid["keys"], laid["values"], context)
-        answer = self.slots.layout.unpad(answer)
-        self.packed["answer"] = answer.detach()
-        return answer
-
-    def _every_head(self, rows: Tensor) -> Tensor:
-        """[B S H Dh] of the rows: each head of keys and values serves as many query heads."""
-        rows = rows.view(self.slots.batch, self.slots.length, *rows.shape[1:])
-        sharing = self.inputs[0].shape[1] // rows.shape[2]
-        return rows if sharing == 1 else rows.repeat_interleave(sharing, dim=2)
-
-    def _pack(self, tensor: Tensor) -> Tensor | str:
-        """A name for what can be laid out again on the way back; else the tensor."""
-        name = self.known.get(tensor.untyped_storage().data_ptr())
-        if name == "queries":
-            return tensor if self.slots.layout.place is None else name
-        if name is not None:
-            return tensor if self.inputs[0].shape[1] == self.inputs[1].shape[1] else name
-        like_the_mask = self.shape[1] == 1 and self.shape[3] == self.slots.length
-        padded = self.slots.layout.place is not None
-        is_answer = padded and tensor.shape == self.shape and not like_the_mask
-        return "answer" if is_answer else tensor
-
-    def _unpack(self, kept: Tensor | str) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        if kept in self.packed:
-            return self.slots.layout.pad(self.packed[kept]).transpose(1, 2)
-        return self._every_head(self.inputs[1 if kept == "keys" else 2].detach()).transpose(1, 2)

@@ -4,14 +4,16 @@ itself. Where keys and values are kept is `act.caches.cache`."""
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from act.layers.dot_product import dot_product
 from act.layers.norm import norm
 from act.layers.ragged_attention import RaggedAttention
 from act.layers.rotary import rotary_angles, rotate
 from act.layers.saved_numbers import SavedNumbers
+from act.layers.segment_attention import attend_segments, lay_keys, lay_queries, take_back
+from act.segments import SegmentLayout, Segments, see_something
 from act.slots import Slots
 from halting.errors import UsageError
 
@@ -78,12 +80,15 @@ class AttentionContext:
         is_causal: queries and keys are the same full rectangle and the mask is the triangle.
         ragged: what packed queries read, without a rectangle; None where attention works on the
             padded layout.
+        segments: how packed queries are laid out where attention is cut at the bounds of documents;
+            None where it is not.
     """
 
     angles: tuple[Tensor, Tensor] | None
     mask: Tensor | None
     is_causal: bool
     ragged: RaggedAttention | None = None
+    segments: SegmentLayout | None = None
 
     @staticmethod
     def of(
@@ -94,11 +99,11 @@ class AttentionContext:
         rotary_dim: int | None,
         base: float,
         ragged: bool = False,
-        documents: Int[Tensor, "B S"] | None = None,
+        segments: Segments | None = None,
     ) -> "AttentionContext":
         """Worked out once a call from the slots and what the cache shows; `rotary_dim` is Dh, or
         None for no rotary; `ragged` where packed queries should stay packed, on devices that can;
-        `documents` where tokens see those of their own document alone.
+        `segments` where tokens see those of their own document alone.
 
         Raises:
             UsageError: for document numbers of another length than the cache.
@@ -107,7 +112,11 @@ class AttentionContext:
             None if rotary_dim is None else rotary_angles(slots.position, rotary_dim, base, x.dtype)
         )
         capacity = slots.length if visible is None else visible.shape[1]
-        _check_documents(documents, capacity)
+        _check_documents(segments, capacity)
+        looks = x.device.type in Segments.devices
+        if segments is not None and looks and segments.one_a_row:
+            segments = None
+        documents = None if segments is None else segments.documents
         if (
             ragged
             and x.device.type in RaggedAttention.devices
@@ -117,8 +126,14 @@ class AttentionContext:
             kernel = RaggedAttention(slots, visible, causal, capacity, documents)
             return AttentionContext(angles, None, False, kernel)
         same_rectangle = slots.full and capacity == slots.length
-        if visible is None and documents is None and (not causal or same_rectangle):
+        if visible is None and segments is None and (not causal or same_rectangle):
             return AttentionContext(angles, None, causal)
+        if segments is not None and looks and len(slots) and capacity == slots.length:
+            laid = _cut(segments, slots, visible, causal)
+            if laid is not None:
+                return AttentionContext(angles, None, False, segments=laid)
+        if segments is not None and visible is None and same_rectangle:
+            return AttentionContext(angles, segments.mask(causal), False)
         layout = slots.layout
         mask = (
             x.new_ones(slots.batch, 1, 1, capacity, dtype=torch.bool)
@@ -132,12 +147,12 @@ class AttentionContext:
             own = layout.pad(documents[slots.row, slots.position])  # [B Q]
             mask = mask & (documents[:, None, None] == own[:, None, :, None])
         mask = mask.expand(slots.batch, 1, layout.width, capacity)
-        return AttentionContext(angles, _or_everything(mask), False)
+        return AttentionContext(angles, see_something(mask), False)
 
     def mask_of_each(self, slots: Slots, capacity: int) -> Bool[Tensor, "A 1 1 S"] | None:
         """What each packed query sees of a row of its own; None where it sees everything."""
         if self.ragged is not None:
-            return _or_everything(self.ragged.sees()[:, None, None])
+            return see_something(self.ragged.sees()[:, None, None])
         if self.mask is not None:
             # [B 1 Q S] to [A 1 1 S]
             return slots.layout.unpad(self.mask.transpose(1, 2)).unsqueeze(1)
@@ -147,14 +162,24 @@ class AttentionContext:
         return (columns <= slots.position.unsqueeze(-1))[:, None, None]
 
 
-def _or_everything(mask: Bool[Tensor, "*queries S"]) -> Bool[Tensor, "*queries S"]:
-    """A query that sees nothing (a column of padding, an idle slot) would divide by zero: it sees
-    everything, which is finite, and what it says is dropped."""
-    return mask | ~mask.any(-1, keepdim=True)
+def _cut(
+    segments: Segments, slots: Slots, visible: Tensor | None, causal: bool
+) -> SegmentLayout | None:
+    """How these queries are laid out document by document, over keys [B L]; None where a mask is
+    cheaper."""
+    if slots.common_step is None:
+        return None  # each then reads keys of its own
+    if slots.full and visible is None:
+        return segments.whole(causal)
+    places = slots.row * slots.length + slots.position
+    return segments.layout(places, slots.layout.width, visible, causal)
 
 
-def _check_documents(documents: Tensor | None, capacity: int) -> None:
-    if documents is not None and documents.shape[1] != capacity:
+def _check_documents(segments: Segments | None, capacity: int) -> None:
+    if segments is None:
+        return
+    documents = segments.documents
+    if documents.shape[1] != capacity:
         raise UsageError(
             f"context.documents has {documents.shape[1]} positions, and the keys have {capacity}.",
             "Each position that the cache has room for belongs to a document.",
@@ -168,13 +193,28 @@ def attend(
     values: Float[Tensor, "B S Hkv Dh"],
     context: AttentionContext,
 ) -> Float[Tensor, "B Q H Dh"]:
-    """What the queries of a rectangle read from the rows of their sequences: PyTorch's
-    scaled_dot_product_attention."""
-    return F.scaled_dot_product_attention(
-        queries.transpose(1, 2),
-        keys.transpose(1, 2),
-        values.transpose(1, 2),
-        attn_mask=context.mask,
-        is_causal=context.is_causal,
-        enable_gqa=keys.shape[2] != queries.shape[2],
-    ).transpose(1, 2)
+    """What the queries of a rectangle read from the rows of their sequences."""
+    return dot_product(queries, keys, values, context.mask, context.is_causal)
+
+
+def attend_packed(
+    queries: Float[Tensor, "A H Dh"],
+    keys: Float[Tensor, "B S Hkv Dh"],
+    values: Float[Tensor, "B S Hkv Dh"],
+    slots: Slots,
+    context: AttentionContext,
+) -> Float[Tensor, "A H Dh"]:
+    """What packed queries read from the rows of their sequences, whichever way the context says."""
+    if context.ragged is not None:
+        return context.ragged(queries, keys, values)
+    if context.segments is None:
+        layout = slots.layout
+        return layout.unpad(attend(layout.pad(queries), keys, values, context))
+    laid = context.segments
+    made = attend_segments(
+        lay_queries(queries, laid),
+        lay_keys(keys.flatten(0, 1), laid),
+        lay_keys(values.flatten(0, 1), laid),
+        laid,
+    )
+    return take_back(made, laid)

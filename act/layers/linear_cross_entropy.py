@@ -8,7 +8,7 @@ from torch import Tensor
 
 IGNORED = -100
 """Where there is no target."""
-_ROWS = 128
+_ROWS = 80
 
 
 class AnswerLosses(NamedTuple):
@@ -34,7 +34,7 @@ def linear_cross_entropy(
 ) -> AnswerLosses:
     """Σ_i w_i·L_i with L_i = −(1 − ε)·ln p_i(target) − ε/V·Σ_v ln p_i(v) and
     p_i = softmax(head · state_i), and its gradients, which are worked out in the forward pass:
-    logits of 128 rows at a time are made, used for both, and forgotten. What stays for the backward
+    logits of 80 rows at a time are made, used for both, and forgotten. What stays for the backward
     is [M D] and [V D], for one backward.
 
     It is faster than whole logits, too, for they are read and written once. Under autocast products
@@ -77,10 +77,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         of_states = torch.zeros_like(states) if wants_states else None
         of_head = torch.zeros_like(head) if wants_head else None
         asked = targets != IGNORED
+        chunk = head.new_empty(min(_ROWS, len(states)), vocabulary, dtype=read.dtype)  # of logits
         for begin in range(0, len(states), _ROWS):
             rows = slice(begin, begin + _ROWS)
             given = states[rows].to(read.dtype)
-            scores = (given @ read.T).to(wide)  # [R V]
+            scores = torch.mm(given, read.T, out=chunk[: len(given)]).to(wide)  # [R V]
             most, predictions[rows] = scores.max(-1)
             has_target = asked[rows]
             wanted = torch.where(has_target, targets[rows], 0).unsqueeze(-1)  # [R 1]

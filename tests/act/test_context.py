@@ -21,6 +21,7 @@ from act import (
 )
 from act.layers.ragged_attention import RaggedAttention
 from act.loop.backprop import Backprop
+from act.segments import Segments
 from act.testing import assert_close
 from halting import GravesACT, LoopTrace, UsageError
 
@@ -101,12 +102,14 @@ def check_equal_to_alone(loop: Recurrence, trains: bool, valid: Tensor | None = 
         assert_close(mine, theirs, f"gradient {number}")
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["masked", "cut"])
 @pytest.mark.parametrize("backprop", [Backprop(), Checkpointed()], ids=str)
 @pytest.mark.parametrize("path", ["packed", "dense"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_documents_in_one_row_are_as_each_alone(
-    causal: bool, path: str, backprop: Backprop
+    causal: bool, path: str, backprop: Backprop, cut: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Segments, "always", cut)
     loop = loop_of(causal, path=path, backprop=backprop)
     check_equal_to_alone(loop, trains=True)
     check_equal_to_alone(loop.eval(), trains=False)

@@ -19,12 +19,7 @@ from act.layers.saved_numbers import SavedNumbers, saved_by_norm
 from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
 from act.loop.transforms import check_transforms
-from act.models.asked_losses import (
-    AnswerHead,
-    Answers,
-    AskedLosses,
-    weights_of_steps,
-)
+from act.models.asked_losses import AnswerHead, Answers, AskedLosses, weights_of_steps
 from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
 from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
@@ -300,8 +295,10 @@ class LoopedTransformer(LoopedModel):
             shape = asked.targets.shape
             return Answers(found.total, found.losses.view(shape), found.predictions.view(shape))
         by_step = self.step_weights(trace)
+        states = self._states_of_steps(packed, trace, slots, context, asked.of_left)
+        if asked.of_left:
+            packed = _at_every_step(slots, trace.num_steps, states)
         weights = weights_of_steps(asked, packed, trace.mass if by_step is None else by_step)
-        states = self._states_of_steps(packed, trace, slots, context)
         found = self._losses(states, targets[packed.index], weights, asked.label_smoothing)
         return Answers(*found, packed)
 
@@ -313,11 +310,16 @@ class LoopedTransformer(LoopedModel):
         return found
 
     def _states_of_steps(
-        self, packed: PackedSteps, trace: LoopTrace, slots: Slots, context: LoopContext
+        self,
+        packed: PackedSteps,
+        trace: LoopTrace,
+        slots: Slots,
+        context: LoopContext,
+        of_left: bool = False,
     ) -> Tensor:
-        """What the head reads of every executed step. A coda that mixes tokens sees, at step n, who
-        left earlier as they left."""
-        if not len(self.coda.layers):
+        """What the head reads of every executed step; with `of_left`, of every token at every step.
+        A coda that mixes tokens sees, at step n, who left earlier as they left."""
+        if not len(self.coda.layers) and not of_left:
             return packed.values
         batch, length = trace.valid.shape
         shown = packed.values.new_zeros(batch * length, packed.values.shape[-1])
@@ -328,7 +330,7 @@ class LoopedTransformer(LoopedModel):
             mixed = _once(
                 self.coda, shown.view(batch, length, -1), slots, trace.valid, None, context
             )
-            through.append(mixed.flatten(0, 1)[packed.index[now]])
+            through.append(mixed.flatten(0, 1)[slots.index if of_left else packed.index[now]])
         return torch.cat(through)
 
     def outside_flops(self, length: int) -> OutsideFlops:
@@ -366,6 +368,12 @@ def _check_coda(rule: HaltingRule, causal: bool, coda_layers: int) -> None:
             "logits when decoding than in the parallel pass.",
             "Use coda_layers=0, or a rule that reads states, such as GravesACT.",
         )
+
+
+def _at_every_step(slots: Slots, num_steps: int, values: Tensor) -> PackedSteps:
+    """Values of every token at every step, step by step."""
+    steps = torch.arange(num_steps, device=values.device)
+    return PackedSteps(values, slots.index.repeat(num_steps), steps.repeat_interleave(len(slots)))
 
 
 def _once(

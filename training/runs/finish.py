@@ -23,6 +23,7 @@ from training.console.screen import Screen, clock
 from training.distributed import collectives
 from training.distributed.launcher_watch import LauncherWatch
 from training.evaluation.evaluate import evaluate
+from training.evaluation.step_losses import SHARE, step_losses
 from training.evaluation.tally import Tally, rank_correlation_of_steps
 from training.runs.context import TrainingContext
 from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
@@ -53,10 +54,15 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     kept = take_within_budget(context)
     tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
     _check_finite(tally, context)
+    by_step = step_losses(
+        engine, built.task, "test", -(-config.evaluation.test_examples // SHARE), micro_batch
+    )
     examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)
+    if by_step is not None:
+        summary |= {**by_step.figures(), "by_step_examples": by_step.examples}
     if budget := built.penalty.summary():
         unseen = summary["mean_ponder"] / budget["target_steps"] - 1
         summary["budget"] = {

@@ -1,7 +1,5 @@
 """What the dry run says of the recipes for language is what they come to, shrunk to this machine."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from token_folders import folder_of, texts

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from act.models.learned_positions import document_starts
 from act.models.looped_model import ModelOutput
 from halting.maps.estimate import Estimate, ratio
 from halting.maps.token_types import token_types
@@ -159,7 +160,9 @@ class TextLosses:
         """[K] nats and bytes of the chosen targets in each document."""
         nats, text, document = self._columns[:3, chosen]
         _, inverse = np.unique(document, return_inverse=True)
-        return np.bincount(inverse, nats), np.bincount(inverse, text)
+        of_each = np.zeros((2, inverse.max(initial=-1) + 1))
+        np.add.at(of_each, (slice(None), inverse), np.stack((nats, text)))
+        return of_each[0], of_each[1]
 
     def _row(self, name: str, chosen: NDArray[np.bool_]) -> TextRow:
         nats, text = self._sums(chosen)
@@ -194,14 +197,6 @@ def places(batch: Batch) -> Tensor:
     if batch.documents is None:
         return where
     return where - document_starts(batch.documents)
-
-
-def document_starts(documents: Tensor) -> Tensor:
-    """[B L] int64: where in the row the document of each position begins."""
-    where = torch.arange(documents.shape[1], device=documents.device)
-    begins = torch.ones_like(documents, dtype=torch.bool)
-    begins[:, 1:] = documents[:, 1:] != documents[:, :-1]
-    return torch.where(begins, where, 0).cummax(1).values
 
 
 def types_of_vocabulary(task: Task) -> list[str]:

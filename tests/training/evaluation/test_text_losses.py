@@ -15,7 +15,7 @@ from halting import LoopTrace
 from halting.maps.estimate import ratio
 from training import fit
 from training.cli.evaluate import main
-from training.evaluation.text_losses import TextLosses, document_starts, places
+from training.evaluation.text_losses import TextLosses, places
 from training.objectives.outcomes import token_losses
 from training.tasks import IGNORE, PointerChase, Tokens
 
@@ -122,8 +122,6 @@ def test_documents_keep_their_number_wherever_their_rows_are(folder: str):
 
 
 def test_places_begin_anew_with_each_document():
-    documents = torch.tensor([[1, 1, 2, 2, 2, 5], [3, 3, 3, 3, 3, 3]])
-    assert document_starts(documents).tolist() == [[0, 0, 2, 2, 2, 5], [0] * 6]
     batch = PointerChase(length=4).batch("test", 0, 2)
     assert places(batch)[1].tolist() == list(range(batch.targets.shape[1]))
 

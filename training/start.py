@@ -39,6 +39,7 @@ from training.engine.ds_config import adopt, check_with_deepspeed, deepspeed_set
 from training.engine.engine import Engine
 from training.engine.local import LocalEngine
 from training.engine.monitors import Monitors, check_installed
+from training.engine.optimizer import check_machine
 from training.engine.threads import threads_for
 from training.loop.doubts import doubts
 from training.loop.loop import Training
@@ -153,16 +154,14 @@ def train_run(
             if config.launch.deepspeed_config is not None
             else None
         )
+        startup_sign.doing("loading the optimizer, whose kernel may have to be compiled")
+        check_machine(config.optimizer, device, settings)
         if config.report_to:
             check_installed(config.report_to)
         resumed = None if run_path is None else run_path.home
         with run_folder.writing_into(config, resumed, device, screen) as (folder, lock):
             kept = resume_point(run_path, screen) if run_path is not None else None
             _keep_library_log(library_log, folder)
-            if collectives.rank() == 0:
-                _write_config(config, folder, kept)
-                resumed_at = None if kept is None else kept.name
-                write_data(folder, config.data.kind, built.task, resumed_at)
             startup_sign.end()
             screen.say(_header(config, built, device, folder))
             if (says := built.task.says()) is not None:
@@ -182,6 +181,10 @@ def train_run(
                 reports = [Monitors(config.report_to, folder).write] if config.report_to else []
                 own = folder if collectives.rank() == 0 else None
                 metrics = Metrics(own, progress.update, reports, screen.warn)
+                if collectives.rank() == 0:  # late: what cannot start leaves a run as it was
+                    _write_config(config, folder, kept)
+                    resumed_at = None if kept is None else kept.name
+                    write_data(folder, config.data.kind, built.task, resumed_at)
                 outcome = _run(
                     TrainingContext(
                         config, built, engine, folder, metrics, screen, progress, request, lock

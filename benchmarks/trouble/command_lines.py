@@ -322,7 +322,7 @@ def _verb(number: int, source: random.Random) -> Case:
             verb = "trains"
         return _base(number=number, says=f"the verb {verb[:40]!r}", words=(verb, *SMALL))
     recipe = source.choice((*WORDS, *(misspelt("parity", source) for _ in range(60))))
-    rule = "help" if recipe in ("-h", "--help") else None
+    rule = {"-h": "help", "--help": "help", "parity": "value"}.get(recipe)
     return _base(
         number=number,
         says=f"the recipe {recipe[:60]!r}",

@@ -3,7 +3,7 @@
 import copy
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ _USES = (
     ("compare", "runs/base", "runs/base@10", "--examples", "4"),
 )
 """Commands that read the config of a run's folder."""
+_NOT_EXPORTED = ("data.options.", "launch.deepspeed_config ")
+"""Keys whose meaning an export has no use for."""
 _MAY_LACK = {
     "recipe": None,
     "data": None,
@@ -82,11 +84,13 @@ def make(number: int, material: Material) -> Case:
             _deep,
         )
     )
-    slip = how(copy.deepcopy(material.config), source)
+    slip = how({**copy.deepcopy(material.config), "name": "another"}, source)
     words = _GIVEN
     if number % 3 == 2 and not _is_large(slip.content):
         words = source.choice(_USES)
     takes = words == _GIVEN
+    if words[0] == "export" and slip.rule is None and slip.says.startswith(_NOT_EXPORTED):
+        slip = replace(slip, rule="unread")
     return Case(
         KIND,
         number,

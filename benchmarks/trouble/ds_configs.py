@@ -98,6 +98,7 @@ _CONTRADICTIONS: dict[str, tuple[Any, ...]] = {
     "gradient_clipping": ("much", -1.0, []),
 }
 """Values that no run can have."""
+_REFUSED_SECTIONS = ("amp", "autotuning", "compression_training", "data_efficiency", "elasticity")
 
 
 def make(number: int, material: Material) -> Case:
@@ -186,7 +187,8 @@ def _unknown(values: dict[str, Any], source: random.Random) -> tuple[bytes, str,
     holder = values[group] if group else values
     holder[name] = source.choice(JSON)
     dot = "." if group else ""
-    return encoded(values), f"{group}{dot}{name} is no key", "named"
+    rule = "comment" if name.startswith(("comment", "_")) else "named"
+    return encoded(values), f"{group}{dot}{name} is no key", rule
 
 
 def _value(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:
@@ -195,24 +197,25 @@ def _value(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, s
     value = source.choice(JSON)
     kept = at(values, path)
     put(values, path, value)
-    like = (
-        value is None
-        or value == "auto"
-        or (isinstance(value, bool) and path.endswith("enabled"))
-        or (
-            type(value) is type(kept)
-            or (
-                isinstance(value, int | float)
-                and isinstance(kept, int | float)
-                and not isinstance(kept, bool)
-            )
-        )
-    )
     return (
         encoded(values),
         f"{path} {str(value)[:40]!r}",
-        "value" if like or path.endswith(("betas",)) else "named",
+        "value" if _is_like(path, value, kept) or path.endswith("betas") else "named",
     )
+
+
+def _is_like(path: str, value: Any, kept: Any) -> bool:
+    """Whether a value is of the kind that stood there; 0 and 1 are switches too, and so
+    are texts of them, to DeepSpeed."""
+    if value is None or value == "auto":
+        return True
+    if kept == "auto" and isinstance(value, int | float) and not isinstance(value, bool):
+        return True  # what cannot be is refused, and what is absurd is said of the run's flag
+    if isinstance(kept, bool) or kept == "auto" or path.endswith("enabled"):
+        return str(value).lower() in ("0", "1", "true", "false")
+    if isinstance(kept, int | float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(kept)
 
 
 def _section(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:
@@ -237,9 +240,14 @@ def _section(values: dict[str, Any], source: random.Random) -> tuple[bytes, str,
         )
     )
     value = source.choice(JSON)
+    kept = values.get(name)
     values[name] = value
-    empty = value is None or value == {}
-    return encoded(values), f"{name} is {str(value)[:40]!r}", "value" if empty else "named"
+    allowed = value in (None, "auto", {})
+    allowed |= not isinstance(kept, dict | None) and _is_like(name, value, kept)
+    # A feature that a run cannot have may stand there switched off.
+    off = value in (False, 0, "") and name in _REFUSED_SECTIONS
+    rule = "value" if allowed else "off" if off else "named"
+    return encoded(values), f"{name} is {str(value)[:40]!r}", rule
 
 
 def _text(values: dict[str, Any], source: random.Random) -> tuple[bytes, str, str | None]:

@@ -164,6 +164,8 @@ def _command(case: Case, place: Path) -> int:
 
 
 def _limit(case: Case) -> None:
+    for each in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # a shell's background ignores them
+        signal.signal(each, signal.SIG_DFL if each != signal.SIGINT else signal.default_int_handler)
     seconds = int(case.limit) + 5
     limits = {
         resource.RLIMIT_AS: _MEMORY,

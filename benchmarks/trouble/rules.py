@@ -24,6 +24,8 @@ RULES = {
     "older": "A damaged checkpoint is passed over, and said, where an older one is whole.",
     "newest": "Where final/ has no weights, those of the newest checkpoint are the run's.",
     "named": "A key that nobody knows is taken if the output names it.",
+    "comment": "Keys that begin with _ or comment are comments.",
+    "off": "What a run cannot have may stand there switched off: false, 0 or empty.",
     "asked": "A file that the command line itself names may be run.",
     "answered": "A request is answered in the form of all answers, or its connection is closed; "
     "whoever asks next is answered.",
@@ -112,6 +114,12 @@ def is_path(value: str) -> bool:
         and all(len(part.encode()) <= 200 for part in parts)
         and len(value) < 3000
     )
+
+
+def _shortened(text: str) -> str:
+    """2.0 is kept as 2, and 50.0% as 50%."""
+    number, percent = text.removesuffix("%"), "%" if text.endswith("%") else ""
+    return f"{float(number):g}{percent}"
 
 
 def _is_target(value: str) -> bool:
@@ -236,7 +244,7 @@ DOMAINS: dict[str, Domain] = {
     "penalty.warmup": whole(
         0, must_say=lambda value: r"penalty\.warmup" if value >= UPDATES else None
     ),
-    "penalty.target_steps": Domain(str, _is_target, nothing=True),
+    "penalty.target_steps": Domain(_shortened, _is_target, nothing=True),
 }
 """What each flag of the base run takes; by its path in config.json."""
 

@@ -54,10 +54,10 @@ def make(number: int, material: Material) -> Case:
         rule = "rebuilt"
     elif reads and gone and name == WEIGHTS[0]:
         rule = "newest"
-    elif asked == "resume" and name.startswith(NEWEST):
-        rule = "older"
     elif how == "blanks at the end" and name.endswith((".json", ".jsonl")):
         rule = "whitespace"
+    elif asked == "resume" and name.startswith(NEWEST):
+        rule = "older"
     must_say = "update-0000|passed over|damaged|whole" if rule == "older" else None
     return Case(
         KIND,

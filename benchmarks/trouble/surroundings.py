@@ -148,7 +148,9 @@ def _on_full(place: Path, size: int | None, name: str) -> int:
         path.symlink_to("/dev/full")
     else:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
         sys.stdout.flush()
     return _train("--resume", "runs/base", "--updates", "40")
 

@@ -9,6 +9,8 @@ from torch import nn
 from halting.errors import UsageError
 from training.config.parts import build, resolve
 from training.config.sections import OptimizerConfig
+from training.engine.cpu_adam_kernel import load_kernel
+from training.optimizers.cpu_adam import CPUAdam
 from training.optimizers.groups import parameter_groups
 
 
@@ -19,7 +21,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         model: what it trains.
         config: its kind and numbers.
     """
-    return build_groups(groups_of(model, config), config)
+    optimizer = build_groups(groups_of(model, config), config)
+    if isinstance(optimizer, CPUAdam):
+        optimizer.kernel = load_kernel()
+    return optimizer
 
 
 def groups_of(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -82,6 +87,33 @@ def check_sharding(config: OptimizerConfig, stage: int, ds_config: str | None) -
             "is a class of your own that treats each number by itself, write elementwise = True in "
             "it.",
         )
+
+
+def check_machine(
+    config: OptimizerConfig, device: torch.device, deepspeed: dict[str, Any] | None
+) -> None:
+    """Refuses an optimizer that cannot run here: one for the CPU where what it updates lies on a
+    GPU, or whose kernel does not compile.
+
+    Args:
+        config: the optimizer.
+        device: where the model is trained.
+        deepspeed: the settings of DeepSpeed; None for one process of plain PyTorch.
+
+    Raises:
+        UsageError: for CPUAdam in one of these cases.
+    """
+    if not issubclass(resolve(config.kind, torch.optim.Optimizer), CPUAdam):
+        return
+    zero = (deepspeed or {}).get("zero_optimization", {})
+    offloaded = (zero.get("offload_optimizer") or {}).get("device") == "cpu"
+    if device.type != "cpu" and not offloaded:
+        raise UsageError(
+            f"--optimizer.kind {config.kind} on a {device.type} device, without offload.",
+            "It updates weights that lie on the CPU, and without offload they do not.",
+            "Write --deepspeed-config ds_configs/zero2_offload.json, or --optimizer.kind AdamW.",
+        )
+    load_kernel()
 
 
 def build_groups(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:

@@ -160,9 +160,10 @@ class TextLosses:
         """[K] nats and bytes of the chosen targets in each document."""
         nats, text, document = self._columns[:3, chosen]
         _, inverse = np.unique(document, return_inverse=True)
-        of_each = np.zeros((2, inverse.max(initial=-1) + 1))
-        np.add.at(of_each, (slice(None), inverse), np.stack((nats, text)))
-        return of_each[0], of_each[1]
+        return (
+            np.bincount(inverse, nats).astype(np.float64),
+            np.bincount(inverse, text).astype(np.float64),
+        )
 
     def _row(self, name: str, chosen: NDArray[np.bool_]) -> TextRow:
         nats, text = self._sums(chosen)

@@ -2,7 +2,8 @@
 
 from training.optimizers.adafactor import Adafactor
 from training.optimizers.adamw import AdamW
+from training.optimizers.cpu_adam import CPUAdam
 from training.optimizers.muon import Muon
 from training.optimizers.sgd import SGD
 
-__all__ = ["SGD", "Adafactor", "AdamW", "Muon"]
+__all__ = ["SGD", "Adafactor", "AdamW", "CPUAdam", "Muon"]

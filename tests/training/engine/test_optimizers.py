@@ -1,6 +1,9 @@
 """Which optimizer trains can be chosen, and a run goes on with it to the bit."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,9 @@ from training.checkpoints import checkpoint
 from training.config.flags import parse
 from training.config.sections import OptimizerConfig, Part
 from training.engine import LocalEngine
-from training.engine.optimizer import build_optimizer, groups_of
-from training.optimizers import AdamW
+from training.engine.cpu_adam_kernel import is_compiled, load_kernel
+from training.engine.optimizer import build_optimizer, check_machine, groups_of
+from training.optimizers import AdamW, CPUAdam
 from training.optimizers.groups import parameter_groups
 from training.optimizers.schedules import Schedule, WarmupConstant, WarmupCosine, WarmupStableDecay
 from training.resources.dry_run import plan
@@ -76,7 +80,17 @@ def resume_after(folder: Path, update: int) -> None:
             path.rmdir()
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "own"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *KINDS,
+        "own",
+        pytest.param(
+            "CPUAdam",
+            marks=pytest.mark.skipif(not is_compiled(), reason="CPUAdam was never compiled here"),
+        ),
+    ],
+)
 def test_a_run_goes_on_to_the_bit(tmp_path, own, kind):
     chosen = own if kind == "own" else kind
     config = small(tmp_path / "runs", name="run", optimizer={"kind": chosen}, keep_last=9)
@@ -216,6 +230,54 @@ def test_memory_counts_what_each_keeps(tmp_path):
     for kind in ("AdamW", "SGD"):
         own = plan(small(tmp_path, optimizer={"kind": kind})).own
         assert own.optimizer == found[kind] * sum(each.numel() for each in model.parameters())
+
+
+def test_cpu_adam_keeps_what_adamw_keeps_and_wants_its_weights_on_the_cpu(tmp_path):
+    model = build_all(small(tmp_path)).model
+    asked = OptimizerConfig(kind="CPUAdam")
+    assert state_per_element(model, asked) == 8.0
+    with pytest.raises(UsageError, match="on a cuda device, without offload"):
+        check_machine(asked, torch.device("cuda"), {"zero_optimization": {"stage": 2}})
+    check_machine(OptimizerConfig(), torch.device("cuda"), None)
+
+
+def test_a_kernel_that_does_not_compile_is_told(tmp_path):
+    """Anew in an empty folder, with a compiler that always fails; in a process of its own, as torch
+    keeps in mind what it compiled."""
+    code = "from training.engine.cpu_adam_kernel import load_kernel; load_kernel()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path), "CXX": "false"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "UsageError: --optimizer.kind CPUAdam: DeepSpeed's kernel could not be" in ended.stderr
+
+
+@pytest.mark.skipif(not is_compiled(), reason="DeepSpeed's CPUAdam was never compiled here")
+def test_cpu_adam_is_adamw(tmp_path):
+    torch.manual_seed(0)
+    shapes = [(5, 3), (7,), (64, 65)]
+    weights = [[nn.Parameter(torch.ones(shape)) for shape in shapes] for _ in range(2)]
+    groups = [
+        [
+            {"params": each[:1], "weight_decay": 0.1},
+            {"params": each[1:], "weight_decay": 0.0},
+        ]
+        for each in weights
+    ]
+    optimizers = (AdamW(groups[0], lr=1e-2), CPUAdam(groups[1], lr=1e-2))
+    optimizers[1].kernel = load_kernel()
+    for _ in range(20):
+        for theirs, ours in zip(*weights, strict=True):
+            theirs.grad = torch.randn(theirs.shape)
+            ours.grad = theirs.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for theirs, ours in zip(*weights, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert [state["step"] for state in optimizers[1].state.values()] == [20, 20, 20]
 
 
 def test_schedules_by_hand():

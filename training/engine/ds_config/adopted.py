@@ -18,7 +18,7 @@ from training.engine.ds_config.batch_sizes import Said, solve
 from training.engine.ds_config.keys import TABLE
 from training.engine.ds_config.rehearsal import deepspeed_objections
 from training.engine.ds_config.sorted_settings import SortedSettings, shown
-from training.engine.ds_config.taken_values import TakenValue, number, taken_values
+from training.engine.ds_config.taken_values import TakenValue, is_on, number, taken_values
 from training.engine.ds_config.zero_keys import ZERO
 from training.engine.ds_config.zero_section import settle_zero
 from training.engine.optimizer import check_optimizer, check_sharding
@@ -322,7 +322,7 @@ def _matters(settings: SortedSettings, key: str) -> bool:
     """Whether what is ignored would have an effect with DeepSpeed: not in a section that is off."""
     section = key.partition(".")[0]
     switched = section in ("fp16", "bf16", "tensorboard", "wandb", "csv_monitor", "comet")
-    return not switched or settings.taken.get(f"{section}.enabled") is True
+    return not switched or is_on(settings, section)
 
 
 def _value(config: RunConfig, path: tuple[str, ...]) -> Any:

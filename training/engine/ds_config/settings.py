@@ -38,9 +38,9 @@ def deepspeed_settings(config: RunConfig, ranks: int) -> dict[str, Any]:
     given = copy.deepcopy(config.deepspeed) or {}
     if config.precision == "bf16_weights":
         given["bf16"] = {"enabled": True}
-    # The optimizer is torch's own also under CPU offload: DeepSpeed's would be compiled at the
-    # first step. Others of torch's than its Adams are "untested" under ZeRO: benchmarks/unequal
-    # does test them.
+    # The run's own optimizer trains, under offload too, where DeepSpeed would insist on its own:
+    # that is compiled on the machine and rounds otherwise, so a run asks for it by name (CPUAdam).
+    # Others than Adams are "untested" under ZeRO: benchmarks/unequal does test them.
     return {
         **given,
         "train_batch_size": config.batch_size,

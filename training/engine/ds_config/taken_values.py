@@ -76,6 +76,17 @@ def number(
     return int(value) if whole else float(value)
 
 
+def is_on(settings: SortedSettings, section: str) -> bool:
+    """Whether a section's `enabled` switches it on; what is neither on nor off is refused."""
+    value = settings.taken.get(key := f"{section}.enabled", False)
+    if isinstance(value, bool | int) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    settings.refuse(key, value, "It is a switch: true or false.", 'Write one, or "auto".')
+    return False
+
+
 def _optimizer(settings: SortedSettings, config: RunConfig) -> Iterator[TakenValue]:
     section = "optimizer.params."
     asked = settings.taken.get("optimizer.type")
@@ -158,10 +169,9 @@ def _schedule(settings: SortedSettings, config: RunConfig) -> Iterator[TakenValu
 def _precision(settings: SortedSettings, config: RunConfig) -> Iterator[TakenValue]:
     on: dict[str, str] = {}
     for name in ("fp16", "bf16"):
-        key = f"{name}.enabled"
-        if settings.taken.get(key) not in (None, False):
-            on[key] = name
-    if settings.taken.get("torch_autocast.enabled") not in (None, False):
+        if is_on(settings, name):
+            on[f"{name}.enabled"] = name
+    if is_on(settings, "torch_autocast"):
         dtype = str(settings.taken.get("torch_autocast.dtype", "bfloat16"))
         names = {"bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "fp16": "fp16"}
         name = names.get(dtype.removeprefix("torch.").replace("half", "float16"))
@@ -194,9 +204,7 @@ def _clip(settings: SortedSettings) -> Iterator[TakenValue]:
 def _monitors(settings: SortedSettings, config: RunConfig) -> Iterator[TakenValue]:
     names = {"csv_monitor": "csv", "tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet"}
     on = [
-        (key, name)
-        for section, name in names.items()
-        if settings.taken.get(key := f"{section}.enabled") not in (None, False)
+        (f"{section}.enabled", name) for section, name in names.items() if is_on(settings, section)
     ]
     reports = tuple(config.report_to)
     missing = [(key, name) for key, name in on if name not in reports]

@@ -10,15 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from act.blocks import naive
+from act.blocks.layer import Layer
 from act.blocks.naive import NaiveToken
 from act.caches.cache import KeyValueCache
 from act.context import NO_CONTEXT, LoopContext
-from act.layers.attention import Attention, AttentionContext
+from act.layers.attention import AttentionContext
 from act.layers.compiled import run
 from act.layers.feed_forward import FeedForward, FeedForwardKind, default_width
 from act.layers.flops import module_flops
-from act.layers.norm import NormKind, norm
-from act.layers.saved_numbers import SavedNumbers, saved_by_norm
+from act.layers.norm import NormKind
+from act.layers.saved_numbers import SavedNumbers
 from act.layers.step_signal import sinusoidal_step_signal
 from act.slots import Slots
 from halting.errors import UsageError
@@ -135,58 +136,6 @@ class LoopBlock(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no naive form")
 
 
-class Layer(nn.Module):
-    """A pre-norm Transformer layer: x + attention(norm(x)), then x + feed_forward(norm(x)).
-
-    Attributes:
-        compiled: the parts before and after attention run compiled.
-    """
-
-    compiled: bool = False
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        num_kv_heads: int,
-        kind: FeedForwardKind,
-        width: int,
-        norm_kind: NormKind,
-        qk_norm: bool,
-    ):
-        super().__init__()
-        self.attention_norm = norm(norm_kind, dim)
-        self.attention = Attention(dim, num_heads, num_kv_heads, qk_norm)
-        self.feed_forward_norm = norm(norm_kind, dim)
-        self.feed_forward = FeedForward(kind, dim, width)
-
-    def forward(
-        self, x: Tensor, slots: Slots, cache: KeyValueCache, layer: int, context: AttentionContext
-    ) -> tuple[Tensor, KeyValueCache]:
-        queries, keys, values = run(
-            Layer.before_attention, self, x, context.angles, compiled=self.compiled
-        )
-        attended, cache = cache.attend(layer, queries, keys, values, slots, context)
-        return run(Layer.after_attention, self, x, attended, compiled=self.compiled), cache
-
-    def before_attention(
-        self, x: Tensor, angles: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of each token."""
-        return self.attention.project(self.attention_norm(x), angles)
-
-    def after_attention(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The rest of the layer, for each token alone."""
-        x = x + self.attention.merge(attended)
-        return x + self.feed_forward(self.feed_forward_norm(x))
-
-    def saved_numbers(self, rotary: bool) -> SavedNumbers:
-        """What autograd keeps of it, a token."""
-        attending = saved_by_norm(self.attention_norm) + self.attention.saved_numbers(rotary)
-        feeding = saved_by_norm(self.feed_forward_norm) + self.feed_forward.saved_numbers()
-        return attending + feeding
-
-
 MOST_LAYERS = 1000
 """Layers of a block, which are made one by one."""
 
@@ -214,10 +163,12 @@ class Block(LoopBlock):
             SDPA), or "ragged" (no padding: variable-length and block-mask kernels; only GPUs have
             them, so elsewhere it is padded).
         qk_norm: normalise queries and keys.
+        residual_scale: ε, by which what a layer adds to the stream of states is multiplied. Loops
+            of N steps of L layers are steadied by ε = λ / (N·√L) (arXiv 2606.18524).
 
     Raises:
         UsageError: for a width that the heads cannot share, query heads that the key heads cannot
-            share, and rotary positions in heads of odd size.
+            share, rotary positions in heads of odd size, and a residual scale that is not above 0.
     """
 
     reads_context = ("documents",)
@@ -241,6 +192,7 @@ class Block(LoopBlock):
         rotary_base: float = 10_000.0,
         attention: AttentionLayout = "padded",
         qk_norm: bool = False,
+        residual_scale: float = 1.0,
     ):
         super().__init__()
         self.check_sizes(dim, num_heads, num_kv_heads, rotary)
@@ -256,6 +208,12 @@ class Block(LoopBlock):
                 "Wavelengths are its powers.",
                 "Write a number above 0, such as 10000.",
             )
+        if not 0 < residual_scale < math.inf:
+            raise UsageError(
+                f"The residual scale is {residual_scale}.",
+                "What each layer adds is multiplied by it; at 0 the layers would do nothing.",
+                "Write a number above 0, such as 0.1, or 1 for a plain Transformer.",
+            )
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         self.dim = dim
         self.causal = causal
@@ -267,7 +225,16 @@ class Block(LoopBlock):
         self.compiled = False
         width = feed_forward_width or default_width(feed_forward, dim)
         self.layers = nn.ModuleList(
-            Layer(dim, num_heads, num_kv_heads, feed_forward, width, norm_kind, qk_norm)
+            Layer(
+                dim,
+                num_heads,
+                num_kv_heads,
+                feed_forward,
+                width,
+                norm_kind,
+                qk_norm,
+                residual_scale,
+            )
             for _ in range(num_layers)
         )
         if injection == "concat":

@@ -64,8 +64,10 @@ def transformer_step(
             ]
             keys = [other.keys[number] for other in seen]
             values = [other.values[number] for other in seen]
-            x = made[place] + attention.out.weight.double() @ _attend(queries[place], keys, values)
-            made[place] = x + _feed_forward(feed_forward, _norm(before_feed_forward, x))
+            scale = layer.residual_scale
+            attended = attention.out.weight.double() @ _attend(queries[place], keys, values)
+            x = made[place] + scale * attended
+            made[place] = x + scale * _feed_forward(feed_forward, _norm(before_feed_forward, x))
     return made
 
 

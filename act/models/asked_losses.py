@@ -26,6 +26,7 @@ class AskedLosses(NamedTuple):
     weights: Tensor | None = None
     label_smoothing: float = 0.0
     of_steps: bool = False
+    of_left: bool = False
 
 
 class Answers(NamedTuple):

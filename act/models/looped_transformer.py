@@ -19,12 +19,8 @@ from act.layers.saved_numbers import SavedNumbers, saved_by_norm
 from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
 from act.loop.transforms import check_transforms
-from act.models.asked_losses import (
-    AnswerHead,
-    Answers,
-    AskedLosses,
-    weights_of_steps,
-)
+from act.models.asked_losses import AnswerHead, Answers, AskedLosses, weights_of_steps
+from act.models.learned_positions import learned_positions
 from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
 from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
@@ -62,7 +58,8 @@ class LoopedTransformer(LoopedModel):
         coda_layers: Transformer layers after the loop, run once.
         num_kv_heads: heads of keys and values (grouped-query attention); None for as many as there
             are heads.
-        positions: how the model knows positions: "rotary", "learned" (up to max_length), or "none".
+        positions: how the model knows positions: "rotary", "learned" (up to max_length, from each
+            document's beginning where documents are given), or "none".
         max_length: the longest sequence, for learned positions.
         feed_forward: kind of feed-forward network, "swiglu" or "gelu".
         feed_forward_width: hidden width; None for 4 × width for gelu, 8/3 × width rounded up to a
@@ -248,12 +245,7 @@ class LoopedTransformer(LoopedModel):
             dtype = self.head.weight.dtype  # of the stream of states, also under autocast
             x = self.embedding(torch.where(valid.unsqueeze(-1), tokens, 0).to(dtype)).to(dtype)
         if self.position_embedding is not None:
-            if positions is None:
-                where = torch.arange(tokens.shape[1], device=tokens.device)
-                longest = tokens.shape[1]
-            else:
-                where = torch.where(valid, positions, 0)
-                longest = int(slots.position.max()) + 1 if len(slots) else 0
+            where, longest = learned_positions(slots, positions, context.documents)
             self.check_length(longest)
             x = x + self.position_embedding(where)
         x = torch.where(valid.unsqueeze(-1), x, 0.0)
@@ -300,8 +292,10 @@ class LoopedTransformer(LoopedModel):
             shape = asked.targets.shape
             return Answers(found.total, found.losses.view(shape), found.predictions.view(shape))
         by_step = self.step_weights(trace)
+        states = self._states_of_steps(packed, trace, slots, context, asked.of_left)
+        if asked.of_left:
+            packed = _at_every_step(slots, trace.num_steps, states)
         weights = weights_of_steps(asked, packed, trace.mass if by_step is None else by_step)
-        states = self._states_of_steps(packed, trace, slots, context)
         found = self._losses(states, targets[packed.index], weights, asked.label_smoothing)
         return Answers(*found, packed)
 
@@ -313,11 +307,16 @@ class LoopedTransformer(LoopedModel):
         return found
 
     def _states_of_steps(
-        self, packed: PackedSteps, trace: LoopTrace, slots: Slots, context: LoopContext
+        self,
+        packed: PackedSteps,
+        trace: LoopTrace,
+        slots: Slots,
+        context: LoopContext,
+        of_left: bool = False,
     ) -> Tensor:
-        """What the head reads of every executed step. A coda that mixes tokens sees, at step n, who
-        left earlier as they left."""
-        if not len(self.coda.layers):
+        """What the head reads of every executed step; with `of_left`, of every token at every step.
+        A coda that mixes tokens sees, at step n, who left earlier as they left."""
+        if not len(self.coda.layers) and not of_left:
             return packed.values
         batch, length = trace.valid.shape
         shown = packed.values.new_zeros(batch * length, packed.values.shape[-1])
@@ -328,7 +327,7 @@ class LoopedTransformer(LoopedModel):
             mixed = _once(
                 self.coda, shown.view(batch, length, -1), slots, trace.valid, None, context
             )
-            through.append(mixed.flatten(0, 1)[packed.index[now]])
+            through.append(mixed.flatten(0, 1)[slots.index if of_left else packed.index[now]])
         return torch.cat(through)
 
     def outside_flops(self, length: int) -> OutsideFlops:
@@ -366,6 +365,12 @@ def _check_coda(rule: HaltingRule, causal: bool, coda_layers: int) -> None:
             "logits when decoding than in the parallel pass.",
             "Use coda_layers=0, or a rule that reads states, such as GravesACT.",
         )
+
+
+def _at_every_step(slots: Slots, num_steps: int, values: Tensor) -> PackedSteps:
+    """Values of every token at every step, step by step."""
+    steps = torch.arange(num_steps, device=values.device)
+    return PackedSteps(values, slots.index.repeat(num_steps), steps.repeat_interleave(len(slots)))
 
 
 def _once(

@@ -13,6 +13,7 @@ from training.distributed.dealing import BatchBalancer
 from training.distributed.last_sign import LAST_SIGN
 from training.distributed.stop_request import StopRequest
 from training.evaluation.evaluate import Diverged, EvaluationStopped, evaluate
+from training.evaluation.step_losses import SHARE, step_losses
 from training.evaluation.tally import Tally
 from training.loop.alarms import Alarm, alarms
 from training.loop.best_tracker import BestTracker
@@ -237,17 +238,17 @@ class Training:
         """Figures over unseen examples, warnings, and now and then the map of the first of them;
         whether halting has collapsed, on all ranks the same. Raises EvaluationStopped or Diverged,
         before anything has changed, where somebody asks to stop or the loss is no number."""
-        config = self.config
         update = self.progress.update
-        self.screen.progress("evaluating …")
+        config = self.config
         count = config.evaluation.eval_examples
-        asked = self.context.stop_request
-        tally = evaluate(
-            self.engine, self.task, "validation", count, self.micro_batch, request=asked
-        )
+        self.screen.progress("evaluating …")
+        request = self.context.stop_request
+        what = self.engine, self.task, "validation"
+        tally = evaluate(*what, count, self.micro_batch, request=request)
         figures = tally.figures()
         if not math.isfinite(figures["loss"]):
             raise Diverged
+        by_step = step_losses(*what, -(-count // SHARE), self.micro_batch, request)
         if last or update % config.evaluation.eval_every == 0:
             self.best.observe(figures, update)
         self.progress = replace(
@@ -255,7 +256,7 @@ class Training:
             best=max(self.progress.best, figures["accuracy"]),
             best_checkpoint=self.best.state_dict(),
         )
-        self.log.evaluation(self.progress, tally, self.since, self.seconds)
+        self.log.evaluation(self.progress, tally, by_step, self.since, self.seconds)
         ranks = self.ranks.report()
         if collectives.world_size() > 1:
             self.metrics.write(KIND, update, **ranks.values())
@@ -295,11 +296,8 @@ class Training:
     def wrong(self, tally: Tally, ranks: RankReport) -> list[Alarm]:
         """What seems wrong, on all ranks the same."""
         scheduled = self.limits.scheduled(self.progress, self.seconds)
-        own = self.task.batch(
-            "train",
-            self.progress.examples + collectives.rank() * self.micro_batch,
-            self.micro_batch,
-        )
+        first = self.progress.examples + collectives.rank() * self.micro_batch
+        own = self.task.batch("train", first, self.micro_batch)
         weight = self._penalty_scale * self.penalty.coefficient(scheduled)
         gradient = gate_gradient(self.engine, enough(own), self.objective, self.cost, weight)
         half = self.limits.fraction(self.progress, self.seconds) >= 0.5

@@ -5,6 +5,7 @@ from training.config.run_config import RunConfig
 from training.console.amounts import short_number
 from training.console.screen import Screen, clock, evaluation_line, position
 from training.engine.engine import Engine
+from training.evaluation.step_losses import StepLosses
 from training.evaluation.tally import Tally
 from training.loop.run_limits import RunLimits
 from training.loop.update import MetricsSinceEvaluation, Update
@@ -103,13 +104,18 @@ class TrainingLog:
         self,
         progress: Progress,
         tally: Tally,
+        by_step: StepLosses | None,
         since: MetricsSinceEvaluation,
         agreed_seconds: float,
     ) -> None:
         """The figures of an evaluation."""
         figures = tally.figures()
         self.metrics.write(
-            "evaluation", progress.update, **figures, steps_by_difficulty=tally.by_difficulty()
+            "evaluation",
+            progress.update,
+            **figures,
+            **({} if by_step is None else by_step.figures()),
+            steps_by_difficulty=tally.by_difficulty(),
         )
         self.screen.say(
             evaluation_line(

@@ -13,6 +13,7 @@ from training.console.table import markdown
 from training.evaluation.tally import rank_correlation_of_steps
 from training.runs import metrics
 from training.runs.rank_report import RankReport
+from training.runs.text_report import text_told
 
 
 def run_report(
@@ -35,6 +36,10 @@ def run_report(
         markdown(("figure", "value"), _figures(summary)),
         "![The ponder map](ponder_map.png)",
     ]
+    if len(summary.get("loss_by_step", ())) > 1:
+        parts += ["## Loss by step", *_by_step(summary)]
+    if "text" in summary:
+        parts += ["## Bits a byte", *text_told(summary["text"])]
     if summary["steps_by_difficulty"]:
         parts += [
             f"## Steps by {difficulty}",
@@ -113,6 +118,22 @@ def _figures(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _best_told(best: dict[str, Any]) -> str:
     return f"{best['value']:.6g} at update {best['update']}: `RUN@best`"
+
+
+def _by_step(summary: dict[str, Any]) -> list[str]:
+    """A row a step, and what it means."""
+    losses = summary["loss_by_step"]
+    text = summary.get("bits_per_byte_by_step")
+    name, values = ("nats a token", losses) if text is None else ("bits a byte", text)
+    rows = [
+        (str(step), f"{value:.4f}", "" if step == 1 else f"{value - values[step - 2]:+.4f}")
+        for step, value in enumerate(values, start=1)
+    ]
+    return [
+        markdown(("step", name, "against the step before"), rows),
+        "The loss had no token gone beyond that step (who leaves before it has left), on "
+        f"{counted(summary['by_step_examples'], 'example')} of the test split.",
+    ]
 
 
 def _by_difficulty(summary: dict[str, Any], difficulty: str) -> str:

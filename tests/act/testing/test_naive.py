@@ -46,6 +46,7 @@ def assert_equal_to_naive(
         {},
         {"norm_kind": "layer", "feed_forward": "gelu"},
         {"qk_norm": True, "num_kv_heads": 2, "num_layers": 2},
+        {"residual_scale": 0.5, "num_layers": 3},
         {"num_kv_heads": 1, "rotary": False, "injection": "add"},
         {"num_kv_heads": 2, "num_layers": 2, "injection": "concat", "rotary_base": 100.0},
         {"step_signal": "sinusoidal", "feed_forward_width": 5},

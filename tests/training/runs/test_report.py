@@ -46,3 +46,15 @@ def test_a_report_has_a_row_for_each_rank(tmp_path):
     page = run_report(config, summary, tmp_path)
     assert "| 0 | 3.000 | 1,000 | 1.0 | 0.5 |" in page and "| 1 | 2.500 | 1,000 | 2.0 | – |" in page
     assert "even to 90.0%" in page
+
+
+def test_a_report_tells_the_loss_by_step(tmp_path):
+    config = small(tmp_path)
+    summary = summarise(config, build_all(config), Progress(), Tally(4))
+    assert "## Loss by step" not in run_report(config, summary, tmp_path)
+    summary |= {"loss_by_step": [2.0, 1.5, 1.25, 1.25], "by_step_examples": 16}
+    page = run_report(config, summary, tmp_path)
+    assert "| 1 | 2.0000 |  |" in page and "| 3 | 1.2500 | -0.2500 |" in page
+    summary["bits_per_byte_by_step"] = [3.0, 2.5, 2.25, 2.25]
+    page = run_report(config, summary, tmp_path)
+    assert "| 2 | 2.5000 | -0.5000 |" in page and "bits a byte | against" in page

@@ -20,6 +20,7 @@ from act.loop.backprop import Backprop
 from act.loop.recurrence import Recurrence
 from act.loop.transforms import check_transforms
 from act.models.asked_losses import AnswerHead, Answers, AskedLosses, weights_of_steps
+from act.models.learned_positions import learned_positions
 from act.models.looped_model import LoopedModel, ModelOutput, OutsideFlops, OutsideNumbers
 from act.slots import LoopPath, Slots, check_valid
 from halting.errors import UsageError
@@ -57,7 +58,8 @@ class LoopedTransformer(LoopedModel):
         coda_layers: Transformer layers after the loop, run once.
         num_kv_heads: heads of keys and values (grouped-query attention); None for as many as there
             are heads.
-        positions: how the model knows positions: "rotary", "learned" (up to max_length), or "none".
+        positions: how the model knows positions: "rotary", "learned" (up to max_length, from each
+            document's beginning where documents are given), or "none".
         max_length: the longest sequence, for learned positions.
         feed_forward: kind of feed-forward network, "swiglu" or "gelu".
         feed_forward_width: hidden width; None for 4 × width for gelu, 8/3 × width rounded up to a
@@ -243,12 +245,7 @@ class LoopedTransformer(LoopedModel):
             dtype = self.head.weight.dtype  # of the stream of states, also under autocast
             x = self.embedding(torch.where(valid.unsqueeze(-1), tokens, 0).to(dtype)).to(dtype)
         if self.position_embedding is not None:
-            if positions is None:
-                where = torch.arange(tokens.shape[1], device=tokens.device)
-                longest = tokens.shape[1]
-            else:
-                where = torch.where(valid, positions, 0)
-                longest = int(slots.position.max()) + 1 if len(slots) else 0
+            where, longest = learned_positions(slots, positions, context.documents)
             self.check_length(longest)
             x = x + self.position_embedding(where)
         x = torch.where(valid.unsqueeze(-1), x, 0.0)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,12 +13,14 @@ from training.console.flag_values import check_counts
 from training.console.output_files import check_outputs, write_text
 from training.console.table import aligned
 from training.evaluation.tally import Tally, rank_correlation_of_steps
+from training.evaluation.text_losses import TextLosses
 from training.exits.calibrated import exit_of
 from training.exits.evaluate_exit import evaluate_exit
 from training.exits.exit import parse_exit
 from training.exits.guarantee import CALIBRATED, DEFAULT, Guarantee, read_guarantee
 from training.runs.loaded import Run, load_run, newest_run
 from training.runs.metrics import to_json
+from training.runs.text_report import documents_told, text_table, whole_told
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Options:
     (what is sure: max, gap, entropy),
     calibrated, calibrated:NAME
     (as ponder calibrate found)"""
-    by: Literal["difficulty"] | None = None
-    """a table of steps and accuracy at each difficulty"""
+    by: Literal["difficulty", "position", "type", "document"] | None = None
+    """a table of steps and accuracy at each difficulty; of text, bits a byte and steps by place in
+    the document, by kind of token, or how documents differ"""
     split: Literal["train", "validation", "test"] = "test"
     """which examples"""
     examples: int | None = None
@@ -69,19 +72,32 @@ def main(argv: Sequence[str]) -> int:
     guarantees = guarantees_of(run, options.exit)
     exits = [exit_of(run, spec) for spec in dict.fromkeys(options.exit or ("learned", *guarantees))]
     num_examples = options.examples or run.config.evaluation.test_examples
+    texts = {each.name: TextLosses(run.task, options.split) for each in exits}
     tallies = {
-        each.name: evaluate_exit(run, each, options.split, num_examples, options.batch_size)
+        each.name: evaluate_exit(
+            run, each, options.split, num_examples, options.batch_size, texts[each.name]
+        )
         for each in exits
     }
+    told = {name: figures for name, text in texts.items() if (figures := text.figures())}
     print(f"{run.path}, {options.split} split, {counted(num_examples, 'example')}\n")
     print(exits_table(tallies))
     for name, guarantee in guarantees.items():
         print(f"\n{name} is {guarantee.exit}. {guarantee.in_words()}")
+    for name, figures in told.items():
+        print(f"\n{name}: {whole_told(figures)}")
     if options.by == "difficulty":
         print("\n" + difficulty_table(tallies, run.task.difficulty_name))
+    elif options.by is not None:
+        print("\n" + text_tables(told, options.by))
     if options.json is not None:
         rows = [
-            {"exit": name, **tally.figures(), "by_difficulty": tally.by_difficulty()}
+            {
+                "exit": name,
+                **tally.figures(),
+                "by_difficulty": tally.by_difficulty(),
+                **({"text": told[name]} if name in told else {}),
+            }
             for name, tally in tallies.items()
         ]
         write_text(options.json, to_json(rows, indent=2) + "\n")
@@ -145,3 +161,12 @@ def difficulty_table(tallies: dict[str, Tally], difficulty_name: str | None) -> 
             row += [f"{by[level]['steps']:.2f}", "–" if right != right else f"{right:.1%}"]
         rows.append(row)
     return aligned(head, rows)
+
+
+def text_tables(told: dict[str, dict[str, Any]], by: str) -> str:
+    """What the text cost under each exit, by position, type or document."""
+    if not told:
+        return "The answers of the task are no text."
+    if by == "document":
+        return "\n".join(f"{name}: {documents_told(each)}" for name, each in told.items())
+    return "\n\n".join(f"{name}\n{aligned(*text_table(each, by))}" for name, each in told.items())

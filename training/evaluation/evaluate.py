@@ -11,6 +11,7 @@ from training.distributed import collectives
 from training.distributed.last_sign import LAST_SIGN
 from training.distributed.stop_request import StopRequest
 from training.evaluation.tally import Tally
+from training.evaluation.text_losses import TextLosses
 from training.tasks.task import Batch, Task
 
 _SURE = 0.0025  # of the mean ponder
@@ -45,16 +46,22 @@ class Runner(Protocol):
         ...
 
 
-def rank_batches(
-    task: Task, split: str, num_examples: int, batch_size: int, start: int = 0
-) -> Iterator[Batch]:
-    """This rank's batches of `num_examples` examples from `start` on, rounded up so that every rank
-    gets as many batches of one size: a forward under ZeRO-3 is something that all ranks do
-    together."""
+def rank_starts(num_examples: int, batch_size: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """The first example and the size of each of this rank's batches of `num_examples` examples from
+    `start` on, rounded up so that every rank gets as many batches of one size: a forward under
+    ZeRO-3 is something that all ranks do together."""
     ranks = collectives.world_size()
     size = max(1, min(batch_size, -(-num_examples // ranks)))
     for number in range(-(-num_examples // (size * ranks))):
-        yield task.batch(split, start + (number * ranks + collectives.rank()) * size, size)
+        yield start + (number * ranks + collectives.rank()) * size, size
+
+
+def rank_batches(
+    task: Task, split: str, num_examples: int, batch_size: int, start: int = 0
+) -> Iterator[Batch]:
+    """This rank's batches, as `rank_starts` has them."""
+    for first, size in rank_starts(num_examples, batch_size, start):
+        yield task.batch(split, first, size)
 
 
 @torch.no_grad()
@@ -67,6 +74,7 @@ def evaluate(
     max_steps: int | None = None,
     request: StopRequest | None = None,
     start: int = 0,
+    text: TextLosses | None = None,
 ) -> Tally:
     """The counts over examples of a split, summed over ranks, in evaluation mode.
 
@@ -79,6 +87,7 @@ def evaluate(
         max_steps: another step limit.
         request: looked at after each batch; None: it goes to its end.
         start: the first example.
+        text: is told this rank's losses of each target.
 
     Raises:
         EvaluationStopped: on all ranks, once the request of any is asked.
@@ -93,12 +102,14 @@ def evaluate(
         devices=devices
     ):  # a rule that draws must not change what training draws next
         torch.manual_seed(0)
-        for batch in rank_batches(task, split, num_examples, batch_size, start):
-            batch = batch.to(runner.device)
+        for first, size in rank_starts(num_examples, batch_size, start):
+            batch = task.batch(split, first, size).to(runner.device)
             asked = AskedLosses(batch.targets) if is_large(answers, task.vocab_size) else None
             output = runner.forward(batch, max_steps=max_steps, asked=asked)
             target_bytes = task.target_bytes(split, batch.targets)
             tally.add(output, batch, recurrence.rule, target_bytes)
+            if text is not None:
+                text.add(output, batch, first)
             LAST_SIGN.mark(f"evaluating on the {split} split")
             if request is not None and collectives.any_rank(request.asked, runner.device):
                 runner.model.train(was_training)

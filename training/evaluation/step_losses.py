@@ -137,7 +137,8 @@ def losses_of_steps(output: ModelOutput, targets: Tensor, limit: int) -> Tensor 
     if packed is None:
         return None
     trace = output.trace
-    of_steps = packed.unpack(losses.double(), *targets.shape, trace.num_steps)  # [B L ≤ N]
+    batch, length = targets.shape
+    of_steps = packed.unpack(losses.double(), batch, length, trace.num_steps)
     if packed.index.shape[0] == trace.num_steps * int(trace.valid.sum()):  # of all, at all steps
         last = torch.full_like(trace.steps, trace.num_steps - 1).unsqueeze(-1)
     else:

@@ -1,4 +1,5 @@
-"""A byte-level language model of 150 million parameters: for GPUs, under the deepspeed launcher.
+"""A language model of about 150 million parameters, for a vocabulary of 32,768 tokens: for GPUs,
+under the deepspeed launcher.
 
 Not trained by the authors yet; `--dry-run` tells what it takes.
 """
@@ -15,13 +16,13 @@ from training.config.sections import (
 
 
 def recipe() -> RunConfig:
-    """Width 1344: two layers before the loop, four in it, one after."""
+    """Width 1024: two layers before the loop, four in it, one after."""
     return RunConfig(
         recipe="lm_150m",
-        data=Part(kind="TextBytes", options={"length": 1024}),
+        data=Part(kind="Tokens", options={"length": 1024}),
         model=ModelPart(
-            width=1344,
-            num_heads=21,
+            width=1024,
+            num_heads=16,
             num_layers=4,
             prelude_layers=2,
             coda_layers=1,
@@ -31,7 +32,7 @@ def recipe() -> RunConfig:
         halting=HaltingPart(kind="GravesACT"),
         optimizer=OptimizerConfig(learning_rate=3e-4, weight_decay=0.1, decay_embeddings=True),
         schedule=Part(kind="WarmupCosine", options={"warmup": 2000}),
-        penalty=PenaltyConfig(value=0.003, warmup=5000),
+        penalty=PenaltyConfig(target_steps="50%", warmup=5000),
         updates=100_000,
         batch_size=256,
         accumulation=4,

@@ -25,6 +25,7 @@ from training.distributed.launcher_watch import LauncherWatch
 from training.evaluation.evaluate import evaluate
 from training.evaluation.step_losses import SHARE, step_losses
 from training.evaluation.tally import Tally, rank_correlation_of_steps
+from training.evaluation.text_losses import TextLosses
 from training.runs.context import TrainingContext
 from training.runs.growth import MAP_EXAMPLES, grown, read_growth, record
 from training.runs.metrics import to_json
@@ -52,17 +53,19 @@ def finish(context: TrainingContext) -> dict[str, Any]:
     screen.progress("testing …")
     micro_batch = max(1, config.batch_size // (collectives.world_size() * config.accumulation))
     kept = take_within_budget(context)
-    tally = evaluate(engine, built.task, "test", config.evaluation.test_examples, micro_batch)
+    count = config.evaluation.test_examples
+    text = TextLosses(built.task, "test")
+    tally = evaluate(engine, built.task, "test", count, micro_batch, text=text)
+    told = text.over_ranks().figures()
     _check_finite(tally, context)
-    by_step = step_losses(
-        engine, built.task, "test", -(-config.evaluation.test_examples // SHARE), micro_batch
-    )
-    examples = min(MAP_EXAMPLES, config.evaluation.test_examples)
+    by_step = step_losses(engine, built.task, "test", -(-count // SHARE), micro_batch)
+    examples = min(MAP_EXAMPLES, count)
     found = record(config, engine, built.task, folder.name, examples, progress.update)
     screen.clear()
     summary = summarise(config, built, progress, tally)
     if by_step is not None:
         summary |= {**by_step.figures(), "by_step_examples": by_step.examples}
+    summary |= {"text": told} if told else {}
     if budget := built.penalty.summary():
         unseen = summary["mean_ponder"] / budget["target_steps"] - 1
         summary["budget"] = {

@@ -13,6 +13,7 @@ from training.console.table import markdown
 from training.evaluation.tally import rank_correlation_of_steps
 from training.runs import metrics
 from training.runs.rank_report import RankReport
+from training.runs.text_report import text_told
 
 
 def run_report(
@@ -37,6 +38,8 @@ def run_report(
     ]
     if len(summary.get("loss_by_step", ())) > 1:
         parts += ["## Loss by step", *_by_step(summary)]
+    if "text" in summary:
+        parts += ["## Bits a byte", *text_told(summary["text"])]
     if summary["steps_by_difficulty"]:
         parts += [
             f"## Steps by {difficulty}",

@@ -153,6 +153,11 @@ class Task(ABC):
         evaluation tells bits a byte by them. None where answers are no text."""
         return None
 
+    def document_numbers(self, split: str, index: int, size: int) -> Tensor | None:
+        """[B L] int64, the number among all of the document that each position of these examples is
+        of: intervals are over documents. None where an example is one."""
+        return None
+
     def identity(self) -> DataIdentity | None:
         """The files that examples are made from; None where the seed alone makes them. It is the
         same on every machine that has a copy of the files."""

@@ -174,6 +174,24 @@ class Tokens(Task):
             documents=documents,
         )
 
+    def document_numbers(self, split: str, index: int, size: int) -> Tensor:
+        """[B L] int64, counted over all folders; anything on padding."""
+        places = self._mixture(split).places(np.arange(index, index + size, dtype=np.uint64))
+        numbers = np.zeros((size, self.length), dtype=np.int64)
+        before = 0
+        for number, folder in enumerate(self._folders):
+            tokens = folder.split(split)
+            chosen = np.flatnonzero(places.source == number)
+            if self.pack == "on":
+                begin = self._begins(split, number, len(tokens.tokens), places, chosen)
+                found = (begin[:, None] + np.arange(self.length)) % len(tokens.tokens)
+                own = np.searchsorted(tokens.starts, found.astype(np.uint64), "right") - 1
+            else:
+                own = places.row[chosen].astype(np.int64)[:, None]
+            numbers[chosen] = before + own
+            before += len(tokens.starts) - 1
+        return torch.from_numpy(numbers)
+
     def target_bytes(self, split: str, targets: Tensor) -> Tensor:
         table = torch.from_numpy(self._byte_table(split)).to(targets.device)
         asked = targets != IGNORE
@@ -226,13 +244,20 @@ class Tokens(Task):
         tokens are a circle, of which each epoch of training begins elsewhere; the last row has what
         is left."""
         total = len(tokens.tokens)
+        begin = self._begins(split, source, total, places, chosen)
+        lengths = np.minimum(total - places.row[chosen].astype(np.int64) * self.length, self.length)
+        found = (begin[:, None] + np.arange(self.length + 1)) % total
+        return tokens.tokens[found], lengths
+
+    def _begins(
+        self, split: str, source: int, total: int, places: Places, chosen: NDArray[Any]
+    ) -> NDArray[np.int64]:
+        """[M] where each row begins on the circle."""
         begin = places.row[chosen].astype(np.int64) * self.length
-        lengths = np.minimum(total - begin, self.length)
         if split == "train":
             shift = key_of(self.seed, _SHIFT, source, places.epoch[chosen]) % np.uint64(total)
             begin = begin + shift.astype(np.int64)
-        found = (begin[:, None] + np.arange(self.length + 1)) % total
-        return tokens.tokens[found], lengths
+        return begin
 
     def _alone(
         self, split: str, source: int, tokens: TokenSplit, places: Places, chosen: NDArray[Any]

@@ -5,6 +5,7 @@ from torch import nn
 
 from act.accounting.counted import counted_block_numbers, counted_pass_numbers
 from act.layers.saved_numbers import SavedNumbers
+from act.models.asked_losses import AnswerHead
 from act.models.looped_model import LoopedModel, OutsideNumbers
 
 _FLOAT = 4
@@ -20,6 +21,7 @@ def activation_bytes(
     checkpointed: bool = False,
     bf16: bool = False,
     stage: int = 0,
+    losses: bool = False,
 ) -> int:
     """Bytes that autograd keeps between a forward pass and its backward pass: an estimate.
 
@@ -36,18 +38,27 @@ def activation_bytes(
             computed again.
         bf16: under autocast; the bfloat16 copies of the weights are then counted as well.
         stage: the ZeRO stage, on which the number of those copies depends.
+        losses: the model is asked for losses instead of logits (`act.models.asked_losses`). Kept
+            are the gradients of the states that the head reads, and once that of its weight; a
+            model that gives logits always is counted with them.
     """
     keeps_states = model.recurrence.readout.keeps_states
     outside = model.outside_numbers() or _counted(model, bf16)
     around = SavedNumbers(wide=model.width + _TRACE)
     looped = _block_numbers(model, bf16) + around
     kept = around.times(steps) + looped if checkpointed else looped.times(steps)
-    kept = kept + outside.before + outside.after + outside.head
+    kept = kept + outside.before + outside.after
+    asked = outside.losses if losses else None
+    fused = asked is not None
+    head = outside.head if asked is None else asked
+    if not (fused and keeps_states):  # of losses each step has its own, and the output none
+        kept = kept + head
     if keeps_states:
-        answer = outside.head + outside.after + SavedNumbers(wide=model.width)
+        answer = head + outside.after + SavedNumbers(wide=model.width)
         kept = kept + answer.times(steps)
-    copies = _copied(model, 1 if checkpointed else steps, stage) if bf16 else 0
-    return tokens * kept.bytes(bf16) + _HALF * copies
+    once = _FLOAT * outside.losses_once if fused else 0
+    copies = _copied(model, 1 if checkpointed else steps, stage, fused) if bf16 else 0
+    return tokens * kept.bytes(bf16) + once + _HALF * copies
 
 
 def _block_numbers(model: LoopedModel, bf16: bool) -> SavedNumbers:
@@ -65,11 +76,16 @@ def _counted(model: LoopedModel, bf16: bool) -> OutsideNumbers:
     return OutsideNumbers(SavedNumbers(before), SavedNumbers(), SavedNumbers(head))
 
 
-def _copied(model: LoopedModel, steps: int, stage: int) -> int:
+def _copied(model: LoopedModel, steps: int, stage: int, fused: bool) -> int:
     """Weights that autograd keeps in bfloat16. Autocast makes one copy of each; of the loop's one
     at each step under ZeRO-1 and 2, where it does not know the views that the loop is given
-    (`engine.together`). Under ZeRO-3 DeepSpeed's own linear layer keeps none."""
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    (`engine.together`). Under ZeRO-3 DeepSpeed's own linear layer keeps none, nor does a
+    head that is asked for losses."""
+    linear = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and not (fused and isinstance(module, AnswerHead))
+    ]
     everything = sum(module.weight.numel() for module in linear)
     looped = sum(
         module.weight.numel()

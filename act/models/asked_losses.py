@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from act.layers.linear_cross_entropy import AnswerLosses, linear_cross_entropy
+from act.layers.saved_numbers import SavedNumbers
 from halting.trace import PackedSteps
 
 LARGE = 2**24
@@ -61,6 +62,16 @@ class AnswerHead(nn.Linear):
         if targets is None:
             return super().forward(input)
         return linear_cross_entropy(input, self.weight, targets, weights, label_smoothing)
+
+    def saved_by_logits(self) -> SavedNumbers:
+        """What is kept of an answer's logits: they, and their softmax."""
+        return SavedNumbers(wide=self.out_features, narrow=self.out_features)
+
+    def saved_by_losses(self) -> SavedNumbers:
+        """What is kept of an answer whose loss was asked for: the gradient of its state, its loss
+        and weight, and which one it is, two numbers wide. Once for all answers there is the
+        gradient of the weight beside."""
+        return SavedNumbers(wide=self.in_features + 4)
 
 
 def weights_of_steps(asked: AskedLosses, packed: PackedSteps, by_step: Tensor) -> Tensor:

@@ -65,11 +65,15 @@ class OutsideNumbers:
         before: before the loop.
         after: after it, but for the head.
         head: of the logits.
+        losses: of the head where it is asked for losses instead; None where it gives logits always.
+        losses_once: numbers that it keeps then whatever the tokens, such as its weight's gradient.
     """
 
     before: SavedNumbers
     after: SavedNumbers
     head: SavedNumbers
+    losses: SavedNumbers | None = None
+    losses_once: int = 0
 
 
 class LoopedModel(nn.Module):

@@ -339,11 +339,13 @@ class LoopedTransformer(LoopedModel):
         )
 
     def outside_numbers(self) -> OutsideNumbers:
-        vocabulary = self.head.out_features
+        normed = saved_by_norm(self.norm)
         return OutsideNumbers(
             self.prelude.saved_numbers(),
             self.coda.saved_numbers(),
-            saved_by_norm(self.norm) + SavedNumbers(wide=vocabulary, narrow=vocabulary),
+            normed + self.head.saved_by_logits(),
+            SavedNumbers(wide=normed.wide) + self.head.saved_by_losses(),
+            self.head.weight.numel(),
         )
 
     def decoding_caches(

@@ -133,7 +133,24 @@ def asking(
         task: whose answers.
         examples: of a micro-batch.
     """
+    return objective.asked if _is_large(model, task, examples) else lambda batch: None
+
+
+def asks_for_losses(
+    objective: Objective, model: LoopedModel, task: Task, batch: Batch, examples: int
+) -> bool:
+    """Whether `asking` has the model asked for losses in a batch such as this one; nothing runs.
+
+    Args:
+        objective: what is minimised.
+        model: that would be trained; its parameters may be on the meta device.
+        task: whose answers.
+        batch: any.
+        examples: of a micro-batch.
+    """
+    return _is_large(model, task, examples) and objective.asked(batch) is not None
+
+
+def _is_large(model: LoopedModel, task: Task, examples: int) -> bool:
     steps = model.recurrence.max_steps if model.recurrence.readout.keeps_states else 1
-    if is_large(examples * task.max_length * steps, task.vocab_size):
-        return objective.asked
-    return lambda batch: None
+    return is_large(examples * task.max_length * steps, task.vocab_size)

@@ -37,6 +37,7 @@ from training.engine.ds_config import (
 from training.engine.monitors import check_installed
 from training.engine.optimizer import groups_of, is_elementwise
 from training.loop.doubts import doubts
+from training.objectives.objective import asks_for_losses
 from training.resources.communication_volume import CommunicationVolume, communication_volume
 from training.resources.dry_run_choices import run_choices
 from training.resources.dry_run_tables import (
@@ -132,11 +133,22 @@ def plan(
     steps = config.loop.max_steps
     checkpointed = config.loop.backprop == "checkpointed"
     tokens = sequences * task.max_length
+    losses = asks_for_losses(
+        build_objective(config), model, task, task.batch("train", 0, 1), sequences
+    )
     bf16 = ARITHMETIC[config.precision].autocast is not None
 
     def activations(stage: int) -> Activations:
         full, thrifty = (
-            activation_bytes(model, tokens, steps, checkpointed=each, bf16=bf16, stage=stage)
+            activation_bytes(
+                model,
+                tokens,
+                steps,
+                checkpointed=each,
+                bf16=bf16,
+                stage=stage,
+                losses=losses,
+            )
             for each in (False, True)
         )
         return Activations(full, thrifty, checkpointed)

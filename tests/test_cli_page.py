@@ -35,7 +35,8 @@ def helps() -> dict[str, str]:
         "import contextlib, io, json, sys\n"
         "from training.cli.main import VERBS, main\n"
         "said = {}\n"
-        "for words in [[verb] for verb in VERBS] + [['train', 'pointer_chase'], ['train', 'bytes']]:\n"
+        "recipes = [['train', name] for name in ('pointer_chase', 'bytes', 'lm')]\n"
+        "for words in [[verb] for verb in VERBS] + recipes:\n"
         "    with contextlib.redirect_stdout(io.StringIO()) as out:\n"
         "        main([*words, '--help'])\n"
         "    said[' '.join(words)] = out.getvalue()\n"
@@ -56,7 +57,7 @@ def test_every_verb_has_its_section_and_its_line():
 def test_the_flags_that_are_named_exist(verb: str, helps: dict[str, str]):
     said = helps[verb]
     if verb in OF_TRAIN:
-        said += helps["train pointer_chase"] + helps["train bytes"]
+        said += helps["train pointer_chase"] + helps["train bytes"] + helps["train lm"]
     assert flags(section(verb)) <= flags(said)
 
 

@@ -18,7 +18,7 @@ from act.layers.attention import AttentionContext
 from act.layers.compiled import run
 from act.layers.feed_forward import FeedForward, FeedForwardKind, default_width
 from act.layers.flops import module_flops
-from act.layers.norm import NormKind
+from act.layers.norm import NormKind, signal_of
 from act.layers.saved_numbers import SavedNumbers
 from act.layers.step_signal import sinusoidal_step_signal
 from act.slots import Slots
@@ -165,6 +165,8 @@ class Block(LoopBlock):
         qk_norm: normalise queries and keys.
         residual_scale: ε, by which what a layer adds to the stream of states is multiplied. Loops
             of N steps of L layers are steadied by ε = λ / (N·√L) (arXiv 2606.18524).
+        norm_conditioning: "step" gives the norms a gain and a shift of each loop step (`StepNorm`),
+            "none" the same at all of them.
 
     Raises:
         UsageError: for a width that the heads cannot share, query heads that the key heads cannot
@@ -193,6 +195,7 @@ class Block(LoopBlock):
         attention: AttentionLayout = "padded",
         qk_norm: bool = False,
         residual_scale: float = 1.0,
+        norm_conditioning: Literal["none", "step"] = "none",
     ):
         super().__init__()
         self.check_sizes(dim, num_heads, num_kv_heads, rotary)
@@ -221,6 +224,7 @@ class Block(LoopBlock):
         self.rotary_dim = dim // num_heads if rotary else None
         self.injection = injection
         self.step_signal = step_signal
+        self.norm_conditioning = norm_conditioning
         self.attention = attention
         self.compiled = False
         width = feed_forward_width or default_width(feed_forward, dim)
@@ -234,6 +238,7 @@ class Block(LoopBlock):
                 norm_kind,
                 qk_norm,
                 residual_scale,
+                norm_conditioning == "step",
             )
             for _ in range(num_layers)
         )
@@ -286,8 +291,9 @@ class Block(LoopBlock):
             self.attention == "ragged",
             context.segments,
         )
+        signal = (signal_of(slots, x.dtype),) if self.norm_conditioning == "step" else ()
         for number, layer in enumerate(self.layers):
-            x, cache = layer(x, slots, cache, number, attention)
+            x, cache = layer(x, slots, cache, number, attention, *signal)
         return x, cache
 
     @staticmethod

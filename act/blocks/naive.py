@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from act.layers.attention import Attention
 from act.layers.feed_forward import FeedForward
+from act.layers.norm import StepNorm
 
 
 @dataclass
@@ -55,7 +56,7 @@ def transformer_step(
         queries = []
         for token, x in zip(active, made, strict=True):
             query, token.keys[number], token.values[number] = _heads(
-                attention, _norm(before_attention, x), token.position, block
+                attention, _norm(before_attention, x, step), token.position, block
             )
             queries.append(query)
         for place, token in enumerate(active):
@@ -67,7 +68,9 @@ def transformer_step(
             scale = layer.residual_scale
             attended = attention.out.weight.double() @ _attend(queries[place], keys, values)
             x = made[place] + scale * attended
-            made[place] = x + scale * _feed_forward(feed_forward, _norm(before_feed_forward, x))
+            made[place] = x + scale * _feed_forward(
+                feed_forward, _norm(before_feed_forward, x, step)
+            )
     return made
 
 
@@ -77,18 +80,21 @@ def _enter(block: Any, x: Tensor, inputs: Tensor, step: int) -> Tensor:
     if block.injection == "add":
         x = x + inputs
     if block.step_signal == "sinusoidal":
-        half = len(x) // 2
-        angles = [step / 10_000 ** (i / max(half - 1, 1)) for i in range(half)]
-        signal = (
-            [math.sin(a) for a in angles]
-            + [math.cos(a) for a in angles]
-            + [0.0] * (len(x) - 2 * half)
-        )
-        x = x + torch.tensor(signal, dtype=torch.float64)
+        x = x + _signal(step, len(x))
     return x
 
 
-def _norm(norm: nn.Module, x: Tensor) -> Tensor:
+def _signal(step: int, dim: int) -> Tensor:
+    half = dim // 2
+    angles = [step / 10_000 ** (i / max(half - 1, 1)) for i in range(half)]
+    signal = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    return torch.tensor(signal + [0.0] * (dim - 2 * half), dtype=torch.float64)
+
+
+def _norm(norm: nn.Module, x: Tensor, step: int = 0) -> Tensor:
+    if isinstance(norm, StepNorm):
+        made = norm.modulation.double() @ _signal(step, norm.modulation.shape[1])
+        return (1 + made[: len(x)]) * _norm(norm.norm, x) + made[len(x) :]
     if isinstance(norm, nn.RMSNorm):
         return x / (x.square().mean() + 1e-6).sqrt() * norm.weight.double()
     assert isinstance(norm, nn.LayerNorm)

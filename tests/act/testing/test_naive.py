@@ -47,6 +47,8 @@ def assert_equal_to_naive(
         {"norm_kind": "layer", "feed_forward": "gelu"},
         {"qk_norm": True, "num_kv_heads": 2, "num_layers": 2},
         {"residual_scale": 0.5, "num_layers": 3},
+        {"norm_conditioning": "step", "num_layers": 2},
+        {"norm_conditioning": "step", "norm_kind": "layer", "injection": "add"},
         {"num_kv_heads": 1, "rotary": False, "injection": "add"},
         {"num_kv_heads": 2, "num_layers": 2, "injection": "concat", "rotary_base": 100.0},
         {"step_signal": "sinusoidal", "feed_forward_width": 5},
@@ -67,6 +69,9 @@ def test_every_option_of_the_block(
     block = Block(
         DIM, 4 if options.get("num_kv_heads") == 2 else 2, causal=causal, **options
     ).double()
+    for name, parameter in block.named_parameters():
+        if name.endswith("modulation"):  # nothing at first
+            torch.nn.init.normal_(parameter, std=0.2)
     assert_equal_to_naive(Recurrence(block, act_rule(), max_steps=5), valid)
 
 

@@ -27,6 +27,7 @@ class StepNorm(nn.Module):
 
     def __init__(self, kind: NormKind, dim: int):
         super().__init__()
+        self.dim = dim
         self.norm = norm(kind, dim)
         self.modulation = nn.Parameter(torch.zeros(2 * dim, SIGNAL_WIDTH))
 

@@ -34,7 +34,6 @@ def saved_by_norm(module: nn.Module) -> SavedNumbers:
     """Its input, what it makes of it, and for RMSNorm the input over its root mean square, before
     the weight; of one that a step conditions, what comes before the gain too."""
     if isinstance(module, StepNorm):
-        [dim] = module.norm.normalized_shape  # pyright: ignore[reportGeneralTypeIssues]
-        return saved_by_norm(module.norm) + SavedNumbers(wide=dim)
+        return saved_by_norm(module.norm) + SavedNumbers(wide=module.dim)
     [dim] = module.normalized_shape if isinstance(module, nn.RMSNorm | nn.LayerNorm) else (0,)
     return SavedNumbers(wide=(2 if isinstance(module, nn.RMSNorm) else 1) * dim, narrow=dim)

@@ -103,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
 def cannot_write(path: Path, error: OSError) -> UsageError:
     """The error for a file that cannot be written, by what the system says of it."""
     fixes = {
-        errno.EISDIR: "A folder has that name: write another, or move the folder away.",
+        errno.EISDIR: "Write the name of a file in it, or move the folder away.",
         errno.ENOTDIR: "A part of the path is a file; write a path through folders.",
         errno.ENAMETOOLONG: "Write a shorter name.",
         errno.EFBIG: "Raise the limit on the size of files (ulimit -f unlimited).",

@@ -197,7 +197,7 @@ def test_what_is_no_http_is_refused(server: MapServer) -> None:
 
 def test_what_is_no_address_is_refused(server: MapServer) -> None:
     for head in (b"OPTIONS http://[ HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nOrigin: http://[\r\n"):
-        answer = raw(server, head + b"Host: localhost\r\n\r\n")
+        answer = raw(server, head + b"Host: localhost\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 400 ") and b"no address" in answer
 
 

@@ -1,40 +1,15 @@
-"""Norms that know the loop step: nothing at first, on both paths, in decoding, and in memory."""
+"""Norms that know the loop step: nothing at first, by hand, and in memory."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from act import Block, LoopedTransformer
+from act import Block
 from act.caches.cache import FunctionalCache
-from act.decoding.generate import generate
 from act.layers.norm import SIGNAL_WIDTH, StepNorm, signal_of
 from act.layers.saved_numbers import saved_by_norm
 from act.slots import Slots
-from halting import GravesACT
-
-
-def model_of(path: str, **options: Any) -> LoopedTransformer:
-    torch.manual_seed(0)
-    model = LoopedTransformer(
-        13,
-        width=16,
-        num_heads=2,
-        rule=GravesACT(16, bias_init=-0.5),
-        max_steps=4,
-        causal=True,
-        path=path,  # pyright: ignore[reportArgumentType]
-        num_layers=2,
-        **options,
-    ).double()
-    gate: Any = model.recurrence.rule.gate
-    nn.init.normal_(gate.weight, std=0.5)
-    for norm in model.modules():
-        if isinstance(norm, StepNorm):
-            nn.init.normal_(norm.modulation, std=0.2)
-    return model
 
 
 def test_it_is_the_plain_norm_before_it_has_learned():
@@ -64,27 +39,6 @@ def test_gain_and_shift_of_a_step_by_hand():
     scale = math.sqrt(12.5 + 1e-6)
     wanted = [3 / scale * (1 + 2 * math.sin(rate * 3)), 4 / scale + 3 * math.cos(3)]
     assert found == pytest.approx(wanted, abs=1e-12)
-
-
-def test_packed_equals_dense_and_decoding_the_parallel_pass():
-    tokens = torch.randint(13, (3, 9))
-    packed, dense, plain = (
-        model_of(path, **options)(tokens)
-        for path, options in (
-            ("packed", {"norm_conditioning": "step"}),
-            ("dense", {"norm_conditioning": "step"}),
-            ("dense", {}),
-        )
-    )
-    assert torch.allclose(packed.logits, dense.logits, rtol=0, atol=1e-10)
-    assert not torch.allclose(plain.logits, dense.logits, atol=1e-3)
-    assert len(packed.trace.steps.unique()) > 1
-    model = model_of("packed", norm_conditioning="step").eval()
-    made = generate(model, tokens, 4)
-    with torch.no_grad():
-        again = model(made.tokens[:, :-1])
-    assert torch.equal(again.logits[:, 8:].argmax(-1), made.tokens[:, 9:])
-    assert torch.equal(again.trace.steps, made.steps[:, : made.tokens.shape[1] - 1])
 
 
 @pytest.mark.parametrize("kind", ["rms", "layer"])

@@ -1,4 +1,4 @@
-"""What layers add is scaled: by hand, on both paths, in decoding, and through a run's folder."""
+"""What layers add is scaled: by hand, and through a run's folder."""
 
 import math
 from pathlib import Path
@@ -7,31 +7,13 @@ import pytest
 import torch
 from small_runs import small, train_only
 
-from act import Block, LoopedTransformer
+from act import Block
 from act.caches.cache import FunctionalCache
-from act.decoding.generate import generate
 from act.slots import Slots
-from halting import GravesACT, UsageError
+from halting import UsageError
 from training import load_run
 
 SCALE = 0.25
-
-
-def model_of(path: str) -> LoopedTransformer:
-    torch.manual_seed(0)
-    model = LoopedTransformer(
-        13,
-        width=16,
-        num_heads=2,
-        rule=GravesACT(16, bias_init=-0.5),
-        max_steps=4,
-        causal=True,
-        path=path,  # pyright: ignore[reportArgumentType]
-        num_layers=2,
-        residual_scale=SCALE,
-    ).double()
-    torch.nn.init.normal_(model.recurrence.rule.gate.weight, std=0.5)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-    return model
 
 
 def test_a_layer_adds_its_branches_times_the_scale():
@@ -51,19 +33,6 @@ def test_a_layer_adds_its_branches_times_the_scale():
     layer.feed_forward.down.weight.data.copy_(scaled.layers[0].feed_forward.down.weight)  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
     wanted = middle + SCALE * layer.feed_forward(layer.feed_forward_norm(middle))  # pyright: ignore[reportCallIssue]
     assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
-
-
-def test_packed_equals_dense_and_decoding_the_parallel_pass():
-    tokens = torch.randint(13, (3, 9))
-    packed, dense = model_of("packed")(tokens), model_of("dense")(tokens)
-    assert torch.allclose(packed.logits, dense.logits, rtol=0, atol=1e-10)
-    assert len(packed.trace.steps.unique()) > 1
-    model = model_of("packed").eval()
-    made = generate(model, tokens, 4)
-    with torch.no_grad():
-        again = model(made.tokens[:, :-1])
-    assert torch.equal(again.logits[:, 8:].argmax(-1), made.tokens[:, 9:])
-    assert torch.equal(again.trace.steps, made.steps[:, : made.tokens.shape[1] - 1])
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])

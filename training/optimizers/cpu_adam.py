@@ -73,6 +73,7 @@ class CPUAdam(torch.optim.Optimizer):
         state["step"] += 1
         if parameter.is_meta:
             return  # it is only asked what it keeps
+        assert parameter.is_contiguous(), "the kernel would update a copy, which nobody reads"
         if not self._made:
             # What it is made with counts for nothing: each update hands its own numbers over.
             self.kernel.create_adam(
